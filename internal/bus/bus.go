@@ -1,0 +1,67 @@
+package bus
+
+import (
+	"context"
+
+	"github.com/novacron/novacron/internal/platform/errs"
+)
+
+// Message is what travels: a subject, an encoded payload and, for a request, where the reply goes.
+// Payloads are encoded before they are published, so no two modules ever share memory through the bus.
+type Message struct {
+	Subject string
+	Reply   string            // empty unless the publisher waits for an answer
+	Header  map[string]string // trace context and the like; never secrets
+	Data    []byte
+}
+
+// Handler receives the messages of one subscription, one at a time and in order of arrival.
+// The context ends when the subscription does.
+type Handler func(ctx context.Context, m Message)
+
+// GapHandler is told how many messages a subscription lost because its queue was full. It runs on the subscription's own
+// goroutine, before the first message that follows the gap.
+type GapHandler func(ctx context.Context, lost uint64)
+
+// SubscribeOptions changes how a subscription behaves. The zero value is a plain one.
+type SubscribeOptions struct {
+	Queue    string     // members of one queue group share the messages: each message goes to one of them
+	Capacity int        // how many messages may wait; 0 means DefaultCapacity
+	OnGap    GapHandler // told of messages lost to a full queue; nil means that they are only counted
+}
+
+// DefaultCapacity is how many messages wait for a slow subscriber before newer ones are dropped for it.
+const DefaultCapacity = 1024
+
+// Subscription is a live interest in a subject.
+type Subscription interface {
+	// Close ends it and waits until a handler that is running has returned; called from within the handler it does
+	// not wait. It is idempotent.
+	Close()
+}
+
+// Bus carries messages between modules. It has NATS semantics: subjects are dot-separated tokens, in a subscription "*" stands for
+// one token and ">" for one or more at the end; delivery is at most once per subscription; a publisher never waits for a
+// subscriber.
+type Bus interface {
+	// Publish hands the message to every matching subscription. It fails on an invalid subject or a closed bus.
+	Publish(ctx context.Context, m Message) error
+	// Request publishes and waits for the first reply. Without any subscriber it fails at once with ErrNoResponders; when
+	// ctx ends first, with ErrTimeout.
+	Request(ctx context.Context, m Message) (Message, error)
+	// Subscribe starts to deliver matching messages to h.
+	Subscribe(subject string, opts SubscribeOptions, h Handler) (Subscription, error)
+	// Close ends every subscription. It is idempotent.
+	Close() error
+}
+
+// The errors of a bus.
+var (
+	ErrInvalidSubject = errs.New(errs.Invalid, "bus.invalid_subject", "the subject is not a valid NATS subject")
+	ErrNoResponders   = errs.New(errs.Unavailable, "bus.no_responders", "nobody listens on the subject")
+	ErrTimeout        = errs.New(errs.Deadline, "bus.timeout", "no reply came in time")
+	ErrClosed         = errs.New(errs.Unavailable, "bus.closed", "the bus is closed")
+)
+
+// Errors lists the package's errors for the reference.
+func Errors() []*errs.Error { return []*errs.Error{ErrInvalidSubject, ErrNoResponders, ErrTimeout, ErrClosed} }
