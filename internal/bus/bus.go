@@ -64,4 +64,6 @@ var (
 )
 
 // Errors lists the package's errors for the reference.
-func Errors() []*errs.Error { return []*errs.Error{ErrInvalidSubject, ErrNoResponders, ErrTimeout, ErrClosed} }
+func Errors() []*errs.Error {
+	return []*errs.Error{ErrInvalidSubject, ErrNoResponders, ErrTimeout, ErrClosed}
+}

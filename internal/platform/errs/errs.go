@@ -13,21 +13,21 @@ type Kind string
 
 // The kinds, each with the HTTP status it becomes.
 const (
-	Internal         Kind = "internal"          // 500: a defect of ours, or a failure with no better name
-	Malformed        Kind = "malformed"         // 400: the request could not be read
-	Unauthenticated  Kind = "unauthenticated"   // 401
-	Forbidden        Kind = "forbidden"         // 403
-	NotFound         Kind = "not_found"         // 404: absent, or not the caller's
+	Internal         Kind = "internal"           // 500: a defect of ours, or a failure with no better name
+	Malformed        Kind = "malformed"          // 400: the request could not be read
+	Unauthenticated  Kind = "unauthenticated"    // 401
+	Forbidden        Kind = "forbidden"          // 403
+	NotFound         Kind = "not_found"          // 404: absent, or not the caller's
 	MethodNotAllowed Kind = "method_not_allowed" // 405
-	Conflict         Kind = "conflict"          // 409: a clash with what exists, or the wrong state
-	Precondition     Kind = "precondition"      // 412: a lost race on If-Match
-	TooLarge         Kind = "too_large"         // 413
-	UnsupportedMedia Kind = "unsupported_media" // 415
-	Invalid          Kind = "invalid"           // 422: readable, but fails validation
-	Locked           Kind = "locked"            // 423: an operation holds the object
-	Throttled        Kind = "throttled"         // 429
-	Unavailable      Kind = "unavailable"       // 503: something that is needed is away for now
-	Deadline         Kind = "deadline"          // 504: no answer in time
+	Conflict         Kind = "conflict"           // 409: a clash with what exists, or the wrong state
+	Precondition     Kind = "precondition"       // 412: a lost race on If-Match
+	TooLarge         Kind = "too_large"          // 413
+	UnsupportedMedia Kind = "unsupported_media"  // 415
+	Invalid          Kind = "invalid"            // 422: readable, but fails validation
+	Locked           Kind = "locked"             // 423: an operation holds the object
+	Throttled        Kind = "throttled"          // 429
+	Unavailable      Kind = "unavailable"        // 503: something that is needed is away for now
+	Deadline         Kind = "deadline"           // 504: no answer in time
 )
 
 // Error is the one error type that crosses a module boundary. It is immutable: the With and Wrap methods answer a copy.
@@ -135,7 +135,11 @@ func (e *Error) AtStep(step string) *Error {
 }
 
 // WithRetryable overrides whether a retry can help.
-func (e *Error) WithRetryable(retryable bool) *Error { c := e.clone(); c.Retryable = retryable; return c }
+func (e *Error) WithRetryable(retryable bool) *Error {
+	c := e.clone()
+	c.Retryable = retryable
+	return c
+}
 
 // ErrInternal stands for every failure that has no better name; its cause is in the log only.
 var ErrInternal = New(Internal, "internal", "something failed inside NovaCron").
