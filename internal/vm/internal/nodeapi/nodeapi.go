@@ -1,0 +1,217 @@
+// Package nodeapi is what the two roles of the vm module say to each other: the controller's commands to a node and the node's
+// reports to the controller. Both travel on the bus as request/reply, also when the roles share a process.
+//
+// Every command is idempotent ("make it so") and carries the generation of the intent behind it. A node that has seen a newer
+// generation of the same virtual machine refuses an older one with ErrStaleGeneration, and a newer one interrupts an older one that
+// is still at work. No bulk bytes travel here: the node fetches and sends those over stream tickets.
+package nodeapi
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/novacron/novacron/internal/platform/errs"
+)
+
+// Verb names a command.
+type Verb string
+
+// The verbs. Those that begin with "vm." are about one virtual machine and fenced by its generation.
+const (
+	VerbPullImage     Verb = "image.pull"      // ImagePull -> ImagePulled
+	VerbDropImage     Verb = "image.drop"      // ImageDrop -> Empty
+	VerbEnsureNetwork Verb = "network.ensure"  // NetworkSpec -> Empty
+	VerbRemoveNetwork Verb = "network.remove"  // NetworkRef -> Empty
+	VerbEnsureDisk    Verb = "vm.disk.ensure"  // DiskSpec -> Empty
+	VerbEnsureSeed    Verb = "vm.seed.ensure"  // SeedSpec -> Empty
+	VerbDefine        Verb = "vm.define"       // DomainSpec -> Status
+	VerbStart         Verb = "vm.start"        // Empty -> Status
+	VerbShutdown      Verb = "vm.shutdown"     // ShutdownSpec -> Status: ACPI, then forced after the grace time
+	VerbReboot        Verb = "vm.reboot"       // ShutdownSpec -> Status: shut down as VerbShutdown does, then start
+	VerbReset         Verb = "vm.reset"        // Empty -> Status: the reset button
+	VerbPause         Verb = "vm.pause"        // Empty -> Status
+	VerbResume        Verb = "vm.resume"       // Empty -> Status
+	VerbRemove        Verb = "vm.remove"       // Empty -> Empty: domain, disks, seed, console log, lease; leaves a tombstone
+	VerbInspect       Verb = "vm.inspect"      // Empty -> Status
+	VerbReadConsole   Verb = "vm.console.read" // ConsoleRead -> ConsoleChunk
+	VerbOpenConsole   Verb = "vm.console.open" // ConsoleOpen -> Empty: the node dials the stream and pumps the serial console
+	VerbList          Verb = "node.list"       // Empty -> StatusList
+)
+
+// Command is the envelope of every verb.
+type Command struct {
+	ID             uuid.UUID `json:"id"` // of this command; the same id is the same command
+	InstallationID uuid.UUID `json:"installation_id"`
+	VMID           uuid.UUID `json:"vm_id"` // zero for verbs that are not about a virtual machine
+	Generation     int64     `json:"generation"`
+	Verb           Verb      `json:"verb"`
+	Body           []byte    `json:"body"` // JSON of the verb's request
+}
+
+// Empty is the body of verbs that need none and the answer of those that have none.
+type Empty struct{}
+
+// ImagePull asks a node to have an image in its cache.
+type ImagePull struct {
+	ImageID   uuid.UUID `json:"image_id"`
+	SHA256    string    `json:"sha256"` // hex, of the qcow2 file; also its name in the cache
+	SizeBytes int64     `json:"size_bytes"`
+	StreamURL string    `json:"stream_url"` // where to fetch it: unix:<socket>:/internal/v1/streams/<ticket> or https://…
+}
+
+// ImagePulled answers ImagePull.
+type ImagePulled struct {
+	Cached bool `json:"cached"` // it was there before
+}
+
+// ImageDrop asks a node to forget a cached image. Disks that still use it keep it until they are gone.
+type ImageDrop struct {
+	SHA256 string `json:"sha256"`
+}
+
+// NetworkSpec describes a virtual network on a node.
+type NetworkSpec struct {
+	ID        uuid.UUID `json:"id"`
+	Name      string    `json:"name"`
+	Mode      string    `json:"mode"`   // nat, isolated
+	Bridge    string    `json:"bridge"` // name of the bridge device, at most 15 characters
+	CIDR      string    `json:"cidr"`
+	Gateway   string    `json:"gateway"`
+	DHCPStart string    `json:"dhcp_start"` // empty: no DHCP
+	DHCPEnd   string    `json:"dhcp_end"`
+}
+
+// NetworkRef names a network to remove.
+type NetworkRef struct {
+	ID uuid.UUID `json:"id"`
+}
+
+// DiskSpec describes one disk of a virtual machine: a copy-on-write overlay over an image, or an empty one.
+type DiskSpec struct {
+	Name        string `json:"name"`                   // "root"
+	ImageSHA256 string `json:"image_sha256,omitempty"` // empty: an empty disk
+	SizeBytes   int64  `json:"size_bytes"`
+}
+
+// SeedSpec is the NoCloud seed of a virtual machine.
+type SeedSpec struct {
+	MetaData string `json:"meta_data"`
+	UserData string `json:"user_data"`
+}
+
+// NIC is one network interface.
+type NIC struct {
+	NetworkID uuid.UUID `json:"network_id"`
+	MAC       string    `json:"mac"`
+}
+
+// DomainSpec is all a node must know to define the domain. Paths are the node's own affair.
+type DomainSpec struct {
+	Name        string    `json:"name"` // the tenant's name for it; the domain's name is made of the id
+	TenantID    uuid.UUID `json:"tenant_id"`
+	VCPUs       int       `json:"vcpus"`
+	MemoryBytes int64     `json:"memory_bytes"`
+	Disks       []string  `json:"disks"` // names of disks made by VerbEnsureDisk, in boot order
+	Seed        bool      `json:"seed"`
+	NICs        []NIC     `json:"nics"`
+}
+
+// ShutdownSpec bounds how long a guest may take to shut down before it is powered off. Zero powers off at once.
+type ShutdownSpec struct {
+	Grace time.Duration `json:"grace_ns"`
+}
+
+// ConsoleRead asks for a part of the serial console's log.
+type ConsoleRead struct {
+	Offset   int64 `json:"offset"`    // from the start; negative counts from the end
+	MaxBytes int   `json:"max_bytes"` // at most ConsoleChunkMax
+}
+
+// ConsoleChunkMax is the most that one ConsoleRead answers.
+const ConsoleChunkMax = 256 << 10
+
+// ConsoleChunk is a part of the serial console's log.
+type ConsoleChunk struct {
+	Offset int64  `json:"offset"` // of the first byte
+	Size   int64  `json:"size"`   // of the whole log now
+	Data   []byte `json:"data"`
+}
+
+// ConsoleOpen asks a node to connect the serial console to a stream of the controller.
+type ConsoleOpen struct {
+	StreamURL string `json:"stream_url"`
+}
+
+// Observed is the state of a domain as the hypervisor tells it.
+type Observed string
+
+// The observed states.
+const (
+	ObservedAbsent  Observed = "absent"  // no such domain
+	ObservedStopped Observed = "stopped" // defined, not running
+	ObservedRunning Observed = "running"
+	ObservedPaused  Observed = "paused"
+	ObservedCrashed Observed = "crashed"
+)
+
+// Address is an address of a guest.
+type Address struct {
+	MAC    string `json:"mac"`
+	IP     string `json:"ip"`
+	Source string `json:"source"` // lease or agent
+}
+
+// Status is what a node sees of one virtual machine.
+type Status struct {
+	VMID       uuid.UUID `json:"vm_id"`
+	Generation int64     `json:"generation"` // newest that the node applied
+	Observed   Observed  `json:"observed"`
+	// Reason is the hypervisor's word for how it came to this state: "booted", "shutdown", "destroyed", "crashed", "failed", …
+	Reason    string    `json:"reason"`
+	Addresses []Address `json:"addresses,omitempty"`
+	At        time.Time `json:"at"`
+}
+
+// StatusList is every managed virtual machine of a node.
+type StatusList struct {
+	Statuses []Status `json:"statuses"`
+}
+
+// Report is what a node tells the controller, again and again until it is acknowledged.
+type Report struct {
+	ID     uuid.UUID `json:"id"` // of this report; a repeated report has the same id
+	NodeID uuid.UUID `json:"node_id"`
+	Epoch  int64     `json:"epoch"` // of the node role's start
+	Seq    int64     `json:"seq"`   // order within the epoch
+	// Hello is set on the first report of an epoch, which asks for the installation's id and brings every status at once.
+	Hello    bool     `json:"hello"`
+	Statuses []Status `json:"statuses"`
+}
+
+// Ack answers a Report.
+type Ack struct {
+	InstallationID uuid.UUID `json:"installation_id"`
+	// Unknown lists the reported virtual machines that the controller has no row of: leftovers that the node may reap.
+	Unknown []uuid.UUID `json:"unknown,omitempty"`
+}
+
+// The errors a node answers with.
+var (
+	ErrStaleGeneration = errs.New(errs.Conflict, "vm.stale_generation", "a newer request for this virtual machine has overtaken this one")
+	ErrNotDefined      = errs.New(errs.Conflict, "vm.not_defined", "the virtual machine does not exist on the node")
+	ErrHypervisor      = errs.New(errs.Unavailable, "vm.hypervisor_unavailable", "the hypervisor of the node does not answer").
+				WithAction("Check libvirtd on the node; the operation goes on by itself when it is back.")
+	ErrHypervisorRefused = errs.New(errs.Internal, "vm.hypervisor_refused", "the hypervisor refused the request")
+	ErrStorage           = errs.New(errs.Internal, "vm.storage_failed", "the node could not write to its storage")
+	ErrStorageFull       = errs.New(errs.Conflict, "vm.storage_full", "the node's storage is full").
+				WithAction("Free space on the node or add storage, then try again.")
+	ErrWrongInstallation = errs.New(errs.Conflict, "vm.wrong_installation", "the node belongs to another installation")
+	ErrUnknownVerb       = errs.New(errs.Invalid, "vm.unknown_verb", "the node does not know this command")
+)
+
+// Errors lists the package's errors for the reference.
+func Errors() []*errs.Error {
+	return []*errs.Error{ErrStaleGeneration, ErrNotDefined, ErrHypervisor, ErrHypervisorRefused, ErrStorage, ErrStorageFull,
+		ErrWrongInstallation, ErrUnknownVerb}
+}
