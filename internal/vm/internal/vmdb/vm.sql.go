@@ -563,8 +563,8 @@ func (q *Queries) VMNameTaken(ctx context.Context, db DBTX, arg VMNameTakenParam
 const vMSetObserved = `-- name: VMSetObserved :exec
 UPDATE vms SET observed_state = $1, observed_reason = $2, observed_node = $3,
     observed_epoch = $4, observed_at = $5, state = $6, network_config = $7,
-    error = $8, updated_at = now()
-WHERE id = $9
+    desired_state = $8, error = $9, updated_at = now()
+WHERE id = $10
 `
 
 type VMSetObservedParams struct {
@@ -575,6 +575,7 @@ type VMSetObservedParams struct {
 	ObservedAt     *time.Time
 	State          VmStateEnum
 	NetworkConfig  []byte
+	DesiredState   string
 	Error          []byte
 	ID             uuid.UUID
 }
@@ -588,6 +589,7 @@ func (q *Queries) VMSetObserved(ctx context.Context, db DBTX, arg VMSetObservedP
 		arg.ObservedAt,
 		arg.State,
 		arg.NetworkConfig,
+		arg.DesiredState,
 		arg.Error,
 		arg.ID,
 	)
