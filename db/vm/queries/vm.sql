@@ -4,8 +4,9 @@ INSERT INTO vms (id, name, state, hypervisor_type, node_id, owner_id, tenant_id,
 VALUES (@id, @name, 'creating', @hypervisor_type, @node_id, @owner_id, @tenant_id, @resource_config, @network_config, @storage_config,
     @image_id, @flavor, @user_data, @ssh_keys, @tags, @desired_state, @operation_id);
 
--- name: VMMACInsert :exec
-INSERT INTO vm_macs (mac, vm_id, network_id) VALUES (@mac, @vm_id, @network_id);
+-- name: VMMACInsert :execrows
+INSERT INTO vm_macs (mac, vm_id, network_id)
+SELECT @mac::text, @vm_id::uuid, n.id FROM vm_networks n WHERE n.id = @network_id AND n.status <> 'deleting' FOR SHARE;
 
 -- name: VMGet :one
 SELECT * FROM vms WHERE id = @id;

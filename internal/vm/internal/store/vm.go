@@ -32,8 +32,12 @@ func (s *Store) CreateVM(ctx context.Context, r Record, op operation.New) (opera
 			return vmViolation(err)
 		}
 		for _, nic := range r.Networks {
-			if err := s.q.VMMACInsert(ctx, tx, vmdb.VMMACInsertParams{Mac: nic.MAC, VmID: r.ID, NetworkID: nic.NetworkID}); err != nil {
+			n, err := s.q.VMMACInsert(ctx, tx, vmdb.VMMACInsertParams{Mac: nic.MAC, VmID: r.ID, NetworkID: nic.NetworkID})
+			if err != nil {
 				return vmViolation(err)
+			}
+			if n == 0 { // gone, or about to go
+				return vm.ErrNetworkNotFound
 			}
 		}
 		created, err = s.ops.Create(ctx, tx, op)

@@ -529,8 +529,9 @@ func (q *Queries) VMListByState(ctx context.Context, db DBTX, arg VMListByStateP
 	return items, nil
 }
 
-const vMMACInsert = `-- name: VMMACInsert :exec
-INSERT INTO vm_macs (mac, vm_id, network_id) VALUES ($1, $2, $3)
+const vMMACInsert = `-- name: VMMACInsert :execrows
+INSERT INTO vm_macs (mac, vm_id, network_id)
+SELECT $1::text, $2::uuid, n.id FROM vm_networks n WHERE n.id = $3 AND n.status <> 'deleting' FOR SHARE
 `
 
 type VMMACInsertParams struct {
@@ -539,9 +540,12 @@ type VMMACInsertParams struct {
 	NetworkID uuid.UUID
 }
 
-func (q *Queries) VMMACInsert(ctx context.Context, db DBTX, arg VMMACInsertParams) error {
-	_, err := db.Exec(ctx, vMMACInsert, arg.Mac, arg.VmID, arg.NetworkID)
-	return err
+func (q *Queries) VMMACInsert(ctx context.Context, db DBTX, arg VMMACInsertParams) (int64, error) {
+	result, err := db.Exec(ctx, vMMACInsert, arg.Mac, arg.VmID, arg.NetworkID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const vMNameTaken = `-- name: VMNameTaken :one
