@@ -10,7 +10,6 @@ var (
 	ErrInvalid      = errs.New(errs.Invalid, "vm.invalid", "the virtual machine cannot be made as asked")
 	ErrVanished     = errs.New(errs.Conflict, "vm.vanished", "the virtual machine was removed behind NovaCron's back").WithAction("Start it to define it anew, or delete it.")
 	ErrDiskLost     = errs.New(errs.Conflict, "vm.disk_lost", "a disk of the virtual machine is gone from the node").WithAction("Restore it from a backup, or delete the virtual machine.")
-	ErrNodeAway     = errs.New(errs.Unavailable, "vm.node_unavailable", "the node of the virtual machine does not answer").WithAction("Check the node; the operation goes on by itself when it is back.")
 	ErrNoConsoleLog = errs.New(errs.NotFound, "vm.no_console_log", "the virtual machine has not written to its console yet")
 
 	ErrImageNotFound = errs.New(errs.NotFound, "image.not_found", "there is no such image")
@@ -33,7 +32,7 @@ var (
 
 // Errors lists the contract's errors for the reference.
 func Errors() []*errs.Error {
-	return []*errs.Error{ErrNotFound, ErrNameTaken, ErrWrongState, ErrInvalid, ErrVanished, ErrDiskLost, ErrNodeAway, ErrNoConsoleLog,
+	return []*errs.Error{ErrNotFound, ErrNameTaken, ErrWrongState, ErrInvalid, ErrVanished, ErrDiskLost, ErrNoConsoleLog,
 		ErrImageNotFound, ErrImageInUse, ErrImageFailed, ErrImageBusy, ErrImageInvalid, ErrImageRefused, ErrImageTooLarge, ErrImageChecksum,
 		ErrNetworkNotFound, ErrNetworkTaken, ErrNetworkOverlap, ErrNetworkInUse, ErrNetworkInvalid, ErrNetworkBusy, ErrNoAddressRange}
 }

@@ -21,6 +21,8 @@ type Intent struct {
 	Input   any
 	// Done says that the virtual machine is as wanted already: the operation is written as one that has succeeded.
 	Done bool
+	// Join answers with the live operation, which does what is asked already.
+	Join bool
 }
 
 // Begin locks a virtual machine, lets decide look at it, and begins the operation that decide chose. An operation that is still
@@ -53,6 +55,9 @@ func (s *Store) Begin(ctx context.Context, id, requestedBy uuid.UUID, idempotenc
 }
 
 func (s *Store) begin(ctx context.Context, tx pgx.Tx, r Record, live *operation.Operation, requestedBy uuid.UUID, key string, intent Intent) (operation.Operation, error) {
+	if intent.Join {
+		return *live, nil
+	}
 	opID, err := uuid.NewV7()
 	if err != nil {
 		return operation.Operation{}, fmt.Errorf("make operation id: %w", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/google/uuid"
@@ -118,4 +119,13 @@ func (s *Store) EndNetwork(ctx context.Context, tx pgx.Tx, op operation.Operatio
 		return s.q.NetworkDelete(ctx, tx, op.TargetID) // a creation that failed, or a deletion that did not
 	}
 	return s.q.NetworkSetStatus(ctx, tx, vmdb.NetworkSetStatusParams{ID: op.TargetID, Status: string(vm.NetworkActive)})
+}
+
+// NetworkCIDRs lists the ranges that are taken, whichever tenants have them.
+func (s *Store) NetworkCIDRs(ctx context.Context) ([]netip.Prefix, error) {
+	taken, err := s.q.NetworkCIDRs(ctx, s.pool)
+	if err != nil {
+		return nil, fmt.Errorf("list address ranges: %w", pg.Map(err))
+	}
+	return taken, nil
 }
