@@ -122,11 +122,11 @@ func (q Queries) UseRefreshToken(ctx context.Context, hash []byte, now time.Time
 	return n > 0, mapErr("use refresh token", err, nil)
 }
 
-// Prune forgets sessions and refresh tokens that expired before the time.
-func (q Queries) Prune(ctx context.Context, before time.Time) (sessions, tokens int64, err error) {
-	sessions, err = q.q.SessionPrune(ctx, q.db, before)
+// Prune forgets sessions and refresh tokens that expired before the given times.
+func (q Queries) Prune(ctx context.Context, sessionsBefore, tokensBefore time.Time) (sessions, tokens int64, err error) {
+	sessions, err = q.q.SessionPrune(ctx, q.db, sessionsBefore)
 	if err == nil {
-		tokens, err = q.q.RefreshPrune(ctx, q.db, before)
+		tokens, err = q.q.RefreshPrune(ctx, q.db, tokensBefore)
 	}
 	return sessions, tokens, mapErr("prune sessions", err, nil)
 }

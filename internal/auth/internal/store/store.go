@@ -22,10 +22,11 @@ import (
 // Reach is the tenant that a caller may see; nil is every tenant.
 type Reach = *uuid.UUID
 
-// Store runs queries outside of any transaction, and starts transactions.
+// Store runs queries outside of any transaction, and starts transactions. It exists before the database does: until Attach, and after
+// Detach, every query fails with pg.ErrUnavailable.
 type Store struct {
 	Queries
-	pool *pgxpool.Pool
+	pool *latePool
 }
 
 // Queries are the queries, on a connection of the pool or on a transaction.
@@ -34,10 +35,17 @@ type Queries struct {
 	db authdb.DBTX
 }
 
-// New makes a Store on a pool that acts in the auth schema.
-func New(pool *pgxpool.Pool) *Store {
+// New makes a Store without a database.
+func New() *Store {
+	pool := &latePool{}
 	return &Store{Queries: Queries{q: authdb.New(), db: pool}, pool: pool}
 }
+
+// Attach gives the store a pool that acts in the auth schema. The caller keeps it, and closes it after Detach.
+func (s *Store) Attach(pool *pgxpool.Pool) { s.pool.current.Store(pool) }
+
+// Detach takes the pool away again.
+func (s *Store) Detach() { s.pool.current.Store(nil) }
 
 // InTx runs fn in one transaction, and again when PostgreSQL asks for it. Within fn only tx may be used.
 func (s *Store) InTx(ctx context.Context, fn func(tx Queries) error) error {
@@ -46,7 +54,11 @@ func (s *Store) InTx(ctx context.Context, fn func(tx Queries) error) error {
 
 // Ping tells whether the database answers.
 func (s *Store) Ping(ctx context.Context) error {
-	if err := s.pool.Ping(ctx); err != nil {
+	pool := s.pool.current.Load()
+	if pool == nil {
+		return errDetached
+	}
+	if err := pool.Ping(ctx); err != nil {
 		return fmt.Errorf("ping the auth database: %w", pg.Map(err))
 	}
 	return nil

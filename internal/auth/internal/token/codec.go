@@ -73,6 +73,9 @@ func (c *Codec) Sign(claims Claims) (string, error) {
 		SessionID: claims.SessionID, TenantID: claims.TenantID, Role: claims.Role,
 	})
 	key := c.ring.signingKey()
+	if key.private == nil {
+		return "", errors.New("sign token: the keys have not been read yet")
+	}
 	t.Header["kid"] = key.id
 	signed, err := t.SignedString(key.private)
 	if err != nil {

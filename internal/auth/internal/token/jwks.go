@@ -2,36 +2,33 @@ package token
 
 import (
 	"encoding/base64"
-	"encoding/json"
-	"fmt"
 	"math/big"
 )
 
-// jwk is one RSA public key as RFC 7517 and RFC 7518 section 6.3.1 write it.
-type jwk struct {
-	KeyType   string `json:"kty"`
-	Use       string `json:"use"`
-	Algorithm string `json:"alg"`
-	ID        string `json:"kid"`
-	Modulus   string `json:"n"`
-	Exponent  string `json:"e"`
+// JWKS is a JSON Web Key Set, RFC 7517.
+type JWKS struct {
+	Keys []JWK `json:"keys" nullable:"false"`
 }
 
-func encodeJWKS(keys []signingKey) ([]byte, error) {
-	set := struct {
-		Keys []jwk `json:"keys"`
-	}{Keys: make([]jwk, 0, len(keys))}
+// JWK is one public RSA key, RFC 7517 and RFC 7518 section 6.3.1.
+type JWK struct {
+	KeyType   string `json:"kty" example:"RSA"`
+	Use       string `json:"use" example:"sig"`
+	Algorithm string `json:"alg" example:"RS256"`
+	ID        string `json:"kid" doc:"What the header of a token names."`
+	Modulus   string `json:"n"`
+	Exponent  string `json:"e" example:"AQAB"`
+}
+
+func describe(keys []signingKey) JWKS {
+	set := JWKS{Keys: make([]JWK, 0, len(keys))}
 	for _, k := range keys {
 		pub := k.private.PublicKey
-		set.Keys = append(set.Keys, jwk{
+		set.Keys = append(set.Keys, JWK{
 			KeyType: "RSA", Use: "sig", Algorithm: algorithm, ID: k.id,
 			Modulus:  base64.RawURLEncoding.EncodeToString(pub.N.Bytes()),
 			Exponent: base64.RawURLEncoding.EncodeToString(big.NewInt(int64(pub.E)).Bytes()),
 		})
 	}
-	b, err := json.Marshal(set)
-	if err != nil {
-		return nil, fmt.Errorf("encode key set: %w", err)
-	}
-	return b, nil
+	return set
 }

@@ -48,7 +48,7 @@ type signingKey struct {
 type keySet struct {
 	public  map[string]*rsa.PublicKey
 	signing signingKey // the newest: ids are UUIDv7, so the greatest
-	jwks    []byte
+	jwks    JWKS
 }
 
 // Ring holds the signing keys of a folder, one file <kid>.pem each. The newest signs, all verify: a key that was put there by another process, or by
@@ -62,35 +62,38 @@ type Ring struct {
 	distrust func(error) // told of a rescan that failed
 }
 
-// OpenRing reads the keys of the folder, and makes the folder and a first key where there is none. A lock on the folder keeps two starting
-// processes from making a key each. A rescan that fails later is told to warn, and the keys known so far stay.
-func OpenRing(dir string, warn func(error)) (*Ring, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the key folder: %w", err)
+// NewRing makes a Ring of the folder. It holds no key until Open. A rescan that fails later is told to warn, and the keys known so far stay.
+func NewRing(dir string, warn func(error)) *Ring {
+	r := &Ring{dir: dir, distrust: warn}
+	r.keys.Store(&keySet{jwks: JWKS{Keys: []JWK{}}})
+	return r
+}
+
+// Open reads the keys, and makes the folder and a first key where there is none. A lock on the folder keeps two starting processes from
+// making a key each.
+func (r *Ring) Open() error {
+	if err := os.MkdirAll(r.dir, 0o700); err != nil {
+		return fmt.Errorf("make the key folder: %w", err)
 	}
-	unlock, err := lockDir(dir)
+	unlock, err := lockDir(r.dir)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer unlock()
-	r := &Ring{dir: dir, distrust: warn}
-	set, err := readKeys(dir)
+	set, err := readKeys(r.dir)
+	if err == nil && set == nil {
+		if err = createKey(r.dir); err == nil {
+			set, err = readKeys(r.dir)
+		}
+	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if set == nil {
-		if err := createKey(dir); err != nil {
-			return nil, err
-		}
-		if set, err = readKeys(dir); err != nil {
-			return nil, err
-		}
-	}
-	if set == nil {
-		return nil, fmt.Errorf("the signing key that was just made in %s is gone", dir)
+		return fmt.Errorf("the signing key that was just made in %s is gone", r.dir)
 	}
 	r.keys.Store(set)
-	return r, nil
+	return nil
 }
 
 // Public gives the key that a token names, or nil.
@@ -105,8 +108,8 @@ func (r *Ring) Public(kid string) *rsa.PublicKey {
 	return r.keys.Load().public[kid]
 }
 
-// JWKS gives the public keys as a JSON Web Key Set, RFC 7517.
-func (r *Ring) JWKS() []byte { return r.keys.Load().jwks }
+// JWKS gives the public keys. The answer must not be changed.
+func (r *Ring) JWKS() JWKS { return r.keys.Load().jwks }
 
 func (r *Ring) signingKey() signingKey { return r.keys.Load().signing }
 
@@ -152,8 +155,8 @@ func readKeys(dir string) (*keySet, error) {
 	for _, k := range keys {
 		set.public[k.id] = &k.private.PublicKey
 	}
-	set.jwks, err = encodeJWKS(keys)
-	return set, err
+	set.jwks = describe(keys)
+	return set, nil
 }
 
 func readKey(path string) (*rsa.PrivateKey, error) {
