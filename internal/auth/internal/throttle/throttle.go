@@ -188,6 +188,9 @@ func untilKey(subject string) string { return "auth:throttle:until:" + subject }
 
 // network names an address: an IPv6 customer has at least a /64 (RFC 6177), so single addresses of it say nothing.
 func network(a netip.Addr) string {
+	if !a.IsValid() {
+		return "unknown"
+	}
 	if a.Is6() && !a.Is4In6() {
 		if p, err := a.WithZone("").Prefix(64); err == nil {
 			return p.String()
