@@ -22,7 +22,6 @@ import (
 	"github.com/novacron/novacron/internal/auth/internal/throttle"
 	"github.com/novacron/novacron/internal/auth/internal/token"
 	"github.com/novacron/novacron/internal/bus"
-	"github.com/novacron/novacron/internal/platform/cache"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/pg"
 )
@@ -32,7 +31,7 @@ const schema = "auth"
 // Deps are what the module needs from the process.
 type Deps struct {
 	Bus        bus.Bus
-	Cache      cache.Cache
+	Cache      Cache
 	Log        *slog.Logger
 	Registerer prometheus.Registerer // may be nil
 	// Permissions lists those that routes of the process ask for, for GET /api/v1/permissions. It is called when that is asked, so it may
@@ -79,13 +78,12 @@ func New(cfg Config, deps Deps) (*Module, error) {
 	}
 	m := &Module{cfg: cfg, deps: deps, api: httpx.New("auth"), store: store.New()}
 	m.ring = token.NewRing(cfg.keyDir(), func(err error) { deps.Log.Warn("the signing keys could not be read again", "error", err) })
-	counters := counters{deps.Cache}
 	m.service, err = service.New(service.Config{
 		AccessTTL: cfg.AccessTTL, RefreshTTL: cfg.RefreshTTL, SessionTTL: cfg.SessionTTL, CacheEntries: cfg.CacheEntries,
 		PasswordFile: cfg.passwordFile(),
 	}, service.Deps{
 		Store: m.store, Codec: token.NewCodec(m.ring, cfg.Issuer, cfg.Audience, deps.Now), Hasher: hasher,
-		Limiter: throttle.New(counters, throttle.DefaultRules(), deps.Now), Counters: counters, Bus: deps.Bus, Log: deps.Log,
+		Limiter: throttle.New(deps.Cache, throttle.DefaultRules(), deps.Now), Counters: deps.Cache, Bus: deps.Bus, Log: deps.Log,
 		Metrics: metrics, Now: deps.Now, Known: m.permissions,
 	})
 	if err != nil {
