@@ -105,7 +105,7 @@ func (c *Codec) Verify(token string) (Claims, error) {
 		return Claims{}, auth.ErrInvalidToken.Wrap(err)
 	}
 	return Claims{
-		ID: w.ID, UserID: userID, SessionID: w.SessionID, TenantID: w.TenantID, Role: w.Role, ExpiresAt: w.ExpiresAt.Time,
+		ID: w.ID, UserID: userID, SessionID: w.SessionID, TenantID: w.TenantID, Role: w.Role, ExpiresAt: w.ExpiresAt.UTC(),
 	}, nil
 }
 
