@@ -80,7 +80,11 @@ func TestBadLogins(t *testing.T) {
 		{"username": "\u202enimda", "password": "x"}, {"username": strings.Repeat("💥", 200), "password": strings.Repeat("💥", 1000)},
 		{"username": "%s%n%d{{.}}${jndi:ldap://x}", "password": "x"}, {"username": "../../etc/passwd", "password": "x"},
 	} {
+		hashes := p.hashes()
 		a := p.do(call{method: "POST", path: "/auth/login", body: c, from: "198.51.100." + strconv.Itoa(i+1)}).want(401, auth.ErrInvalidCredentials)
+		if got := p.hashes() - hashes; got != 1 {
+			t.Errorf("%v: %d passwords were hashed, so the time tells something", c, got)
+		}
 		if first == nil {
 			first = a.body
 		}
@@ -99,6 +103,22 @@ func TestBadLogins(t *testing.T) {
 	p.do(call{method: "POST", path: "/auth/login", body: `{"username":`}).want(400)
 	p.do(call{method: "POST", path: "/auth/login", body: object{"username": "a", "password": strings.Repeat("x", 1<<20)}}).want(413)
 	p.admin()
+}
+
+// hashes tells how many passwords the process has hashed.
+func (p *process) hashes() uint64 {
+	p.t.Helper()
+	families, err := p.reg.Gather()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "novacron_auth_password_hash_seconds" {
+			return f.GetMetric()[0].GetHistogram().GetSampleCount()
+		}
+	}
+	p.t.Fatal("hashing is not measured")
+	return 0
 }
 
 func TestBadTokens(t *testing.T) {

@@ -78,17 +78,19 @@ type process struct {
 	site   *site
 	module *authmodule.Module
 	http   http.Handler
+	reg    *prometheus.Registry
 }
 
 func (s *site) build(t testing.TB) *process {
 	t.Helper()
+	reg := prometheus.NewRegistry()
 	m, err := authmodule.New(s.cfg, authmodule.Deps{
-		Bus: s.bus, Cache: s.cache, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(), Now: s.clock.now,
+		Bus: s.bus, Cache: s.cache, Log: slog.New(slog.DiscardHandler), Registerer: reg, Now: s.clock.now,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &process{t: t, site: s, module: m, http: gateway(m)}
+	return &process{t: t, site: s, module: m, http: gateway(m), reg: reg}
 }
 
 func (s *site) start(t testing.TB) *process {
