@@ -1,0 +1,67 @@
+-- name: VMInsert :exec
+INSERT INTO vms (id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config,
+    image_id, flavor, user_data, ssh_keys, tags, desired_state, operation_id)
+VALUES (@id, @name, 'creating', @hypervisor_type, @node_id, @owner_id, @tenant_id, @resource_config, @network_config, @storage_config,
+    @image_id, @flavor, @user_data, @ssh_keys, @tags, @desired_state, @operation_id);
+
+-- name: VMMACInsert :execrows
+INSERT INTO vm_macs (mac, vm_id, network_id)
+SELECT @mac::text, @vm_id::uuid, n.id FROM vm_networks n WHERE n.id = @network_id AND n.status <> 'deleting' FOR SHARE;
+
+-- name: VMGet :one
+SELECT * FROM vms WHERE id = @id;
+
+-- name: VMGetForUpdate :one
+SELECT * FROM vms WHERE id = @id FOR UPDATE;
+
+-- name: VMNameTaken :one
+SELECT EXISTS (SELECT 1 FROM vms WHERE tenant_id = @tenant_id AND name = @name);
+
+-- name: VMList :many
+SELECT * FROM vms
+WHERE tenant_id = @tenant_id AND (created_at, id) < (@after_time::timestamptz, @after_id::uuid)
+ORDER BY created_at DESC, id DESC LIMIT @max_rows;
+
+-- name: VMListByState :many
+SELECT * FROM vms
+WHERE tenant_id = @tenant_id AND state = @state AND (created_at, id) < (@after_time::timestamptz, @after_id::uuid)
+ORDER BY created_at DESC, id DESC LIMIT @max_rows;
+
+-- name: VMListByName :many
+SELECT * FROM vms
+WHERE tenant_id = @tenant_id AND name = @name AND (created_at, id) < (@after_time::timestamptz, @after_id::uuid)
+ORDER BY created_at DESC, id DESC LIMIT @max_rows;
+
+-- name: VMListAll :many
+SELECT * FROM vms
+WHERE (created_at, id) < (@after_time::timestamptz, @after_id::uuid)
+ORDER BY created_at DESC, id DESC LIMIT @max_rows;
+
+-- name: VMListByNode :many
+SELECT * FROM vms WHERE node_id = @node_id ORDER BY id;
+
+-- name: VMBeginIntent :exec
+UPDATE vms SET generation = @generation, operation_id = @operation_id, desired_state = @desired_state, updated_at = now()
+WHERE id = @id;
+
+-- name: VMSetProvisioned :execrows
+UPDATE vms SET provisioned = true, updated_at = now() WHERE id = @id AND generation = @generation;
+
+-- name: VMSetObserved :exec
+UPDATE vms SET observed_state = @observed_state, observed_reason = @observed_reason, observed_node = @observed_node,
+    observed_epoch = @observed_epoch, observed_at = @observed_at, state = @state, network_config = @network_config,
+    desired_state = @desired_state, error = @error, updated_at = now()
+WHERE id = @id;
+
+-- name: VMEndIntent :exec
+UPDATE vms SET operation_id = NULL, desired_state = @desired_state, state = @state, error = @error, updated_at = now()
+WHERE id = @id;
+
+-- name: VMUpdateDetails :exec
+UPDATE vms SET name = @name, tags = @tags, generation = generation + 1, updated_at = now() WHERE id = @id;
+
+-- name: VMDelete :exec
+DELETE FROM vms WHERE id = @id;
+
+-- name: VMExisting :many
+SELECT id FROM vms WHERE id = ANY (@ids::uuid[]);

@@ -1,0 +1,51 @@
+package auth
+
+import "github.com/novacron/novacron/internal/platform/errs"
+
+const logInAgain = "Log in again."
+
+// The errors of the auth module.
+var (
+	ErrInvalidToken   = errs.New(errs.Unauthenticated, "auth.invalid_token", "the token is not one of ours").WithAction(logInAgain)
+	ErrTokenExpired   = errs.New(errs.Unauthenticated, "auth.token_expired", "the token has expired").WithAction("POST /auth/refresh gives a new one.")
+	ErrSessionRevoked = errs.New(errs.Unauthenticated, "auth.session_revoked", "the session has ended").WithAction(logInAgain)
+	ErrSessionExpired = errs.New(errs.Unauthenticated, "auth.session_expired", "the session has expired").WithAction(logInAgain)
+	// ErrInvalidCredentials is the one answer for an unknown user, a wrong password, and a disabled user or tenant.
+	ErrInvalidCredentials = errs.New(errs.Unauthenticated, "auth.invalid_credentials", "the user name or the password is wrong")
+	ErrThrottled          = errs.New(errs.Throttled, "auth.throttled", "too many failed attempts").
+				WithAction("Wait as long as Retry-After says, then try again.")
+	ErrBusy = errs.New(errs.Unavailable, "auth.busy", "too many passwords are being checked at this moment").
+		WithAction("Try again in a few seconds.")
+	ErrUnavailable = errs.New(errs.Unavailable, "auth.unavailable", "whether the session still counts cannot be told at this moment").
+			WithAction("Try again; the operator finds the cause in the log of the auth module.")
+
+	ErrUserNotFound    = errs.New(errs.NotFound, "auth.user_not_found", "there is no such user")
+	ErrTenantNotFound  = errs.New(errs.NotFound, "auth.tenant_not_found", "there is no such tenant")
+	ErrSessionNotFound = errs.New(errs.NotFound, "auth.session_not_found", "there is no such session")
+	ErrUnknownRole     = errs.New(errs.Invalid, "auth.unknown_role", "there is no such role in the tenant").
+				WithAction("GET /api/v1/roles lists those there are.")
+
+	ErrUsernameTaken = errs.New(errs.Conflict, "auth.username_taken", "the user name is taken")
+	ErrEmailTaken    = errs.New(errs.Conflict, "auth.email_taken", "the e-mail address belongs to another user")
+	ErrTenantExists  = errs.New(errs.Conflict, "auth.tenant_exists", "a tenant of this name exists")
+	ErrLastAdmin     = errs.New(errs.Conflict, "auth.last_admin", "this is the last account that can administer the installation").
+				WithAction("Give another enabled user the role admin first.")
+	ErrOwnTenant = errs.New(errs.Conflict, "auth.own_tenant", "you cannot disable the tenant you are in")
+	ErrVersion   = errs.New(errs.Precondition, "auth.version_mismatch", "the object has changed since you read it").
+			WithAction("Read it again and repeat the change.")
+
+	ErrGrantExceedsOwn = errs.New(errs.Forbidden, "auth.grant_exceeds_own", "nobody can grant, or act on who holds, a permission they lack themselves")
+	ErrPlatformOnly    = errs.New(errs.Forbidden, "auth.platform_only", "this needs a role that reaches every tenant")
+
+	ErrWeakPassword  = errs.New(errs.Invalid, "auth.weak_password", "the password is not acceptable")
+	ErrWrongPassword = errs.New(errs.Invalid, "auth.wrong_password", "the current password is wrong")
+)
+
+// Errors lists the package's errors for the reference.
+func Errors() []*errs.Error {
+	return []*errs.Error{
+		ErrInvalidToken, ErrTokenExpired, ErrSessionRevoked, ErrSessionExpired, ErrInvalidCredentials, ErrThrottled, ErrBusy, ErrUnavailable,
+		ErrUserNotFound, ErrTenantNotFound, ErrSessionNotFound, ErrUnknownRole, ErrUsernameTaken, ErrEmailTaken, ErrTenantExists,
+		ErrLastAdmin, ErrOwnTenant, ErrVersion, ErrGrantExceedsOwn, ErrPlatformOnly, ErrWeakPassword, ErrWrongPassword,
+	}
+}

@@ -1,0 +1,48 @@
+package auth
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/novacron/novacron/internal/platform/identity"
+)
+
+// EventsSubject is the bus subject on which the module tells of changes, as event.Auth.
+const EventsSubject = "auth.events"
+
+// MaxTokenBytes is the length beyond which a token is refused unread.
+const MaxTokenBytes = 8 << 10
+
+// Service is the auth module as other modules see it. All methods may be called concurrently.
+type Service interface {
+	// ValidateToken tells who an access token belongs to and what its holder may do at this moment. It fails with ErrInvalidToken,
+	// ErrTokenExpired or ErrSessionRevoked, and with ErrUnavailable where that cannot be known for certain.
+	ValidateToken(ctx context.Context, req ValidateTokenRequest) (ValidateTokenResponse, error)
+	// GetUserPermissions tells what a user may do in their home tenant. It fails with ErrUserNotFound, also for disabled users.
+	GetUserPermissions(ctx context.Context, req GetUserPermissionsRequest) (GetUserPermissionsResponse, error)
+}
+
+// ValidateTokenRequest asks about an access token.
+type ValidateTokenRequest struct {
+	Token string `json:"token"` // compact JWS, without "Bearer"
+}
+
+// ValidateTokenResponse is the answer for a good token.
+type ValidateTokenResponse struct {
+	// Principal must not be changed: its permissions may be shared with other answers.
+	Principal identity.Principal `json:"principal"`
+	// ExpiresAt is when the token ends by itself. It may be revoked earlier; whoever remembers the answer must watch auth.events.
+	ExpiresAt time.Time `json:"expires_at"`
+}
+
+// GetUserPermissionsRequest asks what a user may do.
+type GetUserPermissionsRequest struct {
+	UserID uuid.UUID `json:"user_id"`
+}
+
+// GetUserPermissionsResponse lists permissions, sorted, wildcards as they are held.
+type GetUserPermissionsResponse struct {
+	Permissions []string `json:"permissions"`
+}

@@ -1,0 +1,84 @@
+package httpx
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+type requestInfo struct {
+	id   string
+	path string
+}
+
+type requestKey struct{}
+
+// WithRequest puts the request's id and path into the context. The gateway does it, before anything else runs.
+func WithRequest(ctx context.Context, id, path string) context.Context {
+	return context.WithValue(ctx, requestKey{}, requestInfo{id: id, path: path})
+}
+
+// RequestID gives the id of the request that ctx belongs to, or "".
+func RequestID(ctx context.Context) string {
+	info, _ := ctx.Value(requestKey{}).(requestInfo)
+	return info.id
+}
+
+// InstancePath gives the path of the request that ctx belongs to, or "".
+func InstancePath(ctx context.Context) string {
+	info, _ := ctx.Value(requestKey{}).(requestInfo)
+	return info.path
+}
+
+const nulMessage = "must not hold the character U+0000"
+
+var errNul = errors.New(nulMessage)
+
+// jsonFormat is strict JSON: one value, nothing behind it, and no NUL in any string, because PostgreSQL's text cannot hold it.
+var jsonFormat = huma.Format{
+	Marshal: func(w io.Writer, v any) error {
+		enc := json.NewEncoder(w)
+		enc.SetEscapeHTML(true) // so that an answer shown by a browser by mistake stays inert
+		return enc.Encode(v)
+	},
+	Unmarshal: func(data []byte, v any) error {
+		if err := json.Unmarshal(data, v); err != nil {
+			return err
+		}
+		if parsed, ok := v.(*any); ok && strings.Contains(string(data), `\u0000`) && holdsNul(*parsed) {
+			return errNul
+		}
+		return nil
+	},
+}
+
+func holdsNul(v any) bool {
+	switch v := v.(type) {
+	case string:
+		return strings.ContainsRune(v, 0)
+	case []any:
+		for _, item := range v {
+			if holdsNul(item) {
+				return true
+			}
+		}
+	case map[string]any:
+		for key, item := range v {
+			if strings.ContainsRune(key, 0) || holdsNul(item) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// BearerToken gives the token of an Authorization header; ok is false where there is no bearer token.
+func BearerToken(r *http.Request) (token string, ok bool) {
+	scheme, token, found := strings.Cut(r.Header.Get("Authorization"), " ")
+	return strings.TrimSpace(token), found && strings.EqualFold(scheme, "Bearer")
+}

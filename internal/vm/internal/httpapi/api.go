@@ -1,0 +1,32 @@
+// Package httpapi serves the vm module's REST routes. A handler decodes, makes one call of the service, and converts the answer.
+package httpapi
+
+import (
+	"log/slog"
+
+	"github.com/novacron/novacron/internal/platform/httpx"
+	"github.com/novacron/novacron/internal/vm/internal/service"
+)
+
+// Config bounds the routes.
+type Config struct {
+	MaxImageBytes int64
+	Log           *slog.Logger
+}
+
+// API holds the module's handlers.
+type API struct {
+	cfg Config
+	svc *service.Service
+}
+
+// Register puts the module's routes into the kit.
+func Register(kit *httpx.API, svc *service.Service, cfg Config) {
+	a := &API{cfg: cfg, svc: svc}
+	a.registerVMs(kit)
+	a.registerActions(kit)
+	a.registerConsole(kit)
+	a.registerImages(kit)
+	a.registerNetworks(kit)
+	a.registerOperations(kit)
+}

@@ -1,0 +1,99 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/novacron/novacron/internal/platform/errs"
+	"github.com/novacron/novacron/internal/platform/httpx"
+	"github.com/novacron/novacron/internal/platform/httpx/idempotent"
+	"github.com/novacron/novacron/internal/platform/operation"
+	"github.com/novacron/novacron/internal/vm"
+	"github.com/novacron/novacron/internal/vm/internal/service"
+)
+
+// networkWait is how long the creation of a network may hold the answer: it is active within a second where all is well.
+const networkWait = 30 * time.Second
+
+func (a *API) registerNetworks(kit *httpx.API) {
+	type createBody struct {
+		Name string   `json:"name" pattern:"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$" patternDescription:"RFC 1123 label" maxLength:"63" doc:"RFC 1123 label, unique in the tenant." example:"backend"`
+		Mode string   `json:"mode,omitempty" enum:"nat,isolated" default:"nat" doc:"nat reaches the outside through the node's address; isolated does not."`
+		CIDR string   `json:"cidr,omitempty" maxLength:"18" doc:"Private IPv4 range, /16 to /29; its first address is the gateway. Default: the next free /24." example:"10.101.0.0/24"`
+		DHCP *vm.DHCP `json:"dhcp,omitempty" doc:"Addresses that guests get. Default: all but the gateway."`
+	}
+	type createInput struct{ Body createBody }
+	type networkOutput struct {
+		Status   int
+		Location string `header:"Location"`
+		Body     vm.Network
+	}
+	httpx.Handle(kit, httpx.Op{ID: "network-create", Method: http.MethodPost, Path: "/api/v1/networks", Permission: "network:create",
+		Summary: "Create a network", Tag: "networks", Status: http.StatusCreated,
+		Errors: []*errs.Error{vm.ErrNetworkInvalid, vm.ErrNetworkTaken, vm.ErrNetworkOverlap, vm.ErrNoAddressRange}},
+		func(ctx context.Context, in *createInput) (*networkOutput, error) {
+			n, op, err := a.svc.CreateNetwork(ctx, service.CreateNetworkRequest{Name: in.Body.Name, Mode: vm.NetworkMode(in.Body.Mode),
+				CIDR: in.Body.CIDR, DHCP: in.Body.DHCP, IdempotencyKey: idempotent.Key(ctx)})
+			if err != nil {
+				return nil, err
+			}
+			if op, err = a.await(ctx, op, networkWait); err != nil {
+				return nil, err
+			}
+			if op.EndedAt != nil && op.Status != operation.StatusSucceeded {
+				return nil, op.Error
+			}
+			if n, err = a.svc.GetNetwork(ctx, n.ID); err != nil {
+				return nil, err
+			}
+			return &networkOutput{Status: http.StatusCreated, Location: "/api/v1/networks/" + n.ID.String(), Body: n}, nil
+		})
+
+	type listInput struct {
+		httpx.PageParams
+		Name string `query:"name" maxLength:"63" doc:"Only the one of this name."`
+	}
+	type listOutput struct{ Body httpx.Page[vm.Network] }
+	httpx.Handle(kit, httpx.Op{ID: "network-list", Method: http.MethodGet, Path: "/api/v1/networks", Permission: "network:read",
+		Summary: "List networks, newest first", Tag: "networks", Errors: []*errs.Error{httpx.ErrCursor}},
+		func(ctx context.Context, in *listInput) (*listOutput, error) {
+			after, err := httpx.ParseCursor(in.Cursor)
+			if err != nil {
+				return nil, err
+			}
+			networks, err := a.svc.ListNetworks(ctx, in.Name, after, in.Limit+1)
+			if err != nil {
+				return nil, err
+			}
+			return &listOutput{Body: httpx.PageOf(networks, in.Limit, func(n vm.Network) httpx.Cursor { return httpx.Cursor{CreatedAt: n.CreatedAt, ID: n.ID} })}, nil
+		})
+
+	type path struct {
+		ID uuid.UUID `path:"id" format:"uuid" doc:"Id of the network."`
+	}
+	type getOutput struct{ Body vm.Network }
+	httpx.Handle(kit, httpx.Op{ID: "network-get", Method: http.MethodGet, Path: "/api/v1/networks/{id}", Permission: "network:read",
+		Summary: "Read a network", Tag: "networks", Errors: []*errs.Error{vm.ErrNetworkNotFound}},
+		func(ctx context.Context, in *path) (*getOutput, error) {
+			n, err := a.svc.GetNetwork(ctx, in.ID)
+			return &getOutput{Body: n}, err
+		})
+
+	type deleteInput struct {
+		path
+		waitParams
+	}
+	httpx.Handle(kit, httpx.Op{ID: "network-delete", Method: http.MethodDelete, Path: "/api/v1/networks/{id}", Permission: "network:delete",
+		Summary: "Delete a network that nothing is connected to", Tag: "networks", Status: http.StatusAccepted,
+		Errors: []*errs.Error{vm.ErrNetworkNotFound, vm.ErrNetworkInUse, vm.ErrNetworkBusy}},
+		func(ctx context.Context, in *deleteInput) (*accepted, error) {
+			op, err := a.svc.DeleteNetwork(ctx, in.ID)
+			if err != nil {
+				return nil, err
+			}
+			return a.answer(ctx, op, in.waitParams)
+		})
+}

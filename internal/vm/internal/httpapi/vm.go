@@ -1,0 +1,213 @@
+package httpapi
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/google/uuid"
+
+	"github.com/novacron/novacron/internal/platform/errs"
+	"github.com/novacron/novacron/internal/platform/httpx"
+	"github.com/novacron/novacron/internal/platform/httpx/idempotent"
+	"github.com/novacron/novacron/internal/platform/operation"
+	"github.com/novacron/novacron/internal/scheduler"
+	"github.com/novacron/novacron/internal/vm"
+	"github.com/novacron/novacron/internal/vm/internal/service"
+)
+
+type vmPath struct {
+	ID uuid.UUID `path:"id" format:"uuid" doc:"Id of the virtual machine."`
+}
+
+type createBody struct {
+	Name           string            `json:"name" pattern:"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$" patternDescription:"RFC 1123 label" maxLength:"63" doc:"RFC 1123 label, unique in the tenant." example:"web-1"`
+	HypervisorType string            `json:"hypervisor_type,omitempty" enum:"kvm" default:"kvm" doc:"What runs it."`
+	ImageID        uuid.UUID         `json:"image_id" format:"uuid" doc:"Image that its root disk is made from."`
+	Flavor         string            `json:"flavor,omitempty" maxLength:"63" doc:"Named size; resources override its parts." example:"small"`
+	Resources      *resourcesBody    `json:"resources,omitempty"`
+	Networks       []networkRef      `json:"networks,omitempty" maxItems:"8" doc:"One interface on each; none means the tenant's default network."`
+	SSHKeys        []string          `json:"ssh_keys,omitempty" maxItems:"64" doc:"Public keys for the default user, through cloud-init."`
+	UserData       string            `json:"user_data,omitempty" maxLength:"65536" doc:"cloud-init user-data." example:"#cloud-config\nruncmd: [\"echo hello\"]"`
+	Tags           map[string]string `json:"tags,omitempty" maxProperties:"64" doc:"Free labels."`
+	Start          *bool             `json:"start,omitempty" default:"true" doc:"Power it on once it is made."`
+}
+
+type resourcesBody struct {
+	VCPUs     int   `json:"vcpus,omitempty" minimum:"1" maximum:"1024" example:"1"`
+	MemoryMiB int64 `json:"memory_mib,omitempty" minimum:"32" maximum:"16777216" example:"512"`
+	DiskGiB   int64 `json:"disk_gib,omitempty" minimum:"1" maximum:"65536" doc:"Size of the root disk; at least the image's." example:"5"`
+}
+
+type networkRef struct {
+	NetworkID uuid.UUID `json:"network_id" format:"uuid"`
+}
+
+func (b createBody) request() (vm.CreateVMRequest, error) {
+	req := vm.CreateVMRequest{Name: b.Name, HypervisorType: b.HypervisorType, ImageID: b.ImageID, Flavor: b.Flavor, SSHKeys: b.SSHKeys,
+		UserData: b.UserData, Tags: b.Tags, Stopped: b.Start != nil && !*b.Start}
+	if b.Resources != nil {
+		req.Resources = vm.Resources{VCPUs: b.Resources.VCPUs, MemoryMiB: b.Resources.MemoryMiB, DiskGiB: b.Resources.DiskGiB}
+	}
+	for _, n := range b.Networks {
+		req.NetworkIDs = append(req.NetworkIDs, n.NetworkID)
+	}
+	for key, value := range b.Tags {
+		if len(key) == 0 || len(key) > 128 || len(value) > 256 {
+			return req, vm.ErrInvalid.WithField("body.tags", "keys have 1 to 128 and values at most 256 bytes", key)
+		}
+	}
+	for i, key := range b.SSHKeys {
+		if len(key) == 0 || len(key) > 16384 {
+			return req, vm.ErrInvalid.WithField(fmt.Sprintf("body.ssh_keys[%d]", i), "must have 1 to 16384 bytes", "")
+		}
+	}
+	return req, nil
+}
+
+func (a *API) registerVMs(kit *httpx.API) {
+	type createInput struct {
+		waitParams
+		Body createBody
+	}
+	httpx.Handle(kit, httpx.Op{ID: "vm-create", Method: http.MethodPost, Path: "/api/v1/vms", Permission: "vm:create",
+		Summary: "Create a virtual machine", Tag: "vms", Status: http.StatusAccepted,
+		Description: "Reserves a place for it, then makes disk, seed and domain and powers it on. Answers with the operation that does so. " +
+			"What does not fit is refused at once, with the reason for each node.",
+		Errors: []*errs.Error{vm.ErrInvalid, vm.ErrNameTaken, vm.ErrImageNotFound, vm.ErrImageFailed, vm.ErrNetworkNotFound, scheduler.ErrNoFit, scheduler.ErrQuotaExceeded}},
+		func(ctx context.Context, in *createInput) (*accepted, error) {
+			req, err := in.Body.request()
+			if err != nil {
+				return nil, err
+			}
+			req.IdempotencyKey = idempotent.Key(ctx)
+			op, err := a.svc.Create(ctx, req)
+			if err != nil {
+				return nil, err
+			}
+			return a.answer(ctx, op, in.waitParams)
+		})
+
+	type listInput struct {
+		httpx.PageParams
+		Name     string `query:"name" maxLength:"63" doc:"Only the one of this name."`
+		State    string `query:"state" enum:"creating,running,stopped,paused,migrating,error" doc:"Only those in this state."`
+		TenantID string `query:"tenant_id" enum:"all" doc:"'all' lists every tenant's; needs the permission on the platform."`
+	}
+	type listOutput struct{ Body httpx.Page[vm.VM] }
+	httpx.Handle(kit, httpx.Op{ID: "vm-list", Method: http.MethodGet, Path: "/api/v1/vms", Permission: "vm:read",
+		Summary: "List virtual machines, newest first", Tag: "vms", Errors: []*errs.Error{httpx.ErrCursor}},
+		func(ctx context.Context, in *listInput) (*listOutput, error) {
+			after, err := httpx.ParseCursor(in.Cursor)
+			if err != nil {
+				return nil, err
+			}
+			vms, err := a.svc.List(ctx, service.ListRequest{AllTenants: in.TenantID == "all", Name: in.Name, State: vm.State(in.State), After: after, Limit: in.Limit + 1})
+			if err != nil {
+				return nil, err
+			}
+			return &listOutput{Body: httpx.PageOf(vms, in.Limit, func(m vm.VM) httpx.Cursor { return httpx.Cursor{CreatedAt: m.CreatedAt, ID: m.ID} })}, nil
+		})
+
+	type getInput struct {
+		vmPath
+		IfNoneMatch string `header:"If-None-Match" maxLength:"128"`
+	}
+	type getOutput struct {
+		ETag string `header:"ETag"`
+		Body vm.VM
+	}
+	httpx.Handle(kit, httpx.Op{ID: "vm-get", Method: http.MethodGet, Path: "/api/v1/vms/{id}", Permission: "vm:read",
+		Summary: "Read a virtual machine", Tag: "vms", Errors: []*errs.Error{vm.ErrNotFound}},
+		func(ctx context.Context, in *getInput) (*getOutput, error) {
+			machine, err := a.svc.Get(ctx, in.ID)
+			if err != nil {
+				return nil, err
+			}
+			return &getOutput{ETag: etag(machine), Body: machine}, nil
+		})
+
+	type deleteInput struct {
+		vmPath
+		waitParams
+	}
+	httpx.Handle(kit, httpx.Op{ID: "vm-delete", Method: http.MethodDelete, Path: "/api/v1/vms/{id}", Permission: "vm:delete",
+		Summary: "Delete a virtual machine and its disks, in whatever state it is", Tag: "vms", Status: http.StatusAccepted, Errors: []*errs.Error{vm.ErrNotFound}},
+		func(ctx context.Context, in *deleteInput) (*accepted, error) {
+			op, err := a.svc.Delete(ctx, service.Request{VMID: in.ID})
+			if err != nil {
+				return nil, err
+			}
+			return a.answer(ctx, op, in.waitParams)
+		})
+
+	type flavorsOutput struct{ Body httpx.Page[vm.Flavor] }
+	httpx.Handle(kit, httpx.Op{ID: "flavor-list", Method: http.MethodGet, Path: "/api/v1/flavors", Permission: "flavor:read",
+		Summary: "List the named sizes", Tag: "flavors"},
+		func(context.Context, *struct{}) (*flavorsOutput, error) {
+			return &flavorsOutput{Body: httpx.Page[vm.Flavor]{Items: a.svc.Flavors()}}, nil
+		})
+}
+
+// etag changes with every change of the row.
+func etag(machine vm.VM) string {
+	return fmt.Sprintf(`"%d-%x"`, machine.Generation, machine.UpdatedAt.UnixMicro())
+}
+
+// registerActions puts one POST route for each change of state.
+func (a *API) registerActions(kit *httpx.API) {
+	type plainInput struct {
+		vmPath
+		waitParams
+	}
+	type stopBody struct {
+		Force        bool `json:"force,omitempty" doc:"Power off at once."`
+		GraceSeconds *int `json:"grace_seconds,omitempty" minimum:"0" maximum:"3600" doc:"How long the guest may take to shut down before it is powered off."`
+	}
+	type stopInput struct {
+		vmPath
+		waitParams
+		Body *stopBody `required:"false"`
+	}
+	for _, action := range []struct {
+		verb, permission, summary string
+		call                      func(context.Context, service.Request) (operation.Operation, error)
+	}{
+		{"start", "vm:start", "Power a virtual machine on", a.svc.Start},
+		{"reset", "vm:restart", "Press the reset button of a virtual machine", a.svc.Reset},
+		{"pause", "vm:pause", "Hold the virtual CPUs of a virtual machine", a.svc.Pause},
+		{"resume", "vm:pause", "Let the virtual CPUs of a paused virtual machine go on", a.svc.Resume},
+	} {
+		httpx.Handle(kit, httpx.Op{ID: "vm-" + action.verb, Method: http.MethodPost, Path: "/api/v1/vms/{id}/" + action.verb, Permission: action.permission,
+			Summary: action.summary, Tag: "vms", Status: http.StatusAccepted, Errors: []*errs.Error{vm.ErrNotFound, vm.ErrWrongState}},
+			func(ctx context.Context, in *plainInput) (*accepted, error) {
+				op, err := action.call(ctx, service.Request{VMID: in.ID, IdempotencyKey: idempotent.Key(ctx)})
+				if err != nil {
+					return nil, err
+				}
+				return a.answer(ctx, op, in.waitParams)
+			})
+	}
+	for _, action := range []struct {
+		verb, permission, summary string
+		call                      func(context.Context, service.Request) (operation.Operation, error)
+	}{
+		{"stop", "vm:stop", "Shut a virtual machine down; power it off when the grace time is over", a.svc.Stop},
+		{"restart", "vm:restart", "Shut a virtual machine down and power it on again", a.svc.Restart},
+	} {
+		httpx.Handle(kit, httpx.Op{ID: "vm-" + action.verb, Method: http.MethodPost, Path: "/api/v1/vms/{id}/" + action.verb, Permission: action.permission,
+			Summary: action.summary, Tag: "vms", Status: http.StatusAccepted, Errors: []*errs.Error{vm.ErrNotFound, vm.ErrWrongState}},
+			func(ctx context.Context, in *stopInput) (*accepted, error) {
+				req := service.Request{VMID: in.ID, IdempotencyKey: idempotent.Key(ctx)}
+				if in.Body != nil {
+					req.Force = in.Body.Force
+					req.Grace = seconds(in.Body.GraceSeconds)
+				}
+				op, err := action.call(ctx, req)
+				if err != nil {
+					return nil, err
+				}
+				return a.answer(ctx, op, in.waitParams)
+			})
+	}
+}

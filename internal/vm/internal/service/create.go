@@ -1,0 +1,206 @@
+package service
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"regexp"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/novacron/novacron/internal/platform/operation"
+	"github.com/novacron/novacron/internal/scheduler"
+	"github.com/novacron/novacron/internal/vm"
+	"github.com/novacron/novacron/internal/vm/internal/store"
+)
+
+const (
+	mib = 1 << 20
+	gib = 1 << 30
+)
+
+// nameRule is an RFC 1123 label.
+var nameRule = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// Create begins to make a virtual machine. Its place is reserved and its quota charged before the answer, so that what does not
+// fit is refused at once and leaves no row.
+func (s *Service) Create(ctx context.Context, req vm.CreateVMRequest) (operation.Operation, error) {
+	p := caller(ctx)
+	if req.IdempotencyKey != "" {
+		if op, ok, err := s.ops.FindByIdempotencyKey(ctx, p.UserID, store.KindCreate, req.IdempotencyKey); err != nil || ok {
+			return op, err
+		}
+	}
+	r, err := s.recordFor(ctx, req)
+	if err != nil {
+		return operation.Operation{}, err
+	}
+	reserved, err := s.placer.Reserve(ctx, scheduler.ReserveRequest{
+		VMID: r.ID, TenantID: r.TenantID, VCPUs: r.Resources.VCPUs, MemoryBytes: r.Resources.MemoryMiB * mib,
+		StorageBytes: r.Resources.DiskGiB * gib, HypervisorType: r.HypervisorType, TTL: s.cfg.ReservationTTL,
+	})
+	if err != nil {
+		return operation.Operation{}, fmt.Errorf("reserve a place: %w", err)
+	}
+	r.NodeID = &reserved.Allocation.NodeID
+	op, err := s.insert(ctx, r, p.UserID, req.IdempotencyKey)
+	if err != nil {
+		// Undo at once what would otherwise wait for its expiry; the request may be gone already.
+		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		if _, rErr := s.placer.Release(undo, scheduler.ReleaseRequest{VMID: r.ID}); rErr != nil {
+			s.log.WarnContext(ctx, "reservation is left to expire", "vm_id", r.ID, "error", rErr)
+		}
+		return operation.Operation{}, err
+	}
+	return op, nil
+}
+
+// insert writes the row and its operation, with MAC addresses drawn anew until they are free.
+func (s *Service) insert(ctx context.Context, r store.Record, requestedBy uuid.UUID, key string) (operation.Operation, error) {
+	for range 10 {
+		for i := range r.Networks {
+			r.Networks[i].MAC = randomMAC()
+		}
+		id, err := uuid.NewV7()
+		if err != nil {
+			return operation.Operation{}, fmt.Errorf("make operation id: %w", err)
+		}
+		op, err := s.store.CreateVM(ctx, r, operation.New{ID: id, Kind: store.KindCreate, TargetID: r.ID, TenantID: r.TenantID,
+			RequestedBy: requestedBy, Generation: 1, Input: createInput{Start: r.DesiredState == vm.DesiredRunning}, IdempotencyKey: key})
+		if !errors.Is(err, store.ErrMACTaken) {
+			return op, err
+		}
+	}
+	return operation.Operation{}, fmt.Errorf("draw a free MAC address: %w", store.ErrMACTaken)
+}
+
+// randomMAC draws an address under QEMU's prefix with the low half of the second octet random too: 36 free bits.
+func randomMAC() string {
+	var b [5]byte
+	_, _ = rand.Read(b[:]) // crypto/rand never fails
+	return fmt.Sprintf("52:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3], b[4])
+}
+
+// recordFor checks a request in full and makes the row that it asks for.
+func (s *Service) recordFor(ctx context.Context, req vm.CreateVMRequest) (store.Record, error) {
+	p := caller(ctx)
+	if !nameRule.MatchString(req.Name) {
+		return store.Record{}, vm.ErrInvalid.WithField("body.name", "must be an RFC 1123 label: 1 to 63 of a-z, 0-9 and '-', not at either end", req.Name)
+	}
+	resources, err := s.size(req)
+	if err != nil {
+		return store.Record{}, err
+	}
+	image, err := s.GetImage(ctx, req.ImageID)
+	if err != nil {
+		return store.Record{}, err
+	}
+	switch {
+	case image.Status == vm.ImageFailed:
+		return store.Record{}, vm.ErrImageFailed
+	case resources.DiskGiB*gib < image.VirtualSizeBytes:
+		return store.Record{}, vm.ErrInvalid.WithField("body.resources.disk_gib",
+			fmt.Sprintf("must be at least %d: the image's disk has %d bytes", (image.VirtualSizeBytes+gib-1)/gib, image.VirtualSizeBytes), fmt.Sprint(resources.DiskGiB))
+	}
+	if err := checkUserData(req.UserData); err != nil {
+		return store.Record{}, err
+	}
+	networks, err := s.interfaces(ctx, req.NetworkIDs)
+	if err != nil {
+		return store.Record{}, err
+	}
+	if taken, err := s.store.NameTaken(ctx, p.TenantID, req.Name); err != nil || taken {
+		return store.Record{}, errors.Join(err, nameTaken(taken, req.Name))
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return store.Record{}, fmt.Errorf("make id: %w", err)
+	}
+	desired := vm.DesiredRunning
+	if req.Stopped {
+		desired = vm.DesiredStopped
+	}
+	if req.Tags == nil {
+		req.Tags = map[string]string{}
+	}
+	if req.HypervisorType == "" {
+		req.HypervisorType = "kvm"
+	}
+	return store.Record{
+		VM: vm.VM{ID: id, Name: req.Name, State: vm.StateCreating, DesiredState: desired, HypervisorType: req.HypervisorType,
+			OwnerID: p.UserID, TenantID: p.TenantID, ImageID: image.ID, Flavor: req.Flavor, Resources: resources, Networks: networks,
+			Disks: []vm.Disk{{Name: rootDisk, SizeBytes: resources.DiskGiB * gib}}, Tags: req.Tags, Generation: 1},
+		UserData: req.UserData, SSHKeys: append([]string{}, req.SSHKeys...),
+	}, nil
+}
+
+func nameTaken(taken bool, name string) error {
+	if !taken {
+		return nil
+	}
+	return vm.ErrNameTaken.WithMessage("a virtual machine named %q exists in the tenant", name)
+}
+
+// size takes the resources from the flavor and lets explicit ones override it.
+func (s *Service) size(req vm.CreateVMRequest) (vm.Resources, error) {
+	r := vm.Resources{}
+	if req.Flavor != "" {
+		found := false
+		for _, f := range s.cfg.Flavors {
+			if f.Name == req.Flavor {
+				r, found = f.Resources, true
+			}
+		}
+		if !found {
+			return r, vm.ErrInvalid.WithField("body.flavor", "is not a flavor there is; GET /api/v1/flavors lists them", req.Flavor)
+		}
+	}
+	if req.Resources.VCPUs != 0 {
+		r.VCPUs = req.Resources.VCPUs
+	}
+	if req.Resources.MemoryMiB != 0 {
+		r.MemoryMiB = req.Resources.MemoryMiB
+	}
+	if req.Resources.DiskGiB != 0 {
+		r.DiskGiB = req.Resources.DiskGiB
+	}
+	e := vm.ErrInvalid
+	for _, part := range []struct {
+		field string
+		value int64
+	}{{"vcpus", int64(r.VCPUs)}, {"memory_mib", r.MemoryMiB}, {"disk_gib", r.DiskGiB}} {
+		if part.value <= 0 {
+			e = e.WithField("body.resources."+part.field, "is required where no flavor gives it", "")
+		}
+	}
+	if len(e.Fields) > 0 {
+		return r, e
+	}
+	return r, nil
+}
+
+// interfaces makes one network interface for each network that is asked for, or one on the tenant's default network.
+func (s *Service) interfaces(ctx context.Context, networks []uuid.UUID) ([]vm.Interface, error) {
+	if len(networks) == 0 {
+		n, err := s.defaultNetwork(ctx)
+		if err != nil {
+			return nil, err
+		}
+		networks = []uuid.UUID{n.ID}
+	}
+	nics := make([]vm.Interface, len(networks))
+	for i, id := range networks {
+		n, err := s.GetNetwork(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if n.Status == vm.NetworkDeleting {
+			return nil, vm.ErrNetworkNotFound
+		}
+		nics[i] = vm.Interface{NetworkID: id, Addresses: []string{}}
+	}
+	return nics, nil
+}

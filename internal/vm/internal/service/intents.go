@@ -1,0 +1,136 @@
+package service
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/novacron/novacron/internal/platform/operation"
+	"github.com/novacron/novacron/internal/vm"
+	"github.com/novacron/novacron/internal/vm/internal/store"
+)
+
+// Request asks for a change of one virtual machine's state.
+type Request struct {
+	VMID           uuid.UUID
+	IdempotencyKey string
+	Force          bool           // stop, restart: power off at once
+	Grace          *time.Duration // stop, restart: how long the guest may take; nil: the configured time
+}
+
+// grace is how long the guest gets to shut down.
+func (s *Service) grace(req Request) time.Duration {
+	switch {
+	case req.Force:
+		return 0
+	case req.Grace != nil:
+		return *req.Grace
+	default:
+		return s.cfg.StopGrace
+	}
+}
+
+type decision func(r store.Record, live *operation.Operation) (store.Intent, error)
+
+// begin checks that the caller may know the virtual machine and begins what decide makes of it.
+func (s *Service) begin(ctx context.Context, req Request, kind, permission string, decide decision) (operation.Operation, error) {
+	p := caller(ctx)
+	if req.IdempotencyKey != "" {
+		if op, ok, err := s.ops.FindByIdempotencyKey(ctx, p.UserID, kind, req.IdempotencyKey); err != nil || ok {
+			return op, err
+		}
+	}
+	return s.store.Begin(ctx, req.VMID, p.UserID, req.IdempotencyKey, func(r store.Record, live *operation.Operation) (store.Intent, error) {
+		if !visible(ctx, r.TenantID, permission) {
+			return store.Intent{}, vm.ErrNotFound
+		}
+		if live != nil && live.Kind == store.KindDelete {
+			if kind == store.KindDelete {
+				return store.Intent{Join: true}, nil
+			}
+			return store.Intent{}, vm.ErrWrongState.WithMessage("the virtual machine is being deleted").WithMeta("operation_id", live.ID.String())
+		}
+		return decide(r, live)
+	})
+}
+
+func wrongState(r store.Record, verb, needs string) error {
+	return vm.ErrWrongState.WithMessage("a virtual machine that is %s cannot be %s", r.State, verb).
+		WithMeta("state", string(r.State)).WithAction("It must be " + needs + " for that.")
+}
+
+// Start powers a virtual machine on.
+func (s *Service) Start(ctx context.Context, req Request) (operation.Operation, error) {
+	return s.begin(ctx, req, store.KindStart, "vm:start", func(r store.Record, live *operation.Operation) (store.Intent, error) {
+		intent := store.Intent{Kind: store.KindStart, Desired: vm.DesiredRunning}
+		switch {
+		case live == nil && r.State == vm.StateRunning:
+			intent.Done = true
+		case live == nil && r.State == vm.StatePaused:
+			return intent, wrongState(r, "started", "stopped; a paused one is resumed")
+		case live != nil && (live.Kind == store.KindStop || live.Kind == store.KindRestart):
+			// The guest may have been told to shut down already, and would do so after it was found running. So the stop is
+			// finished first.
+			intent.Input = startInput{StopFirst: true, Grace: s.grace(req)}
+			return intent, nil
+		}
+		intent.Input = startInput{}
+		return intent, nil
+	})
+}
+
+// Stop shuts a virtual machine down: the power button first, and the plug after the grace time.
+func (s *Service) Stop(ctx context.Context, req Request) (operation.Operation, error) {
+	return s.begin(ctx, req, store.KindStop, "vm:stop", func(r store.Record, live *operation.Operation) (store.Intent, error) {
+		return store.Intent{Kind: store.KindStop, Desired: vm.DesiredStopped, Input: stopInput{Grace: s.grace(req)},
+			Done: live == nil && r.State == vm.StateStopped}, nil
+	})
+}
+
+// Restart shuts a virtual machine down and powers it on again.
+func (s *Service) Restart(ctx context.Context, req Request) (operation.Operation, error) {
+	return s.begin(ctx, req, store.KindRestart, "vm:restart", func(r store.Record, _ *operation.Operation) (store.Intent, error) {
+		if r.State != vm.StateRunning && r.State != vm.StatePaused {
+			return store.Intent{}, wrongState(r, "restarted", "running or paused")
+		}
+		return store.Intent{Kind: store.KindRestart, Desired: vm.DesiredRunning, Input: stopInput{Grace: s.grace(req)}}, nil
+	})
+}
+
+// Reset presses the reset button: the guest gets no notice.
+func (s *Service) Reset(ctx context.Context, req Request) (operation.Operation, error) {
+	return s.begin(ctx, req, store.KindReset, "vm:restart", func(r store.Record, _ *operation.Operation) (store.Intent, error) {
+		if r.State != vm.StateRunning {
+			return store.Intent{}, wrongState(r, "reset", "running")
+		}
+		return store.Intent{Kind: store.KindReset, Desired: vm.DesiredRunning}, nil
+	})
+}
+
+// Pause holds the virtual CPUs; memory stays.
+func (s *Service) Pause(ctx context.Context, req Request) (operation.Operation, error) {
+	return s.begin(ctx, req, store.KindPause, "vm:pause", func(r store.Record, _ *operation.Operation) (store.Intent, error) {
+		if r.State != vm.StateRunning {
+			return store.Intent{}, wrongState(r, "paused", "running")
+		}
+		return store.Intent{Kind: store.KindPause, Desired: vm.DesiredPaused}, nil
+	})
+}
+
+// Resume lets the virtual CPUs go on.
+func (s *Service) Resume(ctx context.Context, req Request) (operation.Operation, error) {
+	return s.begin(ctx, req, store.KindResume, "vm:pause", func(r store.Record, _ *operation.Operation) (store.Intent, error) {
+		if r.State != vm.StatePaused {
+			return store.Intent{}, wrongState(r, "resumed", "paused")
+		}
+		return store.Intent{Kind: store.KindResume, Desired: vm.DesiredRunning}, nil
+	})
+}
+
+// Delete removes a virtual machine with its disks. It is accepted in every state.
+func (s *Service) Delete(ctx context.Context, req Request) (operation.Operation, error) {
+	return s.begin(ctx, req, store.KindDelete, "vm:delete", func(store.Record, *operation.Operation) (store.Intent, error) {
+		return store.Intent{Kind: store.KindDelete, Desired: vm.DesiredDeleted}, nil
+	})
+}

@@ -1,0 +1,260 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/novacron/novacron/internal/platform/httpx"
+	"github.com/novacron/novacron/internal/platform/operation"
+	"github.com/novacron/novacron/internal/scheduler"
+	"github.com/novacron/novacron/internal/vm"
+	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
+	"github.com/novacron/novacron/internal/vm/internal/store"
+	"github.com/novacron/novacron/internal/vm/internal/vmdb"
+)
+
+func (s *Service) networkSagas() []operation.Saga {
+	ensure := operation.Step{Name: "ensure", Do: func(ctx context.Context, run *operation.Run) error {
+		n, err := s.store.GetNetwork(ctx, run.Operation().TargetID)
+		if err != nil {
+			return err
+		}
+		return s.onReadyNodes(ctx, nodeapi.VerbEnsureNetwork, n.Spec())
+	}, Undo: s.removeNetwork}
+	return []operation.Saga{
+		{Kind: store.KindNetworkCreate, Deadline: 10 * time.Minute, OnEnd: s.store.EndNetwork, Steps: []operation.Step{ensure}},
+		{Kind: store.KindNetworkDelete, Deadline: 24 * time.Hour, OnEnd: s.store.EndNetwork, PointOfNoReturn: "remove",
+			Steps: []operation.Step{{Name: "remove", Do: s.removeNetwork}}},
+	}
+}
+
+func (s *Service) removeNetwork(ctx context.Context, run *operation.Run) error {
+	return s.onReadyNodes(ctx, nodeapi.VerbRemoveNetwork, nodeapi.NetworkRef{ID: run.Operation().TargetID})
+}
+
+// onReadyNodes sends a verb to every node that answers the scheduler. A node that is away gets the network when it next runs a
+// virtual machine on it.
+func (s *Service) onReadyNodes(ctx context.Context, verb nodeapi.Verb, req any) error {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	nodes, err := s.placer.ListNodes(ctx, scheduler.ListNodesRequest{Limit: httpx.MaxLimit})
+	if err != nil {
+		return fmt.Errorf("list nodes: %w", err)
+	}
+	for _, node := range nodes.Nodes {
+		if node.State != scheduler.NodeReady {
+			continue
+		}
+		if _, err := nodeapi.Do[nodeapi.Empty](ctx, s.nodes, nodeapi.Target{NodeID: node.ID}, verb, req); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CreateNetworkRequest says what to create. Gateway is the first address of the range.
+type CreateNetworkRequest struct {
+	Name           string
+	Mode           vm.NetworkMode
+	CIDR           string // "": the next free /24 of the pool
+	DHCP           *vm.DHCP
+	IdempotencyKey string
+}
+
+// CreateNetwork begins to make a network and answers its row with the operation that makes it active.
+func (s *Service) CreateNetwork(ctx context.Context, req CreateNetworkRequest) (vm.Network, operation.Operation, error) {
+	p := caller(ctx)
+	if req.IdempotencyKey != "" {
+		op, ok, err := s.ops.FindByIdempotencyKey(ctx, p.UserID, store.KindNetworkCreate, req.IdempotencyKey)
+		if err != nil || ok {
+			return vm.Network{ID: op.TargetID}, op, err
+		}
+	}
+	if !nameRule.MatchString(req.Name) {
+		return vm.Network{}, operation.Operation{}, vm.ErrNetworkInvalid.WithField("body.name", "must be an RFC 1123 label: 1 to 63 of a-z, 0-9 and '-', not at either end", req.Name)
+	}
+	n, err := s.createNetwork(ctx, req, false)
+	if err != nil {
+		return vm.Network{}, operation.Operation{}, err
+	}
+	op, err := s.ops.Get(ctx, *n.OperationID)
+	return n.Network, op, err
+}
+
+// createNetwork writes the row of a network and its operation. Without a range of its own it takes the next free one, drawn anew
+// when another network was quicker.
+func (s *Service) createNetwork(ctx context.Context, req CreateNetworkRequest, isDefault bool) (store.NetworkRecord, error) {
+	for range 20 {
+		plan, err := s.planNetwork(ctx, req)
+		if err != nil {
+			return store.NetworkRecord{}, err
+		}
+		p := caller(ctx)
+		plan.TenantID, plan.OwnerID, plan.IsDefault = p.TenantID, p.UserID, isDefault
+		opID, err := uuid.NewV7()
+		if err != nil {
+			return store.NetworkRecord{}, fmt.Errorf("make operation id: %w", err)
+		}
+		n, err := s.store.CreateNetwork(ctx, plan, operation.New{ID: opID, Kind: store.KindNetworkCreate, TargetID: plan.ID,
+			TenantID: plan.TenantID, RequestedBy: plan.OwnerID, Generation: 1, Input: struct{}{}, IdempotencyKey: req.IdempotencyKey})
+		if errors.Is(err, vm.ErrNetworkOverlap) && req.CIDR == "" {
+			continue
+		}
+		return n, err
+	}
+	return store.NetworkRecord{}, vm.ErrNoAddressRange
+}
+
+func (s *Service) planNetwork(ctx context.Context, req CreateNetworkRequest) (vmdb.NetworkInsertParams, error) {
+	var prefix netip.Prefix
+	var err error
+	if req.CIDR == "" {
+		prefix, err = s.freePrefix(ctx)
+	} else {
+		prefix, err = parsePrefix(req.CIDR)
+	}
+	if err != nil {
+		return vmdb.NetworkInsertParams{}, err
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return vmdb.NetworkInsertParams{}, fmt.Errorf("make id: %w", err)
+	}
+	text := id.String()
+	plan := vmdb.NetworkInsertParams{ID: id, Name: req.Name, Mode: string(req.Mode), Cidr: prefix, Gateway: prefix.Addr().Next(),
+		Bridge: "nova" + text[len(text)-10:]} // interface names have 15 characters at most
+	first, last := plan.Gateway.Next(), lastAddr(prefix)
+	if req.DHCP != nil {
+		if first, last, err = parseRange(*req.DHCP, prefix, plan.Gateway); err != nil {
+			return plan, err
+		}
+	}
+	plan.DhcpStart, plan.DhcpEnd = &first, &last
+	return plan, nil
+}
+
+func parsePrefix(cidr string) (netip.Prefix, error) {
+	invalid := func(why string) (netip.Prefix, error) {
+		return netip.Prefix{}, vm.ErrNetworkInvalid.WithField("body.cidr", why, cidr)
+	}
+	prefix, err := netip.ParsePrefix(cidr)
+	switch {
+	case err != nil || !prefix.Addr().Is4():
+		return invalid("must be an IPv4 range such as 10.100.0.0/24")
+	case prefix != prefix.Masked():
+		return invalid("must begin at its network address " + prefix.Masked().String())
+	case prefix.Bits() < 16 || prefix.Bits() > 29:
+		return invalid("must be from /16 to /29")
+	case !prefix.Addr().IsPrivate():
+		return invalid("must lie in a private range: 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16")
+	}
+	return prefix, nil
+}
+
+func parseRange(d vm.DHCP, prefix netip.Prefix, gateway netip.Addr) (first, last netip.Addr, err error) {
+	for _, end := range []struct {
+		field, text string
+		into        *netip.Addr
+	}{{"start", d.Start, &first}, {"end", d.End, &last}} {
+		*end.into, err = netip.ParseAddr(end.text)
+		if err != nil || !prefix.Contains(*end.into) || *end.into == gateway || *end.into == prefix.Addr() || end.into.Compare(lastAddr(prefix)) > 0 {
+			return first, last, vm.ErrNetworkInvalid.WithField("body.dhcp."+end.field, "must be an address of the range that a guest can have", end.text)
+		}
+	}
+	if last.Less(first) {
+		return first, last, vm.ErrNetworkInvalid.WithField("body.dhcp.end", "must not come before start", d.End)
+	}
+	return first, last, nil
+}
+
+// lastAddr is the last address of a range that a guest can have: the one before the broadcast address.
+func lastAddr(prefix netip.Prefix) netip.Addr {
+	b := prefix.Addr().As4()
+	value := uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
+	value |= 1<<(32-prefix.Bits()) - 1
+	value--
+	return netip.AddrFrom4([4]byte{byte(value >> 24), byte(value >> 16), byte(value >> 8), byte(value)})
+}
+
+// freePrefix draws the first /24 of the pool that no network has.
+func (s *Service) freePrefix(ctx context.Context) (netip.Prefix, error) {
+	pool, err := netip.ParsePrefix(s.cfg.NetworkPool)
+	if err != nil {
+		return netip.Prefix{}, fmt.Errorf("read network pool: %w", err)
+	}
+	taken, err := s.store.NetworkCIDRs(ctx)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	for candidate := netip.PrefixFrom(pool.Addr(), 24); pool.Contains(candidate.Addr()); candidate = nextPrefix(candidate) {
+		free := true
+		for _, t := range taken {
+			free = free && !t.Overlaps(candidate)
+		}
+		if free {
+			return candidate, nil
+		}
+	}
+	return netip.Prefix{}, vm.ErrNoAddressRange
+}
+
+func nextPrefix(p netip.Prefix) netip.Prefix {
+	b := p.Addr().As4()
+	for i := 2; i >= 0; i-- {
+		b[i]++
+		if b[i] != 0 {
+			break
+		}
+	}
+	return netip.PrefixFrom(netip.AddrFrom4(b), 24)
+}
+
+// defaultNetwork answers the tenant's default network, which is made when the tenant first needs it.
+func (s *Service) defaultNetwork(ctx context.Context) (store.NetworkRecord, error) {
+	n, err := s.store.DefaultNetwork(ctx, caller(ctx).TenantID)
+	if !errors.Is(err, vm.ErrNetworkNotFound) {
+		return n, err
+	}
+	n, err = s.createNetwork(ctx, CreateNetworkRequest{Name: "default", Mode: vm.NetworkNAT}, true)
+	if errors.Is(err, vm.ErrNetworkTaken) { // another request was quicker
+		return s.store.DefaultNetwork(ctx, caller(ctx).TenantID)
+	}
+	return n, err
+}
+
+// GetNetwork reads a network that the caller may know.
+func (s *Service) GetNetwork(ctx context.Context, id uuid.UUID) (vm.Network, error) {
+	n, err := s.store.GetNetwork(ctx, id)
+	if err != nil {
+		return vm.Network{}, err
+	}
+	if !visible(ctx, n.TenantID, "network:read") {
+		return vm.Network{}, vm.ErrNetworkNotFound
+	}
+	return n.Network, nil
+}
+
+// ListNetworks lists the networks of the caller's tenant.
+func (s *Service) ListNetworks(ctx context.Context, name string, after *httpx.Cursor, limit int) ([]vm.Network, error) {
+	before, beforeID := position(after)
+	return s.store.ListNetworks(ctx, caller(ctx).TenantID, name, before, beforeID, limit)
+}
+
+// DeleteNetwork begins to remove a network that nothing is connected to.
+func (s *Service) DeleteNetwork(ctx context.Context, id uuid.UUID) (operation.Operation, error) {
+	n, err := s.GetNetwork(ctx, id)
+	if err != nil {
+		return operation.Operation{}, err
+	}
+	opID, err := uuid.NewV7()
+	if err != nil {
+		return operation.Operation{}, fmt.Errorf("make operation id: %w", err)
+	}
+	return s.store.BeginDeleteNetwork(ctx, id, operation.New{ID: opID, Kind: store.KindNetworkDelete, TargetID: id, TenantID: n.TenantID,
+		RequestedBy: caller(ctx).UserID, Generation: 2, Input: struct{}{}})
+}

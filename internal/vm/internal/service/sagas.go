@@ -1,0 +1,282 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/novacron/novacron/internal/platform/operation"
+	"github.com/novacron/novacron/internal/scheduler"
+	"github.com/novacron/novacron/internal/vm"
+	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
+	"github.com/novacron/novacron/internal/vm/internal/store"
+)
+
+// rootDisk is the name of the disk that a virtual machine boots from.
+const rootDisk = "root"
+
+// How long the steps may wait for a node.
+const (
+	commandTimeout = 2 * time.Minute
+	pullTimeout    = time.Hour
+)
+
+type createInput struct {
+	Start bool `json:"start"`
+}
+
+type startInput struct {
+	StopFirst bool          `json:"stop_first"`
+	Grace     time.Duration `json:"grace_ns"`
+}
+
+type stopInput struct {
+	Grace time.Duration `json:"grace_ns"`
+}
+
+// vmSagas lists what is done to virtual machines. Start, stop and restart begin with the same steps as create: they may have
+// superseded a creation, and then it is theirs to finish. On a virtual machine that was provisioned once these steps only see to
+// its networks and its definition; its disks are never made anew, which would lose data silently.
+func (s *Service) vmSagas() []operation.Saga {
+	provision := []operation.Step{
+		{Name: "place", Do: s.onVM(s.place)},
+		{Name: "image", Weight: 5, Do: s.onVM(s.pullImage)},
+		{Name: "network", Do: s.onVM(s.ensureNetworks)},
+		{Name: "disk", Do: s.onVM(s.ensureDisk)},
+		{Name: "seed", Do: s.onVM(s.ensureSeed)},
+		{Name: "define", Do: s.onVM(s.define)},
+	}
+	with := func(last ...operation.Step) []operation.Step {
+		return append(append([]operation.Step{}, provision...), last...)
+	}
+
+	// Undo of a creation: from the first step on, the place is given back; from the disk on, the node removes what it has.
+	create := with(operation.Step{Name: "start", Weight: 2, Do: s.onVM(s.startCreated)})
+	create[0].Undo = s.release
+	create[3].Undo = s.remove
+
+	end := s.store.EndVM
+	return []operation.Saga{
+		{Kind: store.KindCreate, Deadline: 2 * time.Hour, OnEnd: end, Steps: create},
+		{Kind: store.KindStart, Deadline: time.Hour, OnEnd: end, Steps: with(
+			operation.Step{Name: "stop", Do: s.onVM(s.stopFirst)},
+			operation.Step{Name: "start", Do: s.onVM(s.start), Undo: s.powerOff})},
+		{Kind: store.KindStop, Deadline: time.Hour, OnEnd: end, Steps: with(operation.Step{Name: "stop", Do: s.onVM(s.stop)})},
+		{Kind: store.KindRestart, Deadline: time.Hour, OnEnd: end, Steps: with(
+			operation.Step{Name: "stop", Do: s.onVM(s.stop)},
+			operation.Step{Name: "start", Do: s.onVM(s.start)})},
+		{Kind: store.KindReset, Deadline: 10 * time.Minute, OnEnd: end, Steps: []operation.Step{{Name: "reset", Do: s.onVM(s.verb(nodeapi.VerbReset))}}},
+		{Kind: store.KindPause, Deadline: 10 * time.Minute, OnEnd: end, Steps: []operation.Step{
+			{Name: "pause", Do: s.onVM(s.verb(nodeapi.VerbPause)), Undo: s.onVM(s.verb(nodeapi.VerbResume))}}},
+		{Kind: store.KindResume, Deadline: 10 * time.Minute, OnEnd: end, Steps: []operation.Step{
+			{Name: "resume", Do: s.onVM(s.verb(nodeapi.VerbResume))}}},
+		{Kind: store.KindDelete, Deadline: 24 * time.Hour, OnEnd: end, PointOfNoReturn: "remove", Steps: []operation.Step{
+			{Name: "remove", Do: s.remove}, {Name: "release", Do: s.release}}},
+	}
+}
+
+// onVM gives a step the row as it is now, and refuses to act for an intent that a newer one has overtaken.
+func (s *Service) onVM(step func(ctx context.Context, run *operation.Run, r store.Record) error) func(context.Context, *operation.Run) error {
+	return func(ctx context.Context, run *operation.Run) error {
+		r, err := s.store.GetVM(ctx, run.Operation().TargetID)
+		if err != nil {
+			return err
+		}
+		if r.Generation != run.Operation().Generation {
+			return operation.ErrSuperseded
+		}
+		return step(ctx, run, r)
+	}
+}
+
+func target(r store.Record) nodeapi.Target {
+	return nodeapi.Target{NodeID: *r.NodeID, VMID: r.ID, Generation: r.Generation}
+}
+
+// command sends a verb whose answer is a status, and writes down what the node saw.
+func (s *Service) command(ctx context.Context, r store.Record, verb nodeapi.Verb, req any, timeout time.Duration) (nodeapi.Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	status, err := nodeapi.Do[nodeapi.Status](ctx, s.nodes, target(r), verb, req)
+	if err != nil {
+		return status, err
+	}
+	_, err = s.store.Observe(ctx, *r.NodeID, 0, status)
+	return status, err
+}
+
+func (s *Service) verb(verb nodeapi.Verb) func(context.Context, *operation.Run, store.Record) error {
+	return func(ctx context.Context, _ *operation.Run, r store.Record) error {
+		_, err := s.command(ctx, r, verb, nodeapi.Empty{}, commandTimeout)
+		return err
+	}
+}
+
+func (s *Service) place(ctx context.Context, _ *operation.Run, r store.Record) error {
+	_, err := s.placer.Confirm(ctx, scheduler.ConfirmRequest{VMID: r.ID})
+	return err
+}
+
+// release gives place and quota back. It works from the id alone: the row may be gone.
+func (s *Service) release(ctx context.Context, run *operation.Run) error {
+	_, err := s.placer.Release(ctx, scheduler.ReleaseRequest{VMID: run.Operation().TargetID})
+	return err
+}
+
+// pullImage waits for the image and has the node fetch it.
+func (s *Service) pullImage(ctx context.Context, _ *operation.Run, r store.Record) error {
+	if r.Provisioned {
+		return nil
+	}
+	image, err := s.store.GetImage(ctx, r.ImageID)
+	if err != nil {
+		return err
+	}
+	switch image.Status {
+	case vm.ImageImporting:
+		return vm.ErrImageBusy
+	case vm.ImageFailed:
+		return vm.ErrImageFailed
+	}
+	url, revoke := s.streams.Offer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		s.serveImage(w, req, image)
+	}), false, pullTimeout)
+	defer revoke()
+	ctx, cancel := context.WithTimeout(ctx, pullTimeout)
+	defer cancel()
+	_, err = nodeapi.Do[nodeapi.ImagePulled](ctx, s.nodes, nodeapi.Target{NodeID: *r.NodeID}, nodeapi.VerbPullImage, nodeapi.ImagePull{
+		ImageID: image.ID, SHA256: image.StoredSHA256, SizeBytes: image.SizeBytes, StreamURL: url})
+	return err
+}
+
+func (s *Service) ensureNetworks(ctx context.Context, _ *operation.Run, r store.Record) error {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	for _, nic := range r.Networks {
+		n, err := s.store.GetNetwork(ctx, nic.NetworkID)
+		if err != nil {
+			return err
+		}
+		if _, err := nodeapi.Do[nodeapi.Empty](ctx, s.nodes, nodeapi.Target{NodeID: *r.NodeID}, nodeapi.VerbEnsureNetwork, n.Spec()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Service) ensureDisk(ctx context.Context, _ *operation.Run, r store.Record) error {
+	if r.Provisioned {
+		return nil
+	}
+	image, err := s.store.GetImage(ctx, r.ImageID)
+	if err != nil {
+		return err
+	}
+	return s.prepare(ctx, r, nodeapi.VerbEnsureDisk, nodeapi.DiskSpec{Name: rootDisk, ImageSHA256: image.StoredSHA256, SizeBytes: r.Disks[0].SizeBytes})
+}
+
+func (s *Service) ensureSeed(ctx context.Context, _ *operation.Run, r store.Record) error {
+	if r.Provisioned {
+		return nil
+	}
+	seed, err := seedFor(r)
+	if err != nil {
+		return err
+	}
+	return s.prepare(ctx, r, nodeapi.VerbEnsureSeed, seed)
+}
+
+// prepare sends a verb that has no answer.
+func (s *Service) prepare(ctx context.Context, r store.Record, verb nodeapi.Verb, req any) error {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	_, err := nodeapi.Do[nodeapi.Empty](ctx, s.nodes, target(r), verb, req)
+	return err
+}
+
+func (s *Service) define(ctx context.Context, _ *operation.Run, r store.Record) error {
+	nics := make([]nodeapi.NIC, len(r.Networks))
+	for i, nic := range r.Networks {
+		nics[i] = nodeapi.NIC{NetworkID: nic.NetworkID, MAC: nic.MAC}
+	}
+	_, err := s.command(ctx, r, nodeapi.VerbDefine, nodeapi.DomainSpec{
+		Name: r.Name, TenantID: r.TenantID, VCPUs: r.Resources.VCPUs, MemoryBytes: r.Resources.MemoryMiB * mib,
+		Disks: []string{rootDisk}, Seed: true, NICs: nics,
+	}, commandTimeout)
+	if err != nil {
+		return err
+	}
+	return s.store.SetProvisioned(ctx, r.ID, r.Generation)
+}
+
+// start powers on; a guest that is paused goes on.
+func (s *Service) start(ctx context.Context, _ *operation.Run, r store.Record) error {
+	status, err := s.command(ctx, r, nodeapi.VerbStart, nodeapi.Empty{}, commandTimeout)
+	if err != nil {
+		return err
+	}
+	if status.Observed == nodeapi.ObservedPaused {
+		_, err = s.command(ctx, r, nodeapi.VerbResume, nodeapi.Empty{}, commandTimeout)
+	}
+	return err
+}
+
+func (s *Service) startCreated(ctx context.Context, run *operation.Run, r store.Record) error {
+	var in createInput
+	if err := run.Input(&in); err != nil {
+		return err
+	}
+	if !in.Start {
+		return nil
+	}
+	return s.start(ctx, run, r)
+}
+
+func (s *Service) stopFirst(ctx context.Context, run *operation.Run, r store.Record) error {
+	var in startInput
+	if err := run.Input(&in); err != nil {
+		return err
+	}
+	if !in.StopFirst {
+		return nil
+	}
+	return s.shutdown(ctx, r, in.Grace)
+}
+
+func (s *Service) stop(ctx context.Context, run *operation.Run, r store.Record) error {
+	var in stopInput
+	if err := run.Input(&in); err != nil {
+		return err
+	}
+	return s.shutdown(ctx, r, in.Grace)
+}
+
+func (s *Service) shutdown(ctx context.Context, r store.Record, grace time.Duration) error {
+	_, err := s.command(ctx, r, nodeapi.VerbShutdown, nodeapi.ShutdownSpec{Grace: grace}, grace+commandTimeout)
+	return err
+}
+
+// powerOff undoes a start.
+func (s *Service) powerOff(ctx context.Context, run *operation.Run) error {
+	return s.onVM(func(ctx context.Context, _ *operation.Run, r store.Record) error { return s.shutdown(ctx, r, 0) })(ctx, run)
+}
+
+// remove has the node remove domain, disks and seed. A row that is gone has nothing left on the node.
+func (s *Service) remove(ctx context.Context, run *operation.Run) error {
+	r, err := s.store.GetVM(ctx, run.Operation().TargetID)
+	if errors.Is(err, vm.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if r.Generation != run.Operation().Generation {
+		return operation.ErrSuperseded
+	}
+	if err := s.prepare(ctx, r, nodeapi.VerbRemove, nodeapi.Empty{}); err != nil {
+		return fmt.Errorf("remove virtual machine from its node: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,85 @@
+// Package service holds the use cases of the vm module's controller role: it checks what is asked, writes intent and operation in
+// one transaction, and runs the sagas that make the nodes follow. It never talks to a hypervisor; nodes do, on its command.
+package service
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/novacron/novacron/internal/platform/identity"
+	"github.com/novacron/novacron/internal/platform/operation"
+	"github.com/novacron/novacron/internal/scheduler"
+	"github.com/novacron/novacron/internal/vm"
+	"github.com/novacron/novacron/internal/vm/internal/imagestore"
+	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
+	"github.com/novacron/novacron/internal/vm/internal/store"
+	"github.com/novacron/novacron/internal/vm/internal/stream"
+)
+
+// Placer is what this module needs of the scheduler.
+type Placer interface {
+	Reserve(context.Context, scheduler.ReserveRequest) (scheduler.ReserveResponse, error)
+	Confirm(context.Context, scheduler.ConfirmRequest) (scheduler.ConfirmResponse, error)
+	Release(context.Context, scheduler.ReleaseRequest) (scheduler.ReleaseResponse, error)
+	ListNodes(context.Context, scheduler.ListNodesRequest) (scheduler.ListNodesResponse, error)
+}
+
+// Config bounds the use cases.
+type Config struct {
+	StopGrace      time.Duration // how long a guest may take to shut down before it is powered off
+	ReservationTTL time.Duration // how long a place is held before the first step of the saga confirms it
+	NetworkPool    string        // CIDR that the tenants' default networks are cut from, a /24 each
+	Flavors        []vm.Flavor
+}
+
+// Service is safe for concurrent use.
+type Service struct {
+	cfg     Config
+	store   *store.Store
+	ops     *operation.Engine
+	placer  Placer
+	nodes   *nodeapi.Client
+	images  *imagestore.Store
+	streams *stream.Server
+	log     *slog.Logger
+}
+
+// New makes the service; it is of use once Bind has given it what it works on.
+func New(cfg Config, log *slog.Logger) *Service { return &Service{cfg: cfg, log: log} }
+
+// Backends is what the service works on.
+type Backends struct {
+	Store   *store.Store
+	Ops     *operation.Engine
+	Placer  Placer
+	Nodes   *nodeapi.Client
+	Images  *imagestore.Store
+	Streams *stream.Server
+}
+
+// Bind gives the service what it works on and registers its sagas with the operation engine, which must not have started yet. It is
+// called once, before the first request.
+func (s *Service) Bind(b Backends) {
+	s.store, s.ops, s.placer, s.nodes, s.images, s.streams = b.Store, b.Ops, b.Placer, b.Nodes, b.Images, b.Streams
+	for _, saga := range append(s.vmSagas(), append(s.imageSagas(), s.networkSagas()...)...) {
+		s.ops.Register(saga)
+	}
+}
+
+// caller is the principal of ctx. Routes refuse anonymous callers before a use case runs.
+func caller(ctx context.Context) identity.Principal {
+	p, _ := identity.From(ctx)
+	return p
+}
+
+// visible tells whether an object of the tenant may be known to the caller. A foreign object is answered like an absent one.
+func visible(ctx context.Context, tenant uuid.UUID, permission string) bool {
+	p := caller(ctx)
+	return p.TenantID == tenant || p.AllowsPlatform(permission)
+}
+
+// Flavors lists the named sizes.
+func (s *Service) Flavors() []vm.Flavor { return s.cfg.Flavors }

@@ -1,0 +1,131 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/novacron/novacron/internal/platform/operation"
+	"github.com/novacron/novacron/internal/platform/pg"
+	"github.com/novacron/novacron/internal/vm"
+	"github.com/novacron/novacron/internal/vm/internal/vmdb"
+)
+
+// The kinds of the operations on networks.
+const (
+	KindNetworkCreate = "network.create"
+	KindNetworkDelete = "network.delete"
+)
+
+// CreateNetwork writes a new network and the operation that makes it on the nodes.
+func (s *Store) CreateNetwork(ctx context.Context, n vmdb.NetworkInsertParams, op operation.New) (NetworkRecord, error) {
+	var created NetworkRecord
+	err := s.inTx(ctx, func(tx pgx.Tx) error {
+		n.OperationID = &op.ID
+		row, err := s.q.NetworkInsert(ctx, tx, n)
+		if err != nil {
+			switch constraint, _ := pg.Violation(err); constraint {
+			case "vm_networks_name_key", "vm_networks_one_default":
+				return vm.ErrNetworkTaken
+			case "vm_networks_overlap":
+				return vm.ErrNetworkOverlap
+			}
+			return err
+		}
+		created = networkOf(row)
+		_, err = s.ops.Create(ctx, tx, op)
+		return err
+	})
+	return created, err
+}
+
+// GetNetwork reads one network, whichever tenant it belongs to.
+func (s *Store) GetNetwork(ctx context.Context, id uuid.UUID) (NetworkRecord, error) {
+	row, err := s.q.NetworkGet(ctx, s.pool, id)
+	if err != nil {
+		return NetworkRecord{}, fmt.Errorf("read network: %w", mapNoRows(err, vm.ErrNetworkNotFound))
+	}
+	return networkOf(row), nil
+}
+
+// DefaultNetwork reads the tenant's default network.
+func (s *Store) DefaultNetwork(ctx context.Context, tenant uuid.UUID) (NetworkRecord, error) {
+	row, err := s.q.NetworkGetDefault(ctx, s.pool, tenant)
+	if err != nil {
+		return NetworkRecord{}, fmt.Errorf("read default network: %w", mapNoRows(err, vm.ErrNetworkNotFound))
+	}
+	return networkOf(row), nil
+}
+
+// ListNetworks lists the tenant's networks, newest first. An empty name stands for any.
+func (s *Store) ListNetworks(ctx context.Context, tenant uuid.UUID, name string, before time.Time, beforeID uuid.UUID, limit int) ([]vm.Network, error) {
+	rows, err := s.q.NetworkList(ctx, s.pool, vmdb.NetworkListParams{TenantID: tenant, Name: name, AfterTime: pageStart(before), AfterID: beforeID, MaxRows: int32(limit)})
+	if err != nil {
+		return nil, fmt.Errorf("list networks: %w", pg.Map(err))
+	}
+	networks := make([]vm.Network, len(rows))
+	for i, row := range rows {
+		networks[i] = networkOf(row).Network
+	}
+	return networks, nil
+}
+
+// BeginDeleteNetwork begins to remove a network that nothing is connected to.
+func (s *Store) BeginDeleteNetwork(ctx context.Context, id uuid.UUID, op operation.New) (operation.Operation, error) {
+	var begun operation.Operation
+	err := s.inTx(ctx, func(tx pgx.Tx) error {
+		row, err := s.q.NetworkGetForUpdate(ctx, tx, id)
+		if err != nil {
+			return mapNoRows(err, vm.ErrNetworkNotFound)
+		}
+		if row.OperationID != nil {
+			live, err := s.ops.Get(ctx, *row.OperationID)
+			switch {
+			case errors.Is(err, operation.ErrNotFound):
+			case err != nil:
+				return err
+			case live.EndedAt == nil && live.Kind == KindNetworkDelete:
+				begun = live
+				return nil
+			case live.EndedAt == nil:
+				return vm.ErrNetworkBusy.WithMeta("operation_id", live.ID.String())
+			}
+		}
+		used, err := s.q.NetworkInUse(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		if used {
+			return vm.ErrNetworkInUse
+		}
+		if err := s.q.NetworkSetStatus(ctx, tx, vmdb.NetworkSetStatusParams{ID: id, Status: string(vm.NetworkDeleting), OperationID: &op.ID}); err != nil {
+			return err
+		}
+		begun, err = s.ops.Create(ctx, tx, op)
+		return err
+	})
+	return begun, err
+}
+
+// EndNetwork is what the end of an operation on a network does to its row.
+func (s *Store) EndNetwork(ctx context.Context, tx pgx.Tx, op operation.Operation) error {
+	succeeded := op.Status == operation.StatusSucceeded
+	if (op.Kind == KindNetworkCreate) != succeeded {
+		return s.q.NetworkDelete(ctx, tx, op.TargetID) // a creation that failed, or a deletion that did not
+	}
+	return s.q.NetworkSetStatus(ctx, tx, vmdb.NetworkSetStatusParams{ID: op.TargetID, Status: string(vm.NetworkActive)})
+}
+
+// NetworkCIDRs lists the ranges that are taken, whichever tenants have them.
+func (s *Store) NetworkCIDRs(ctx context.Context) ([]netip.Prefix, error) {
+	taken, err := s.q.NetworkCIDRs(ctx, s.pool)
+	if err != nil {
+		return nil, fmt.Errorf("list address ranges: %w", pg.Map(err))
+	}
+	return taken, nil
+}

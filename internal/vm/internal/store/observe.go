@@ -1,0 +1,112 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/novacron/novacron/internal/platform/errs"
+	"github.com/novacron/novacron/internal/vm"
+	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
+	"github.com/novacron/novacron/internal/vm/internal/vmdb"
+)
+
+// Observe writes what a node saw of one virtual machine, with the event that tells of it. What is older than what is known is
+// passed over. It answers false where there is no such virtual machine, or it does not belong to this node.
+func (s *Store) Observe(ctx context.Context, node uuid.UUID, epoch int64, status nodeapi.Status) (known bool, err error) {
+	err = s.inTx(ctx, func(tx pgx.Tx) error {
+		known = false
+		row, err := s.q.VMGetForUpdate(ctx, tx, status.VMID)
+		if err := mapNoRows(err, vm.ErrNotFound); err != nil {
+			if vm.ErrNotFound.Is(err) {
+				return nil
+			}
+			return err
+		}
+		r, err := recordOf(row)
+		if err != nil {
+			return err
+		}
+		if r.NodeID == nil || *r.NodeID != node {
+			return nil
+		}
+		known = true
+		return s.observe(ctx, tx, r, epoch, status)
+	})
+	if err != nil {
+		return false, fmt.Errorf("note observed state of virtual machine %s: %w", status.VMID, err)
+	}
+	return known, nil
+}
+
+func (s *Store) observe(ctx context.Context, tx pgx.Tx, r Record, epoch int64, status nodeapi.Status) error {
+	seen := r.Observed
+	if epoch != 0 && epoch < seen.Epoch {
+		return nil // a report of a node role that has been replaced
+	}
+	if (epoch == 0 || epoch == seen.Epoch) && seen.At != nil && status.At.Before(*seen.At) {
+		return nil
+	}
+	epoch = max(epoch, seen.Epoch) // answers to commands carry no epoch
+	addressed := mergeAddresses(r.Networks, status)
+	state, desired := r.State, r.DesiredState
+	if r.OperationID == nil || r.State != vm.StateCreating {
+		state = stateOf(status.Observed)
+	}
+	if status.Observed == seen.State && status.Reason == seen.Reason && state == r.State && !addressed && epoch == seen.Epoch {
+		return nil
+	}
+	// Nobody asked for the change through NovaCron: the guest powered itself off, or someone used virsh. That is now what is wanted,
+	// except after a crash, which nobody wants.
+	if r.OperationID == nil && state != r.State && state != vm.StateError && status.Reason != "crashed" && status.Reason != "failed" {
+		desired = desiredOf(state)
+	}
+	failure := []byte(nil)
+	if state == vm.StateError {
+		failure = errs.Encode(vm.ErrVanished)
+	} else if r.State != vm.StateError {
+		failure = r.failure // keep why the last operation failed until the next one
+	}
+	if err := s.q.VMSetObserved(ctx, tx, vmdb.VMSetObservedParams{
+		ID: r.ID, ObservedState: string(status.Observed), ObservedReason: status.Reason, ObservedNode: r.NodeID, ObservedEpoch: epoch,
+		ObservedAt: &status.At, State: vmdb.VmStateEnum(state), NetworkConfig: mustJSON(r.Networks), Error: failure,
+		DesiredState: string(desired),
+	}); err != nil {
+		return err
+	}
+	switch {
+	case state != r.State:
+		return writeEvent(ctx, tx, r.VM, eventType(r.State, state), map[string]any{"from": r.State, "to": state, "reason": status.Reason})
+	case addressed:
+		return writeEvent(ctx, tx, r.VM, "updated", map[string]any{"networks": r.Networks})
+	default:
+		return nil
+	}
+}
+
+// mergeAddresses puts the addresses of a status into the interfaces and tells whether that changed any. A guest that is not running
+// keeps none.
+func mergeAddresses(nics []vm.Interface, status nodeapi.Status) bool {
+	changed := false
+	for i := range nics {
+		addresses := []string{}
+		for _, a := range status.Addresses {
+			if a.MAC == nics[i].MAC && !slices.Contains(addresses, a.IP) {
+				addresses = append(addresses, a.IP)
+			}
+		}
+		active := status.Observed == nodeapi.ObservedRunning || status.Observed == nodeapi.ObservedPaused
+		if active && len(addresses) == 0 {
+			continue // not known yet, or an answer that did not look
+		}
+		slices.Sort(addresses)
+		if !slices.Equal(addresses, nics[i].Addresses) {
+			nics[i].Addresses = addresses
+			changed = true
+		}
+	}
+	return changed
+}

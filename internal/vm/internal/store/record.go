@@ -1,0 +1,126 @@
+package store
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/novacron/novacron/internal/platform/errs"
+	"github.com/novacron/novacron/internal/vm"
+	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
+	"github.com/novacron/novacron/internal/vm/internal/vmdb"
+)
+
+// Record is a virtual machine with what only the module itself may see.
+type Record struct {
+	vm.VM
+	UserData    string
+	SSHKeys     []string
+	Provisioned bool // disks and domain were made once
+	Observed    Observation
+	failure     []byte // the encoded error behind VM.Error
+}
+
+// Observation is what a node saw last.
+type Observation struct {
+	State  nodeapi.Observed
+	Reason string
+	NodeID *uuid.UUID
+	Epoch  int64
+	At     *time.Time
+}
+
+func recordOf(row vmdb.Vm) (Record, error) {
+	r := Record{
+		VM: vm.VM{
+			ID: row.ID, Name: row.Name, State: vm.State(row.State), DesiredState: vm.Desired(row.DesiredState),
+			HypervisorType: row.HypervisorType, NodeID: row.NodeID, OwnerID: row.OwnerID, TenantID: row.TenantID,
+			ImageID: row.ImageID, Flavor: row.Flavor, Generation: row.Generation, OperationID: row.OperationID,
+			CreatedAt: row.CreatedAt.UTC(), UpdatedAt: row.UpdatedAt.UTC(), Error: problemOf(row.Error),
+		},
+		UserData: row.UserData, Provisioned: row.Provisioned, failure: row.Error,
+		Observed: Observation{State: nodeapi.Observed(row.ObservedState), Reason: row.ObservedReason, NodeID: row.ObservedNode,
+			Epoch: row.ObservedEpoch, At: row.ObservedAt},
+	}
+	for _, column := range []struct {
+		name string
+		json []byte
+		into any
+	}{
+		{"resource_config", row.ResourceConfig, &r.Resources}, {"network_config", row.NetworkConfig, &r.Networks},
+		{"storage_config", row.StorageConfig, &r.Disks}, {"tags", row.Tags, &r.Tags}, {"ssh_keys", row.SshKeys, &r.SSHKeys},
+	} {
+		if err := json.Unmarshal(column.json, column.into); err != nil {
+			return Record{}, fmt.Errorf("read %s of virtual machine %s: %w", column.name, row.ID, err)
+		}
+	}
+	return r, nil
+}
+
+func recordsOf(rows []vmdb.Vm) ([]Record, error) {
+	records := make([]Record, len(rows))
+	for i, row := range rows {
+		var err error
+		if records[i], err = recordOf(row); err != nil {
+			return nil, err
+		}
+	}
+	return records, nil
+}
+
+func problemOf(encoded []byte) *errs.Problem {
+	if len(encoded) == 0 {
+		return nil
+	}
+	return errs.ProblemOf(errs.Decode(encoded), "", "")
+}
+
+// mustJSON encodes values of our own types, which cannot fail to encode.
+func mustJSON(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(fmt.Sprintf("store: encode %T: %v", v, err))
+	}
+	return b
+}
+
+func imageOf(row vmdb.Image) vm.Image {
+	return vm.Image{
+		ID: row.ID, Name: row.Name, Status: vm.ImageStatus(row.Status), Format: row.Format, SizeBytes: row.SizeBytes,
+		VirtualSizeBytes: row.VirtualSizeBytes, SHA256: row.UploadSha256, OwnerID: row.OwnerID, TenantID: row.TenantID,
+		OperationID: row.OperationID, Error: problemOf(row.Error), CreatedAt: row.CreatedAt.UTC(), UpdatedAt: row.UpdatedAt.UTC(),
+	}
+}
+
+// NetworkRecord is a network with what only the module itself may see.
+type NetworkRecord struct {
+	vm.Network
+	Bridge      string
+	OperationID *uuid.UUID
+}
+
+func networkOf(row vmdb.VmNetwork) NetworkRecord {
+	n := NetworkRecord{
+		Network: vm.Network{
+			ID: row.ID, Name: row.Name, Mode: vm.NetworkMode(row.Mode), CIDR: row.Cidr.String(), Gateway: row.Gateway.String(),
+			Status: vm.NetworkStatus(row.Status), Default: row.IsDefault, OwnerID: row.OwnerID, TenantID: row.TenantID,
+			CreatedAt: row.CreatedAt.UTC(), UpdatedAt: row.UpdatedAt.UTC(),
+		},
+		Bridge: row.Bridge, OperationID: row.OperationID,
+	}
+	if row.DhcpStart != nil && row.DhcpEnd != nil {
+		n.DHCP = &vm.DHCP{Start: row.DhcpStart.String(), End: row.DhcpEnd.String()}
+	}
+	return n
+}
+
+// Spec gives the network in the form that nodes understand.
+func (n NetworkRecord) Spec() nodeapi.NetworkSpec {
+	spec := nodeapi.NetworkSpec{ID: n.ID, Name: n.Name, Mode: string(n.Mode), Bridge: n.Bridge, CIDR: n.CIDR, Gateway: n.Gateway}
+	if n.DHCP != nil {
+		spec.DHCPStart, spec.DHCPEnd = n.DHCP.Start, n.DHCP.End
+	}
+	return spec
+}

@@ -1,0 +1,208 @@
+package vm
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/novacron/novacron/internal/platform/errs"
+)
+
+// State is what a virtual machine shows to the outside: the blueprint's vm_state_enum.
+type State string
+
+// The states.
+const (
+	StateCreating  State = "creating"  // its first operation has not ended
+	StateRunning   State = "running"   // the guest runs
+	StateStopped   State = "stopped"   // defined, powered off
+	StatePaused    State = "paused"    // its virtual CPUs are held
+	StateMigrating State = "migrating" // on its way to another node
+	StateError     State = "error"     // not what it should be; Error tells why
+)
+
+// Desired is the state that the tenant asked for last.
+type Desired string
+
+// The desired states.
+const (
+	DesiredRunning Desired = "running"
+	DesiredStopped Desired = "stopped"
+	DesiredPaused  Desired = "paused"
+	DesiredDeleted Desired = "deleted"
+)
+
+// VM is one virtual machine.
+type VM struct {
+	ID             uuid.UUID         `json:"id" format:"uuid" doc:"UUIDv7." example:"01932c07-209c-7401-95a8-2c6d7e5d6c1a"`
+	Name           string            `json:"name" doc:"RFC 1123 label, unique in the tenant." example:"web-1"`
+	State          State             `json:"state" enum:"creating,running,stopped,paused,migrating,error" example:"running"`
+	DesiredState   Desired           `json:"desired_state" enum:"running,stopped,paused,deleted" doc:"What was asked for last."`
+	HypervisorType string            `json:"hypervisor_type" example:"kvm"`
+	NodeID         *uuid.UUID        `json:"node_id,omitempty" doc:"The hypervisor node that holds it."`
+	OwnerID        uuid.UUID         `json:"owner_id" doc:"The user who created it."`
+	TenantID       uuid.UUID         `json:"tenant_id"`
+	ImageID        uuid.UUID         `json:"image_id"`
+	Flavor         string            `json:"flavor,omitempty" example:"small"`
+	Resources      Resources         `json:"resources"`
+	Networks       []Interface       `json:"networks" nullable:"false"`
+	Disks          []Disk            `json:"disks" nullable:"false"`
+	Tags           map[string]string `json:"tags" nullable:"false"`
+	Generation     int64             `json:"generation" doc:"Grows with every request that changes it."`
+	OperationID    *uuid.UUID        `json:"operation_id,omitempty" doc:"The operation at work on it, if any."`
+	Error          *errs.Problem     `json:"error,omitempty" doc:"Why it is in state error, or why the last operation failed."`
+	CreatedAt      time.Time         `json:"created_at"`
+	UpdatedAt      time.Time         `json:"updated_at"`
+}
+
+// Resources is the size of a virtual machine.
+type Resources struct {
+	VCPUs     int   `json:"vcpus" example:"1"`
+	MemoryMiB int64 `json:"memory_mib" example:"512"`
+	DiskGiB   int64 `json:"disk_gib" example:"5" doc:"Size of the root disk."`
+}
+
+// Interface is one network interface of a virtual machine.
+type Interface struct {
+	NetworkID uuid.UUID `json:"network_id"`
+	MAC       string    `json:"mac" example:"52:54:00:12:34:56"`
+	Addresses []string  `json:"addresses" nullable:"false" doc:"From the DHCP lease or the guest agent."`
+}
+
+// Disk is one disk of a virtual machine.
+type Disk struct {
+	Name      string `json:"name" example:"root"`
+	SizeBytes int64  `json:"size_bytes"`
+}
+
+// Image is a disk image that virtual machines are made from.
+type Image struct {
+	ID               uuid.UUID     `json:"id"`
+	Name             string        `json:"name" example:"debian-12"`
+	Status           ImageStatus   `json:"status" enum:"importing,ready,failed"`
+	Format           string        `json:"format" doc:"Format of the upload." example:"qcow2"`
+	SizeBytes        int64         `json:"size_bytes" doc:"Of the stored file; 0 while importing."`
+	VirtualSizeBytes int64         `json:"virtual_size_bytes" doc:"Of the disk that a guest sees."`
+	SHA256           string        `json:"sha256,omitempty" doc:"Of the uploaded bytes, in hexadecimal."`
+	OwnerID          uuid.UUID     `json:"owner_id"`
+	TenantID         uuid.UUID     `json:"tenant_id"`
+	OperationID      *uuid.UUID    `json:"operation_id,omitempty" doc:"The import at work, if any."`
+	Error            *errs.Problem `json:"error,omitempty" doc:"Why the import failed."`
+	CreatedAt        time.Time     `json:"created_at"`
+	UpdatedAt        time.Time     `json:"updated_at"`
+}
+
+// ImageStatus tells whether an image can be used.
+type ImageStatus string
+
+// The statuses of an image.
+const (
+	ImageImporting ImageStatus = "importing"
+	ImageReady     ImageStatus = "ready"
+	ImageFailed    ImageStatus = "failed"
+)
+
+// Network is a virtual network of a tenant.
+type Network struct {
+	ID        uuid.UUID     `json:"id"`
+	Name      string        `json:"name" example:"backend"`
+	Mode      NetworkMode   `json:"mode" enum:"nat,isolated"`
+	CIDR      string        `json:"cidr" example:"10.100.0.0/24"`
+	Gateway   string        `json:"gateway" example:"10.100.0.1"`
+	DHCP      *DHCP         `json:"dhcp,omitempty"`
+	Status    NetworkStatus `json:"status" enum:"creating,active,deleting"`
+	Default   bool          `json:"default" doc:"Virtual machines that name no network join this one."`
+	OwnerID   uuid.UUID     `json:"owner_id"`
+	TenantID  uuid.UUID     `json:"tenant_id"`
+	CreatedAt time.Time     `json:"created_at"`
+	UpdatedAt time.Time     `json:"updated_at"`
+}
+
+// DHCP is the range of addresses that a network gives out.
+type DHCP struct {
+	Start string `json:"start" example:"10.100.0.10"`
+	End   string `json:"end" example:"10.100.0.254"`
+}
+
+// NetworkMode says how a network reaches the outside.
+type NetworkMode string
+
+// The network modes.
+const (
+	NetworkNAT      NetworkMode = "nat"      // to the outside through the node's address
+	NetworkIsolated NetworkMode = "isolated" // not at all
+)
+
+// NetworkStatus tells whether a network can be used.
+type NetworkStatus string
+
+// The statuses of a network.
+const (
+	NetworkCreating NetworkStatus = "creating"
+	NetworkActive   NetworkStatus = "active"
+	NetworkDeleting NetworkStatus = "deleting"
+)
+
+// Flavor is a named size.
+type Flavor struct {
+	Name      string    `json:"name" example:"small"`
+	Resources Resources `json:"resources"`
+}
+
+// Service is what other modules may ask of the vm module. Every call acts for the principal in its context.
+type Service interface {
+	// CreateVM begins to create a virtual machine and answers at once with the operation to follow.
+	CreateVM(ctx context.Context, req CreateVMRequest) (CreateVMResponse, error)
+	// GetVMStatus tells how a virtual machine is now.
+	GetVMStatus(ctx context.Context, req GetVMStatusRequest) (GetVMStatusResponse, error)
+	// ListVMs lists the virtual machines of the caller's tenant, newest first.
+	ListVMs(ctx context.Context, req ListVMsRequest) (ListVMsResponse, error)
+}
+
+// CreateVMRequest says what to create. Resources that are zero come from the flavor; without a flavor they are refused.
+type CreateVMRequest struct {
+	Name           string
+	HypervisorType string // "" means kvm
+	ImageID        uuid.UUID
+	Flavor         string
+	Resources      Resources
+	NetworkIDs     []uuid.UUID // none: the tenant's default network
+	SSHKeys        []string
+	UserData       string
+	Tags           map[string]string
+	Stopped        bool // leave it powered off
+	IdempotencyKey string
+}
+
+// CreateVMResponse answers CreateVM.
+type CreateVMResponse struct {
+	VMID        uuid.UUID
+	OperationID uuid.UUID
+}
+
+// GetVMStatusRequest names a virtual machine.
+type GetVMStatusRequest struct {
+	VMID uuid.UUID
+}
+
+// GetVMStatusResponse answers GetVMStatus.
+type GetVMStatusResponse struct {
+	VM VM
+}
+
+// ListVMsRequest asks for a page of virtual machines.
+type ListVMsRequest struct {
+	AfterTime  time.Time // creation time and id of the last item of the page before; zero for the first page
+	AfterID    uuid.UUID
+	Limit      int // 0 means 50; at most 500
+	AllTenants bool
+	Name       string // exact; empty: any
+	State      State  // empty: any
+}
+
+// ListVMsResponse answers ListVMs.
+type ListVMsResponse struct {
+	VMs  []VM
+	More bool // there are older ones
+}
