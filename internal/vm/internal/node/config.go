@@ -10,7 +10,7 @@ import (
 
 	"github.com/novacron/novacron/internal/bus"
 	"github.com/novacron/novacron/internal/vm/internal/driver"
-	"github.com/novacron/novacron/internal/vm/internal/node/stream"
+	"github.com/novacron/novacron/internal/vm/internal/node/streamdial"
 )
 
 // Config says what a node works with. NodeID, DataDir, Bus and Driver are needed; every zero of the others means its default.
@@ -20,8 +20,8 @@ type Config struct {
 	DataDir string    // the node keeps everything in its folder "node"
 	Version string    // of novacron, told in heartbeats
 	Bus     bus.Bus
-	Driver  driver.Driver // opened and closed by the node
-	Dialer  stream.Dialer // reaches the controller's streams
+	Driver  driver.Driver     // opened and closed by the node
+	Dialer  streamdial.Dialer // reaches the controller's streams
 	Log     *slog.Logger
 	Metrics prometheus.Registerer // nil: none
 

@@ -3,7 +3,6 @@ package node
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -51,11 +50,7 @@ func (n *Node) beat(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	data, err := json.Marshal(h)
-	if err != nil {
-		return fmt.Errorf("encode the heartbeat: %w", err)
-	}
-	return n.cfg.Bus.Publish(ctx, bus.Message{Subject: heartbeatSubject, Data: data})
+	return bus.NewTopic[event.NodeHeartbeat](bus.SubjectNodeHeartbeat).Publish(ctx, n.cfg.Bus, h)
 }
 
 func (n *Node) heartbeat() (event.NodeHeartbeat, error) {

@@ -76,3 +76,14 @@ func (m *metrics) command(verb, result string, took time.Duration) {
 	m.commands.WithLabelValues(verb, result).Inc()
 	m.duration.WithLabelValues(verb).Observe(took.Seconds())
 }
+
+// count counts the virtual machines by state.
+func (w *watch) count() map[nodeapi.Observed]int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	counts := map[nodeapi.Observed]int{}
+	for _, s := range w.vms {
+		counts[s.status.Observed]++
+	}
+	return counts
+}

@@ -24,6 +24,7 @@ import (
 type Node struct {
 	cfg      Config
 	metrics  *metrics
+	verbs    map[nodeapi.Verb]verb
 	fence    *fence
 	once     *once
 	watch    *watch
@@ -37,6 +38,7 @@ type Node struct {
 	lifecycle sync.Mutex // held by Start and Stop; guards started and stopped
 	started   bool
 	stopped   bool
+	life      context.Context // ends with Stop
 	cancel    context.CancelFunc
 	running   sync.WaitGroup // all goroutines of the node
 
@@ -60,7 +62,7 @@ var ErrNotReady = errs.New(errs.Unavailable, "vm.node_not_ready", "the node is n
 func New(cfg Config) *Node {
 	cfg = cfg.withDefaults()
 	n := &Node{
-		cfg: cfg, fence: newFence(), once: newOnce(), limit: make(chan struct{}, cfg.Parallel),
+		cfg: cfg, verbs: verbs(), fence: newFence(), once: newOnce(), limit: make(chan struct{}, cfg.Parallel),
 		consoles: make(chan struct{}, maxConsoles), pollNow: make(chan struct{}, 1), beatNow: make(chan struct{}, 1),
 		unknown: map[uuid.UUID]*stranger{},
 	}
@@ -86,6 +88,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 		return fmt.Errorf("register metrics: %w", err)
 	}
 	ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	n.life = ctx
 	n.reporter = report.New(report.Config{
 		NodeID: n.cfg.NodeID, Epoch: n.epoch, Send: n.sendReport, Acked: func(r nodeapi.Report, a nodeapi.Ack) { n.ackedReport(ctx, r, a) },
 		Repeated: n.metrics.repeated.Inc, FirstWait: n.cfg.ReportWait, Log: n.cfg.Log,
@@ -138,9 +141,10 @@ func (n *Node) Stop(ctx context.Context) error {
 	}
 	n.stopped = true
 	n.cancel()
-	n.stopServing()
 	done := make(chan error, 1)
 	go func() { // ends with the last call on the hypervisor
+		n.stopServing()
+		n.store.Close()
 		n.running.Wait()
 		done <- n.cfg.Driver.Close()
 	}()
@@ -167,6 +171,10 @@ func (n *Node) Ready(context.Context) error {
 		return ErrNotReady.WithMessage("the controller has not answered the node's first report")
 	}
 	return nil
+}
+
+func (n *Node) sendReport(ctx context.Context, r nodeapi.Report) (nodeapi.Ack, error) {
+	return bus.Call[nodeapi.Report, nodeapi.Ack](ctx, n.cfg.Bus, bus.SubjectNodeReport(n.cfg.NodeID), r)
 }
 
 // event takes in what the hypervisor tells.

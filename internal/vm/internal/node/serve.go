@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/novacron/novacron/internal/bus"
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
 )
@@ -69,10 +70,44 @@ func body[Req, Resp any](f func(*Node, context.Context, nodeapi.Command, Req) (R
 	}
 }
 
+// serve begins to listen for commands.
+func (n *Node) serve(ctx context.Context) error {
+	commands, err := bus.Serve(n.cfg.Bus, bus.SubjectNodeCommand(n.cfg.NodeID), bus.ServeOptions{Concurrency: maxRequests}, n.handle)
+	if err != nil {
+		return fmt.Errorf("listen for commands: %w", err)
+	}
+	n.mu.Lock()
+	late := ctx.Err() != nil || n.refused != nil
+	if !late {
+		n.commands = commands
+	}
+	n.mu.Unlock()
+	if late {
+		commands.Close()
+	}
+	return nil
+}
+
+// stopServing ends the commands at work and listens for no more.
+func (n *Node) stopServing() {
+	n.mu.Lock()
+	commands := n.commands
+	n.commands = nil
+	n.mu.Unlock()
+	if commands != nil {
+		commands.Close()
+	}
+}
+
+// maxRequests bounds the requests that are in the house at once, those that wait for their turn included. It is far above
+// Config.Parallel, so that questions are answered however many commands wait for guests.
+const maxRequests = 2048
+
 // handle carries out one command and answers the JSON of its answer.
 func (n *Node) handle(ctx context.Context, c nodeapi.Command) (json.RawMessage, error) {
 	begin := time.Now()
 	answer, err := n.carryOut(ctx, c)
+	err = public(err)
 	result := "ok"
 	if err != nil {
 		result = errs.From(err).Code
@@ -145,5 +180,21 @@ func (n *Node) inTurn(ctx context.Context, c nodeapi.Command, v verb) (any, erro
 	}
 	return answer, err
 }
+
+// public gives the ends of contexts, which tell nothing to the other side, an error that does.
+func public(err error) error {
+	var own *errs.Error
+	switch {
+	case err == nil || errors.As(err, &own):
+		return err
+	case errors.Is(err, context.DeadlineExceeded):
+		return bus.ErrTimeout.WithMessage("the node could not finish the command in time").Wrap(err)
+	case errors.Is(err, context.Canceled):
+		return nodeapi.ErrNodeSilent.WithMessage("the node stopped before it could finish the command").Wrap(err)
+	}
+	return err
+}
+
+func isRefused(err error) bool { return errors.Is(err, nodeapi.ErrHypervisorRefused) }
 
 func isNotDefined(err error) bool { return errors.Is(err, nodeapi.ErrNotDefined) }

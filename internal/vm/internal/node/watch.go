@@ -277,17 +277,6 @@ func (w *watch) addressesOf(vm uuid.UUID) []nodeapi.Address {
 	return nil
 }
 
-// count counts the virtual machines by state.
-func (w *watch) count() map[nodeapi.Observed]int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	counts := map[nodeapi.Observed]int{}
-	for _, s := range w.vms {
-		counts[s.status.Observed]++
-	}
-	return counts
-}
-
 // forgetForeign drops what turned out to belong to another installation.
 func (w *watch) forgetForeign(ctx context.Context) {
 	states, err := w.n.cfg.Driver.List(ctx)

@@ -15,7 +15,7 @@ import (
 
 	"github.com/novacron/novacron/internal/platform/atomicfile"
 	"github.com/novacron/novacron/internal/platform/errs"
-	"github.com/novacron/novacron/internal/vm/internal/node/stream"
+	"github.com/novacron/novacron/internal/vm/internal/node/streamdial"
 	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
 )
 
@@ -23,6 +23,7 @@ import (
 type pull struct {
 	waiters int
 	cancel  context.CancelFunc
+	linger  *time.Timer   // cancels it; runs while nobody waits
 	done    chan struct{} // closed at the end, after err is set
 	err     error
 }
@@ -32,10 +33,11 @@ const (
 	pullAttempts = 5
 	pullBackOff  = 200 * time.Millisecond
 	stallTimeout = 30 * time.Second
+	lingerTime   = time.Minute
 )
 
-// PullImage fetches an image unless it is cached. Callers that want the same image at the same time share one download, which
-// ends early only when none of them wants it any more.
+// PullImage fetches an image unless it is cached. Callers that want the same image at the same time share one download. It goes on
+// for a while when none waits any more: who lost patience comes again, and would find all of it to do once more.
 func (s *Store) PullImage(ctx context.Context, want nodeapi.ImagePull) (cached bool, err error) {
 	path, err := s.imagePath(want.SHA256)
 	if err != nil {
@@ -68,14 +70,16 @@ func (s *Store) keepCached(path, sha256 string) bool {
 func (s *Store) join(ctx context.Context, path string, want nodeapi.ImagePull) *pull {
 	s.pullsLock.Lock()
 	defer s.pullsLock.Unlock()
-	if p := s.pulls[want.SHA256]; p != nil {
+	if p := s.pulls[want.SHA256]; p != nil && p.waiters > 0 || p != nil && p.linger.Stop() {
 		p.waiters++
 		return p
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(s.life, cancel)
 	p := &pull{waiters: 1, cancel: cancel, done: make(chan struct{})}
 	s.pulls[want.SHA256] = p
-	go func() { // ends with the download, which ends when the last waiter leaves
+	s.running.Go(func() { // ends with the download, lingerTime after the last waiter has left, or with Close
+		defer stop()
 		defer cancel()
 		p.err = s.download(ctx, path, want)
 		s.pullsLock.Lock()
@@ -84,20 +88,17 @@ func (s *Store) join(ctx context.Context, path string, want nodeapi.ImagePull) *
 		}
 		s.pullsLock.Unlock()
 		close(p.done)
-	}()
+	})
 	return p
 }
 
 func (s *Store) leave(sha256 string, p *pull) {
 	s.pullsLock.Lock()
 	defer s.pullsLock.Unlock()
-	if p.waiters--; p.waiters > 0 {
+	if p.waiters--; p.waiters > 0 || s.pulls[sha256] != p {
 		return
 	}
-	p.cancel()
-	if s.pulls[sha256] == p { // who comes now starts anew
-		delete(s.pulls, sha256)
-	}
+	p.linger = time.AfterFunc(lingerTime, p.cancel)
 }
 
 // download fetches an image into a temporary file, checks it and puts it in place.
@@ -154,7 +155,7 @@ func (s *Store) fetch(ctx context.Context, want nodeapi.ImagePull, file *os.File
 		before := offset
 		offset, err = s.fetchFrom(ctx, want, file, sum, offset)
 		var own *errs.Error
-		var refused *stream.StatusError
+		var refused *streamdial.StatusError
 		switch {
 		case err == nil:
 			return nil

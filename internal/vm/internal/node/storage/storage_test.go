@@ -23,13 +23,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/novacron/novacron/internal/vm/internal/node/storage"
-	"github.com/novacron/novacron/internal/vm/internal/node/stream"
+	"github.com/novacron/novacron/internal/vm/internal/node/streamdial"
 	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
 )
 
 func openIn(t *testing.T, dir string) *storage.Store {
 	t.Helper()
-	s, err := storage.Open(dir, stream.Dialer{}, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	s, err := storage.Open(dir, streamdial.Dialer{}, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if err != nil {
 		t.Fatal(err)
 	}

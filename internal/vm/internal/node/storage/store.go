@@ -11,6 +11,7 @@
 package storage
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -23,14 +24,14 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/novacron/novacron/internal/platform/atomicfile"
-	"github.com/novacron/novacron/internal/vm/internal/node/stream"
+	"github.com/novacron/novacron/internal/vm/internal/node/streamdial"
 	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
 )
 
 // Store is the storage of one node. Make it with Open.
 type Store struct {
 	images, disks string
-	dialer        stream.Dialer
+	dialer        streamdial.Dialer
 	log           *slog.Logger
 	tools         chan struct{} // a slot for each qemu-img that may run at once
 	downloads     chan struct{} // a slot for each image that may be fetched at once
@@ -39,6 +40,10 @@ type Store struct {
 
 	pullsLock sync.Mutex // guards pulls
 	pulls     map[string]*pull
+
+	life    context.Context // ends with Close
+	end     context.CancelFunc
+	running sync.WaitGroup // downloads
 }
 
 const (
@@ -48,11 +53,12 @@ const (
 )
 
 // Open makes the folders below dir where they are missing, and removes what a crash left half made.
-func Open(dir string, dialer stream.Dialer, log *slog.Logger) (*Store, error) {
+func Open(dir string, dialer streamdial.Dialer, log *slog.Logger) (*Store, error) {
 	s := &Store{
 		images: filepath.Join(dir, "images"), disks: filepath.Join(dir, "disks"), dialer: dialer, log: log,
 		tools: make(chan struct{}, parallelTools), downloads: make(chan struct{}, parallelDownloads), pulls: map[string]*pull{},
 	}
+	s.life, s.end = context.WithCancel(context.Background())
 	for _, d := range []string{dir, s.images, s.disks} {
 		if err := makeFolder(d); err != nil {
 			return nil, err
@@ -71,6 +77,12 @@ func Open(dir string, dialer stream.Dialer, log *slog.Logger) (*Store, error) {
 		}
 	}
 	return s, s.sweep()
+}
+
+// Close ends the downloads at work.
+func (s *Store) Close() {
+	s.end()
+	s.running.Wait()
 }
 
 func makeFolder(dir string) error {

@@ -1,8 +1,8 @@
-// Package stream fetches and connects the bulk streams of the controller, which a command names by URL. Bulk bytes never travel
+// Package streamdial fetches and connects the bulk streams of the controller, which a command names by URL. Bulk bytes never travel
 // on the bus.
 //
 // A URL is http(s)://… or unix:<socket path>:<http path>, the latter where controller and node share a host.
-package stream
+package streamdial
 
 import (
 	"bufio"
