@@ -14,6 +14,7 @@ import (
 	"github.com/novacron/novacron/internal/vm/internal/driver"
 	"github.com/novacron/novacron/internal/vm/internal/driver/drivertest"
 	"github.com/novacron/novacron/internal/vm/internal/driver/libvirt"
+	"github.com/novacron/novacron/internal/vm/internal/driver/testhost"
 )
 
 func run(t *testing.T, name string, args ...string) {
@@ -29,38 +30,38 @@ func testLog(t *testing.T) *slog.Logger {
 }
 
 func TestConformance(t *testing.T) {
-	h := startHost(t, "drv")
+	h := testhost.Start(t, "drv")
 	drivertest.Run(t, func(t *testing.T) drivertest.Harness {
-		dir := t.TempDir()
-		for d := dir; d != "/" && d != os.TempDir(); d = filepath.Dir(d) { // QEMU runs as another user
-			if err := os.Chmod(d, 0o711); err != nil {
-				t.Fatal(err)
-			}
+		dir, err := os.MkdirTemp(h.Dir(), "disks")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(dir, 0o711); err != nil { // QEMU runs as another user
+			t.Fatal(err)
 		}
 		return drivertest.Harness{
 			Driver:  libvirt.New(libvirt.Config{URI: h.URI(), Accel: libvirt.AccelTCG, Log: testLog(t)}),
 			Dir:     dir,
 			NewDisk: func(t *testing.T, path string) { run(t, "qemu-img", "create", "-q", "-f", "qcow2", path, "16M") },
 			DestroyBehind: func(t *testing.T, vm uuid.UUID) {
-				run(t, "virsh", "-c", h.URI(), "destroy", driver.NamePrefix+vm.String())
+				h.Virsh(t, "destroy", driver.NamePrefix+vm.String())
 			},
-			Leave:  h.killLibvirtd,
-			Return: h.startLibvirtd,
+			Leave:  func(t *testing.T) { h.KillLibvirtd(t) },
+			Return: func(t *testing.T) { h.StartLibvirtd(t) },
 		}
 	})
 }
 
 // TestForeignDomainsAreLeftAlone has a domain that looks like ours by its name only.
 func TestForeignDomainsAreLeftAlone(t *testing.T) {
-	h := startHost(t, "foreign")
+	h := testhost.Start(t, "foreign")
 	id := uuid.Must(uuid.NewV7()).String()
 	xml := filepath.Join(t.TempDir(), "foreign.xml")
 	text := `<domain type="qemu"><name>nova-` + id + `</name><uuid>` + id + `</uuid><memory>8192</memory><os><type>hvm</type></os></domain>`
 	if err := os.WriteFile(xml, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	run(t, "virsh", "-c", h.URI(), "define", xml)
-	defer run(t, "virsh", "-c", h.URI(), "undefine", id)
+	h.Virsh(t, "define", xml)
 
 	connected := make(chan struct{}, 16)
 	d := libvirt.New(libvirt.Config{URI: h.URI(), Log: testLog(t)})
