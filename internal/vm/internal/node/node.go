@@ -242,7 +242,7 @@ func (n *Node) look(ctx context.Context, greeted bool) bool {
 		n.info.Store(&info)
 	}
 	if greeted {
-		if err := n.watch.poll(ctx); err != nil {
+		if err := n.watch.poll(ctx); err != nil && n.life.Err() == nil {
 			n.cfg.Log.Warn("the virtual machines could not be listed", "error", err)
 		}
 		return true

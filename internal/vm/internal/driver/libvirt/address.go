@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 	"libvirt.org/go/libvirt"
+	"libvirt.org/go/libvirtxml"
 
 	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
 )
@@ -77,6 +78,9 @@ func (d *Driver) addresses(ctx context.Context, vm uuid.UUID, from libvirt.Domai
 		var found []nodeapi.Address
 		err := domain(c, vm, func(dom *libvirt.Domain) error {
 			if from == libvirt.DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT {
+				if ok, err := agentConnected(dom); err != nil || !ok {
+					return err
+				}
 				if err := dom.AgentSetResponseTimeout(agentTimeout, 0); err != nil {
 					return err
 				}
@@ -98,6 +102,25 @@ func (d *Driver) addresses(ctx context.Context, vm uuid.UUID, from libvirt.Domai
 		}
 		return found, err
 	})
+}
+
+// agentConnected tells whether a guest agent has opened its end of the channel. Asking one that has not would only fill libvirtd's
+// log with errors.
+func agentConnected(dom *libvirt.Domain) (bool, error) {
+	text, err := dom.GetXMLDesc(0)
+	if err != nil {
+		return false, err
+	}
+	var def libvirtxml.Domain
+	if err := def.Unmarshal(text); err != nil || def.Devices == nil {
+		return false, err
+	}
+	for _, c := range def.Devices.Channels {
+		if c.Target != nil && c.Target.VirtIO != nil && c.Target.VirtIO.Name == agentName {
+			return c.Target.VirtIO.State == "connected", nil
+		}
+	}
+	return false, nil
 }
 
 // leaseTool is dnsmasq's own tool to give a lease back; libvirt has no call for it. It comes with the package dnsmasq-utils.

@@ -92,7 +92,11 @@ func (r rawEvent) resolve() (driver.Event, bool) {
 	case libvirt.DOMAIN_EVENT_STARTED:
 		e.Observed, e.Reason = nodeapi.ObservedRunning, word(startedReasons, libvirt.DomainEventStartedDetailType(r.detail))
 	case libvirt.DOMAIN_EVENT_RESUMED:
+		// libvirt tells of the first run of the processors, too, before it tells of the start.
 		e.Observed, e.Reason = nodeapi.ObservedRunning, "resumed"
+		if s, err := r.status(); err == nil && s.Observed == nodeapi.ObservedRunning {
+			e.Reason = s.Reason
+		}
 	case libvirt.DOMAIN_EVENT_SUSPENDED:
 		e.Observed, e.Reason = nodeapi.ObservedPaused, word(suspendedReasons, libvirt.DomainEventSuspendedDetailType(r.detail))
 	case libvirt.DOMAIN_EVENT_PMSUSPENDED:
@@ -107,9 +111,7 @@ func (r rawEvent) resolve() (driver.Event, bool) {
 		}
 	case libvirt.DOMAIN_EVENT_DEFINED, libvirt.DOMAIN_EVENT_UNDEFINED:
 		// Neither tells the state: a running domain can be redefined, and lives on when it is undefined.
-		ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
-		defer cancel()
-		s, err := r.driver.Status(ctx, r.vm)
+		s, err := r.status()
 		switch {
 		case err == nil:
 			e.Observed, e.Reason = s.Observed, s.Reason
@@ -122,4 +124,11 @@ func (r rawEvent) resolve() (driver.Event, bool) {
 		return driver.Event{}, false
 	}
 	return e, true
+}
+
+// status asks how the domain of the event is now.
+func (r rawEvent) status() (driver.DomainState, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
+	defer cancel()
+	return r.driver.Status(ctx, r.vm)
 }
