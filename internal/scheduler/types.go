@@ -76,3 +76,19 @@ type Node struct {
 	Epoch            int64             `json:"epoch" doc:"Grows with every start of the node."`
 	Revision         int64             `json:"revision" doc:"Grows with every change by an administrator; the ETag."`
 }
+
+// Quota is how much a tenant may hold. 0 means unlimited.
+type Quota struct {
+	VCPUs        int64 `json:"vcpus" minimum:"0" doc:"0 means unlimited."`
+	MemoryBytes  int64 `json:"memory_bytes" minimum:"0" doc:"0 means unlimited."`
+	StorageBytes int64 `json:"storage_bytes" minimum:"0" doc:"0 means unlimited."`
+	VMs          int64 `json:"vms" minimum:"0" doc:"0 means unlimited."`
+}
+
+// Usage is how much of its quota a tenant holds, reservations included.
+type Usage struct {
+	VCPUs        int64 `json:"vcpus"`
+	MemoryBytes  int64 `json:"memory_bytes"`
+	StorageBytes int64 `json:"storage_bytes"`
+	VMs          int64 `json:"vms"`
+}
