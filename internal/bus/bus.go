@@ -35,8 +35,8 @@ const DefaultCapacity = 1024
 
 // Subscription is a live interest in a subject.
 type Subscription interface {
-	// Close ends it and waits until a handler that is running has returned; called from within the handler it does
-	// not wait. It is idempotent.
+	// Close ends it: no handler begins afterwards, and the context of one that is running ends. It does not wait for that one,
+	// so a handler may close its own subscription. It is idempotent.
 	Close()
 }
 
@@ -51,7 +51,7 @@ type Bus interface {
 	Request(ctx context.Context, m Message) (Message, error)
 	// Subscribe starts to deliver matching messages to h.
 	Subscribe(subject string, opts SubscribeOptions, h Handler) (Subscription, error)
-	// Close ends every subscription. It is idempotent.
+	// Close ends every subscription and waits until no handler runs. It is idempotent, and never called by a handler.
 	Close() error
 }
 
@@ -65,5 +65,5 @@ var (
 
 // Errors lists the package's errors for the reference.
 func Errors() []*errs.Error {
-	return []*errs.Error{ErrInvalidSubject, ErrNoResponders, ErrTimeout, ErrClosed}
+	return []*errs.Error{ErrInvalidSubject, ErrNoResponders, ErrTimeout, ErrClosed, ErrBadRequest}
 }

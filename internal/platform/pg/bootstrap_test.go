@@ -136,7 +136,7 @@ func as(t *testing.T, dsn, login string) string {
 }
 
 func TestBootstrapWithPlainLogins(t *testing.T) {
-	d := pgtest.New(t)
+	d := pgtest.NewCluster(t).New(t) // logins belong to the whole cluster
 	dbname := d.URL[strings.LastIndex(d.URL, "/")+1 : strings.Index(d.URL, "?")]
 	exec(t, d.URL, `CREATE ROLE "Weak one" LOGIN; CREATE ROLE creator LOGIN CREATEROLE; GRANT CREATE ON DATABASE `+dbname+` TO creator`)
 

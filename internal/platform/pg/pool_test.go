@@ -130,7 +130,7 @@ func TestMapWhenTheServerGoes(t *testing.T) {
 }
 
 func TestTooManyConnections(t *testing.T) {
-	d := pgtest.New(t, pgtest.Schema{Name: "packed", Migrations: migrations("SELECT 1;")})
+	d := pgtest.NewCluster(t).New(t, pgtest.Schema{Name: "packed", Migrations: migrations("SELECT 1;")})
 	exec(t, d.URL, "CREATE ROLE narrow LOGIN CONNECTION LIMIT 0; GRANT novacron_packed TO narrow")
 	_, err := pg.Open(t.Context(), pg.Config{URL: as(t, d.URL, "narrow"), Schema: "packed"})
 	if !errors.Is(err, pg.ErrUnavailable) {

@@ -21,9 +21,8 @@ import (
 var settings string
 
 const unsafeSettings = `
-# For tests: faster, and lost with the power.
+# For tests: faster, and lost with the power. What was committed survives the death of the server all the same.
 fsync = off
-synchronous_commit = off
 full_page_writes = off
 shared_buffers = 32MB
 `

@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -51,12 +49,13 @@ type Server struct {
 
 // run is what exists between Start and Stop.
 type run struct {
-	lock   *os.File
-	log    *os.File
-	inst   installation
-	own    owner
-	cancel context.CancelFunc // ends supervisor and log keeper
-	ended  sync.WaitGroup
+	lock      *os.File
+	log       *os.File
+	socketDir string // set once it exists
+	inst      installation
+	own       owner
+	cancel    context.CancelFunc // ends supervisor and log keeper
+	ended     sync.WaitGroup
 }
 
 // New makes a Server. It touches nothing before Start.
@@ -120,7 +119,7 @@ func (s *Server) Start(ctx context.Context) error {
 	r := &run{}
 	p, err := s.start(ctx, r)
 	if err != nil {
-		return errors.Join(err, r.close())
+		return errors.Join(err, s.release(r))
 	}
 	super, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
@@ -140,7 +139,7 @@ func (s *Server) start(ctx context.Context, r *run) (*postmaster, error) {
 	if err := s.prepareDir(); err != nil {
 		return nil, err
 	}
-	if r.lock, err = lock(filepath.Join(s.cfg.DataDir, "lock")); err != nil {
+	if r.lock, err = takeLock(ctx, filepath.Join(s.cfg.DataDir, "lock")); err != nil {
 		return nil, err
 	}
 	major, err := clusterMajor(s.cluster())
@@ -159,6 +158,7 @@ func (s *Server) start(ctx context.Context, r *run) (*postmaster, error) {
 	if err := r.own.privateDir(s.socketDir); err != nil {
 		return nil, fmt.Errorf("create socket folder: %w", err)
 	}
+	r.socketDir = s.socketDir
 	if major == 0 {
 		s.log.Info("creating the private PostgreSQL", "version", r.inst.major, "folder", s.cluster())
 		if err := s.initCluster(ctx, r.inst, r.own); err != nil {
@@ -266,63 +266,23 @@ func (s *Server) Stop(ctx context.Context) error {
 	if p != nil {
 		err = p.stop(ctx)
 	}
-	return errors.Join(err, r.close())
+	return errors.Join(err, s.release(r))
 }
 
-// close gives the files back; the lock goes with its file.
-func (r *run) close() error {
+// release gives back what a run holds; the lock goes last, with its file.
+func (s *Server) release(r *run) error {
 	var err error
+	// A socket folder outside the data folder would otherwise outlive the data.
+	if r.socketDir != "" && filepath.Dir(r.socketDir) != s.cfg.DataDir {
+		err = os.RemoveAll(r.socketDir)
+	}
 	if r.log != nil {
-		err = r.log.Close()
+		err = errors.Join(err, r.log.Close())
 	}
 	if r.lock != nil {
 		err = errors.Join(err, r.lock.Close())
 	}
 	return err
-}
-
-// prepareDir creates the data folder. Others may pass through it, to the socket and the cluster that guard themselves, but
-// not list it.
-func (s *Server) prepareDir() error {
-	if err := os.MkdirAll(s.cfg.DataDir, 0o711); err != nil {
-		return fmt.Errorf("create database folder: %w", err)
-	}
-	if err := os.Chmod(s.cfg.DataDir, 0o711); err != nil {
-		return fmt.Errorf("create database folder: %w", err)
-	}
-	return nil
-}
-
-// lock takes the folder for this process. The lock belongs to the open file, which no child inherits, so it ends with us.
-func lock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open lock: %w", err)
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		closeErr := f.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, ErrInUse.WithMessage("another process runs the database in %s", filepath.Dir(path)).Wrap(err)
-		}
-		return nil, fmt.Errorf("lock %s: %w", path, errors.Join(err, closeErr))
-	}
-	return f, nil
-}
-
-// reachable tries to enter the data folder as the owner: the kernel knows about modes, access lists and mounts.
-func (s *Server) reachable(ctx context.Context, r *run) error {
-	cmd := exec.CommandContext(ctx, r.inst.path("postgres"), "--version")
-	cmd.Dir, cmd.Env = s.cfg.DataDir, environment()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: r.own.cred}
-	err := cmd.Run()
-	if errors.Is(err, os.ErrPermission) {
-		return ErrUnreachable.WithMessage("user %s, who owns the database, cannot enter %s", r.own.name, s.cfg.DataDir).
-			WithAction("chmod a+x every folder on the way to it, or choose another data folder.").Wrap(err)
-	}
-	if err != nil {
-		return fmt.Errorf("try %s as user %s: %w", cmd.Path, r.own.name, err)
-	}
-	return nil
 }
 
 // ensureDatabase creates our database on the first start, or after one that was cut short.

@@ -28,8 +28,9 @@ const patience = 2 * time.Minute
 type Cluster struct {
 	Server *pgserver.Server
 
-	dir  string
-	lock *os.File // tells sweep of other test binaries that dir is in use
+	dir     string
+	lock    *os.File // tells sweep of other test binaries that dir is in use
+	private bool     // goes with the one test that it belongs to
 
 	mu        sync.Mutex
 	templates map[string]string // hash of schemas and migrations -> name of the template database
@@ -43,6 +44,7 @@ func NewCluster(t testing.TB) *Cluster {
 	if err != nil {
 		t.Fatalf("pgtest: %v", err)
 	}
+	c.private = true
 	t.Cleanup(func() {
 		if err := c.close(); err != nil {
 			t.Errorf("pgtest: %v", err)

@@ -53,7 +53,7 @@ func (c *Cluster) New(t testing.TB, schemas ...Schema) *DB {
 		t.Fatalf("pgtest: %v", err)
 	}
 	t.Cleanup(func() {
-		if c.Server.PID() == 0 { // the test has stopped its own cluster, which takes the database along
+		if c.private { // it takes its databases along, and the test may have stopped it
 			return
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), patience)

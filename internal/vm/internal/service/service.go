@@ -47,15 +47,26 @@ type Service struct {
 	log     *slog.Logger
 }
 
-// New makes the service and registers its sagas with the operation engine, which must not have started yet.
-func New(cfg Config, st *store.Store, ops *operation.Engine, placer Placer, nodes *nodeapi.Client, images *imagestore.Store,
-	streams *stream.Server, log *slog.Logger,
-) *Service {
-	s := &Service{cfg: cfg, store: st, ops: ops, placer: placer, nodes: nodes, images: images, streams: streams, log: log}
+// New makes the service; it is of use once Bind has given it what it works on.
+func New(cfg Config, log *slog.Logger) *Service { return &Service{cfg: cfg, log: log} }
+
+// Backends is what the service works on.
+type Backends struct {
+	Store   *store.Store
+	Ops     *operation.Engine
+	Placer  Placer
+	Nodes   *nodeapi.Client
+	Images  *imagestore.Store
+	Streams *stream.Server
+}
+
+// Bind gives the service what it works on and registers its sagas with the operation engine, which must not have started yet. It is
+// called once, before the first request.
+func (s *Service) Bind(b Backends) {
+	s.store, s.ops, s.placer, s.nodes, s.images, s.streams = b.Store, b.Ops, b.Placer, b.Nodes, b.Images, b.Streams
 	for _, saga := range append(s.vmSagas(), append(s.imageSagas(), s.networkSagas()...)...) {
-		ops.Register(saga)
+		s.ops.Register(saga)
 	}
-	return s
 }
 
 // caller is the principal of ctx. Routes refuse anonymous callers before a use case runs.

@@ -1,0 +1,12 @@
+-- The transactional outbox: events of this module, told after commit and kept for replay.
+CREATE TABLE outbox (
+    seq          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id           uuid        NOT NULL UNIQUE,
+    subject      text        NOT NULL,
+    payload      json        NOT NULL, -- json, not jsonb: a replay gives the same bytes as the first telling
+    created_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    published_at timestamptz
+);
+CREATE INDEX outbox_unpublished ON outbox (seq) WHERE published_at IS NULL;
+CREATE INDEX outbox_subject ON outbox (subject, seq);
+CREATE INDEX outbox_created_at ON outbox (created_at);

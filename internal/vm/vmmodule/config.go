@@ -1,0 +1,84 @@
+package vmmodule
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/novacron/novacron/internal/vm"
+)
+
+// The roles of the module.
+const (
+	RoleController = "controller" // API, database, sagas
+	RoleNode       = "node"       // the local hypervisor; needs no database
+)
+
+// Config is what the module is told at start.
+type Config struct {
+	DataDir     string   // images, disks, journal and sockets lie below it
+	DatabaseURL string   // of a login that may create the module's role and schema; controller only
+	MaxConns    int32    // connections to the database; 0: the pool's default
+	Roles       []string // RoleController, RoleNode or both
+
+	NodeName   string // how the node role calls itself
+	LibvirtURI string // "qemu:///system"
+	Accel      string // auto, kvm or tcg
+
+	StopGrace         time.Duration // how long a guest may take to shut down before it is powered off
+	MaxImageBytes     int64         // the most an upload may have
+	NetworkPool       string        // CIDR that default networks are cut from, a /24 each
+	HeartbeatInterval time.Duration // of the node role
+	ReservationTTL    time.Duration // how long a place is held for a creation that has not confirmed it
+	Flavors           []vm.Flavor
+	Version           string // of the binary, for heartbeats
+}
+
+// Default gives the configuration of a single host.
+func Default() Config {
+	size := func(name string, vcpus int, memoryMiB, diskGiB int64) vm.Flavor {
+		return vm.Flavor{Name: name, Resources: vm.Resources{VCPUs: vcpus, MemoryMiB: memoryMiB, DiskGiB: diskGiB}}
+	}
+	return Config{
+		Roles: []string{RoleController, RoleNode}, LibvirtURI: "qemu:///system", Accel: "auto",
+		StopGrace: 60 * time.Second, MaxImageBytes: 64 << 30, NetworkPool: "10.100.0.0/14", HeartbeatInterval: 5 * time.Second,
+		ReservationTTL: 10 * time.Minute,
+		Flavors: []vm.Flavor{size("tiny", 1, 256, 1), size("small", 1, 1024, 10), size("medium", 2, 4096, 40),
+			size("large", 4, 8192, 80), size("xlarge", 8, 16384, 160)},
+	}
+}
+
+// Validate lists every mistake.
+func (c Config) Validate() []error {
+	var failed []error
+	bad := func(path, format string, args ...any) {
+		failed = append(failed, fmt.Errorf("vm.%s: %s", path, fmt.Sprintf(format, args...)))
+	}
+	if len(c.Roles) == 0 {
+		bad("roles", "must name controller, node or both")
+	}
+	for _, role := range c.Roles {
+		if role != RoleController && role != RoleNode {
+			bad("roles", "%q is neither controller nor node", role)
+		}
+	}
+	if !slices.Contains([]string{"auto", "kvm", "tcg"}, c.Accel) {
+		bad("libvirt.accel", "%q is none of auto, kvm, tcg", c.Accel)
+	}
+	if c.LibvirtURI == "" {
+		bad("libvirt.uri", "must not be empty")
+	}
+	if c.StopGrace < 0 || c.StopGrace > time.Hour {
+		bad("stop_grace", "must be from 0 to 1h")
+	}
+	if c.MaxImageBytes < 1<<20 {
+		bad("image_max_bytes", "must be at least 1 MiB")
+	}
+	if pool, err := netip.ParsePrefix(c.NetworkPool); err != nil || !pool.Addr().Is4() || pool.Bits() > 24 || pool != pool.Masked() {
+		bad("network_pool", "%q is not an IPv4 range of /24 or more", c.NetworkPool)
+	}
+	return failed
+}
+
+func (c Config) has(role string) bool { return slices.Contains(c.Roles, role) }

@@ -1,0 +1,133 @@
+package vmmodule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/novacron/novacron/db"
+	"github.com/novacron/novacron/internal/bus"
+	"github.com/novacron/novacron/internal/platform/httpx"
+	"github.com/novacron/novacron/internal/platform/httpx/idempotent"
+	"github.com/novacron/novacron/internal/platform/operation"
+	"github.com/novacron/novacron/internal/platform/pg"
+	"github.com/novacron/novacron/internal/platform/pg/idempotency"
+	"github.com/novacron/novacron/internal/platform/pg/outbox"
+	"github.com/novacron/novacron/internal/platform/startstop"
+	"github.com/novacron/novacron/internal/vm/internal/imagestore"
+	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
+	"github.com/novacron/novacron/internal/vm/internal/service"
+	"github.com/novacron/novacron/internal/vm/internal/store"
+	"github.com/novacron/novacron/internal/vm/internal/stream"
+)
+
+// schema is the module's part of the database.
+const schema = "vm"
+
+// controller is what runs while the controller role does, in the order in which it was started.
+type controller struct {
+	pool       *pgxpool.Pool
+	ops        *operation.Engine
+	relay      *outbox.Relay
+	streams    *stream.Server
+	reports    bus.Subscription
+	sweeper    *startstop.Loop
+	idempotent func(http.Handler) http.Handler
+}
+
+func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Service) (_ *controller, err error) {
+	c := &controller{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.stop(context.WithoutCancel(ctx)))
+		}
+	}()
+	migrations, err := db.Migrations(schema)
+	if err != nil {
+		return nil, err
+	}
+	if err := pg.Bootstrap(ctx, cfg.DatabaseURL, pg.Module{Schema: schema, Migrations: migrations}, deps.Log); err != nil {
+		return nil, fmt.Errorf("prepare database: %w", err)
+	}
+	if c.pool, err = pg.Open(ctx, pg.Config{URL: cfg.DatabaseURL, Schema: schema, MaxConns: cfg.MaxConns, ApplicationName: "novacron-vm"}); err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	if err := operation.Migrate(ctx, c.pool, schema); err != nil {
+		return nil, fmt.Errorf("prepare operations: %w", err)
+	}
+	ops, err := operation.New(operation.Config{Pool: c.pool, Schema: schema, Owner: cfg.NodeName, Log: deps.Log, Registerer: deps.Registerer})
+	if err != nil {
+		return nil, fmt.Errorf("make operation engine: %w", err)
+	}
+	st := store.New(c.pool, ops)
+	installation, err := st.InstallationID(ctx)
+	if err != nil {
+		return nil, err
+	}
+	images, err := imagestore.Open(filepath.Join(cfg.DataDir, "images"), cfg.MaxImageBytes)
+	if err != nil {
+		return nil, err
+	}
+	streams := stream.New(filepath.Join(cfg.DataDir, "run", "streams.sock"), deps.Log)
+	if err := streams.Start(ctx); err != nil {
+		return nil, err
+	}
+	c.streams = streams
+	svc.Bind(service.Backends{Store: st, Ops: ops, Placer: deps.Scheduler, Images: images, Streams: streams,
+		Nodes: &nodeapi.Client{Bus: deps.Bus, InstallationID: installation}})
+	// Nodes are heard before operations go on, which may need them at once.
+	if c.reports, err = bus.Serve(deps.Bus, bus.SubjectNodeReports, bus.ServeOptions{Queue: "vm.controller"}, svc.Report); err != nil {
+		return nil, fmt.Errorf("serve node reports: %w", err)
+	}
+	c.relay = outbox.NewRelay(c.pool, deps.Bus, outbox.Config{Subjects: []string{bus.SubjectVMEvents}, Log: deps.Log})
+	if err := c.relay.Start(ctx); err != nil {
+		return nil, fmt.Errorf("start outbox relay: %w", err)
+	}
+	if err := ops.Start(ctx); err != nil {
+		return nil, fmt.Errorf("start operation engine: %w", err)
+	}
+	c.ops = ops
+	keys := idempotency.New(c.pool)
+	c.idempotent = idempotent.Middleware(keys, httpx.WriteError)
+	c.sweeper = startstop.Every(time.Hour, func(ctx context.Context) {
+		if err := errors.Join(svc.SweepImages(ctx), keys.Sweep(ctx)); err != nil {
+			deps.Log.WarnContext(ctx, "sweep failed", "error", err)
+		}
+	})
+	return c, nil
+}
+
+// stop ends what was started, the newest first.
+func (c *controller) stop(ctx context.Context) error {
+	var failed error
+	if c.sweeper != nil {
+		c.sweeper.Stop()
+	}
+	if c.ops != nil {
+		failed = errors.Join(failed, c.ops.Stop(ctx))
+	}
+	if c.relay != nil {
+		failed = errors.Join(failed, c.relay.Stop(ctx))
+	}
+	if c.reports != nil {
+		c.reports.Close()
+	}
+	if c.streams != nil {
+		failed = errors.Join(failed, c.streams.Stop())
+	}
+	if c.pool != nil {
+		c.pool.Close()
+	}
+	return failed
+}
+
+func (c *controller) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	return pg.Map(c.pool.Ping(ctx))
+}
