@@ -1,15 +1,11 @@
 -- name: QuotaGet :one
 SELECT * FROM quotas WHERE tenant_id = @tenant_id;
 
--- name: QuotaGetForUpdate :one
-SELECT * FROM quotas WHERE tenant_id = @tenant_id FOR UPDATE;
-
--- name: QuotaPut :one
+-- name: QuotaPut :exec
 INSERT INTO quotas (tenant_id, vcpus, memory_bytes, storage_bytes, vms)
 VALUES (@tenant_id, @vcpus, @memory_bytes, @storage_bytes, @vms)
 ON CONFLICT (tenant_id) DO UPDATE SET vcpus = excluded.vcpus, memory_bytes = excluded.memory_bytes,
-    storage_bytes = excluded.storage_bytes, vms = excluded.vms, revision = quotas.revision + 1, updated_at = now()
-RETURNING *;
+    storage_bytes = excluded.storage_bytes, vms = excluded.vms, revision = quotas.revision + 1, updated_at = now();
 
 -- name: UsageEnsure :exec
 INSERT INTO quota_usage (tenant_id) VALUES (@tenant_id) ON CONFLICT DO NOTHING;

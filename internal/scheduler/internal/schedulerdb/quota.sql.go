@@ -30,31 +30,11 @@ func (q *Queries) QuotaGet(ctx context.Context, db DBTX, tenantID uuid.UUID) (Qu
 	return i, err
 }
 
-const quotaGetForUpdate = `-- name: QuotaGetForUpdate :one
-SELECT tenant_id, vcpus, memory_bytes, storage_bytes, vms, revision, updated_at FROM quotas WHERE tenant_id = $1 FOR UPDATE
-`
-
-func (q *Queries) QuotaGetForUpdate(ctx context.Context, db DBTX, tenantID uuid.UUID) (Quota, error) {
-	row := db.QueryRow(ctx, quotaGetForUpdate, tenantID)
-	var i Quota
-	err := row.Scan(
-		&i.TenantID,
-		&i.Vcpus,
-		&i.MemoryBytes,
-		&i.StorageBytes,
-		&i.Vms,
-		&i.Revision,
-		&i.UpdatedAt,
-	)
-	return i, err
-}
-
-const quotaPut = `-- name: QuotaPut :one
+const quotaPut = `-- name: QuotaPut :exec
 INSERT INTO quotas (tenant_id, vcpus, memory_bytes, storage_bytes, vms)
 VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (tenant_id) DO UPDATE SET vcpus = excluded.vcpus, memory_bytes = excluded.memory_bytes,
     storage_bytes = excluded.storage_bytes, vms = excluded.vms, revision = quotas.revision + 1, updated_at = now()
-RETURNING tenant_id, vcpus, memory_bytes, storage_bytes, vms, revision, updated_at
 `
 
 type QuotaPutParams struct {
@@ -65,25 +45,15 @@ type QuotaPutParams struct {
 	Vms          int64
 }
 
-func (q *Queries) QuotaPut(ctx context.Context, db DBTX, arg QuotaPutParams) (Quota, error) {
-	row := db.QueryRow(ctx, quotaPut,
+func (q *Queries) QuotaPut(ctx context.Context, db DBTX, arg QuotaPutParams) error {
+	_, err := db.Exec(ctx, quotaPut,
 		arg.TenantID,
 		arg.Vcpus,
 		arg.MemoryBytes,
 		arg.StorageBytes,
 		arg.Vms,
 	)
-	var i Quota
-	err := row.Scan(
-		&i.TenantID,
-		&i.Vcpus,
-		&i.MemoryBytes,
-		&i.StorageBytes,
-		&i.Vms,
-		&i.Revision,
-		&i.UpdatedAt,
-	)
-	return i, err
+	return err
 }
 
 const usageAdd = `-- name: UsageAdd :exec
