@@ -32,17 +32,20 @@ func position(cursor string) (*scheduler.Position, error) {
 
 func etag(revision int64) string { return `"` + strconv.FormatInt(revision, 10) + `"` }
 
+// noRevision is the revision of nothing.
+const noRevision = -1
+
 // ifMatch reads an If-Match header: nil where any revision will do. What is not an ETag of ours cannot be the current one.
-func ifMatch(header string) (*int64, error) {
+func ifMatch(header string) *int64 {
 	header = strings.TrimSpace(header)
 	if header == "" || header == "*" {
-		return nil, nil
+		return nil
 	}
 	text, quoted := strings.CutPrefix(header, `"`)
 	text, closed := strings.CutSuffix(text, `"`)
 	revision, err := strconv.ParseInt(text, 10, 64)
 	if !quoted || !closed || err != nil {
-		return nil, scheduler.ErrVersion
+		revision = noRevision
 	}
-	return &revision, nil
+	return &revision
 }

@@ -71,11 +71,7 @@ func (a *API) registerNodeChanges(kit *httpx.API) {
 		Summary: "Change the labels of a node", Tag: "nodes",
 		Errors: []*errs.Error{scheduler.ErrNodeNotFound, scheduler.ErrVersion, scheduler.ErrInvalid}},
 		func(ctx context.Context, in *patchInput) (*nodeOutput, error) {
-			revision, err := ifMatch(in.IfMatch)
-			if err != nil {
-				return nil, err
-			}
-			return nodeAnswer(a.svc.UpdateNode(ctx, in.ID, store.NodeChange{Revision: revision, Labels: in.Body.Labels}))
+			return nodeAnswer(a.svc.UpdateNode(ctx, in.ID, store.NodeChange{Revision: ifMatch(in.IfMatch), Labels: in.Body.Labels}))
 		})
 
 	cordon := func(id, verb, summary string, cordoned bool) {

@@ -42,7 +42,9 @@ func (a *API) registerPlacement(kit *httpx.API) {
 		NodeID   uuid.UUID `query:"node_id" format:"uuid" doc:"Only those on this node."`
 		TenantID string    `query:"tenant_id" enum:"all" doc:"'all' lists every tenant's; needs the permission on the platform."`
 	}
-	type listOutput struct{ Body httpx.Page[scheduler.Allocation] }
+	type listOutput struct {
+		Body httpx.Page[scheduler.Allocation]
+	}
 	httpx.Handle(kit, httpx.Op{ID: "scheduler-allocation-list", Method: http.MethodGet, Path: "/api/v1/scheduler/allocations",
 		Permission: service.PermissionSchedulerRead, Summary: "List what machines hold, newest first", Tag: "scheduler",
 		Errors: []*errs.Error{httpx.ErrCursor, scheduler.ErrPlatformOnly}},

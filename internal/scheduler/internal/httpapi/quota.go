@@ -66,10 +66,6 @@ func (a *API) registerQuotas(kit *httpx.API) {
 		Description: "Needs a role that reaches every tenant. Less than the tenant holds takes nothing away, but nothing more is given.",
 		Errors:      []*errs.Error{scheduler.ErrTenantNotFound, scheduler.ErrPlatformOnly, scheduler.ErrVersion}},
 		func(ctx context.Context, in *putInput) (*quotaOutput, error) {
-			revision, err := ifMatch(in.IfMatch)
-			if err != nil {
-				return nil, err
-			}
-			return quotaAnswer(a.svc.SetQuota(ctx, in.ID, in.Body, revision))
+			return quotaAnswer(a.svc.SetQuota(ctx, in.ID, in.Body, ifMatch(in.IfMatch)))
 		})
 }
