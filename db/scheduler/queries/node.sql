@@ -9,7 +9,8 @@ ON CONFLICT (id) DO UPDATE SET name = excluded.name, epoch = excluded.epoch, rep
     accelerator = excluded.accelerator, architecture = excluded.architecture, version = excluded.version,
     hypervisor_version = excluded.hypervisor_version, hypervisors = excluded.hypervisors, health = excluded.health,
     reason = excluded.reason
-WHERE (nodes.epoch, nodes.reported_at) < (excluded.epoch, excluded.reported_at);
+WHERE (nodes.epoch, nodes.reported_at) < (excluded.epoch, excluded.reported_at)
+    OR (nodes.epoch = excluded.epoch AND nodes.last_heartbeat < now() - make_interval(secs => @patience_seconds::float8));
 
 -- name: NodeGet :one
 SELECT sqlc.embed(nodes), now()::timestamptz AS read_at FROM nodes WHERE id = @id;

@@ -13,7 +13,8 @@ import (
 	"github.com/novacron/novacron/internal/scheduler/internal/store"
 )
 
-type nodePath struct {
+// NodePath names a node. It is exported because huma passes over embedded fields that are not.
+type NodePath struct {
 	ID uuid.UUID `path:"id" format:"uuid" doc:"Id of the node."`
 }
 
@@ -50,7 +51,7 @@ func (a *API) registerNodes(kit *httpx.API) {
 
 	httpx.Handle(kit, httpx.Op{ID: "node-get", Method: http.MethodGet, Path: "/api/v1/nodes/{id}", Permission: service.PermissionNodeRead,
 		Summary: "Read a hypervisor node", Tag: "nodes", Errors: []*errs.Error{scheduler.ErrNodeNotFound}},
-		func(ctx context.Context, in *nodePath) (*nodeOutput, error) {
+		func(ctx context.Context, in *NodePath) (*nodeOutput, error) {
 			resp, err := a.svc.GetNode(ctx, scheduler.GetNodeRequest{NodeID: in.ID})
 			return nodeAnswer(resp.Node, err)
 		})
@@ -61,7 +62,7 @@ func (a *API) registerNodes(kit *httpx.API) {
 func (a *API) registerNodeChanges(kit *httpx.API) {
 	const write = "node:write"
 	type patchInput struct {
-		nodePath
+		NodePath
 		IfMatch string `header:"If-Match" maxLength:"128" doc:"The ETag of the revision that is to be changed."`
 		Body    struct {
 			Labels map[string]*string `json:"labels" doc:"Merged into the node's labels; null removes one. At most 64 of them, names to 63 bytes, values to 255." example:"{\"rack\": \"b7\", \"old\": null}"`
@@ -77,7 +78,7 @@ func (a *API) registerNodeChanges(kit *httpx.API) {
 	cordon := func(id, verb, summary string, cordoned bool) {
 		httpx.Handle(kit, httpx.Op{ID: id, Method: http.MethodPost, Path: "/api/v1/nodes/{id}/" + verb, Permission: write,
 			Summary: summary, Tag: "nodes", Errors: []*errs.Error{scheduler.ErrNodeNotFound}},
-			func(ctx context.Context, in *nodePath) (*nodeOutput, error) {
+			func(ctx context.Context, in *NodePath) (*nodeOutput, error) {
 				return nodeAnswer(a.svc.UpdateNode(ctx, in.ID, store.NodeChange{Cordoned: &cordoned}))
 			})
 	}

@@ -38,10 +38,12 @@ func quotaAnswer(q store.TenantQuota, err error) (*quotaOutput, error) {
 		Revision: q.Revision, UpdatedAt: q.UpdatedAt}}, nil
 }
 
+// TenantPath names a tenant. It is exported because huma passes over embedded fields that are not.
+type TenantPath struct {
+	ID uuid.UUID `path:"id" format:"uuid" doc:"Id of the tenant."`
+}
+
 func (a *API) registerQuotas(kit *httpx.API) {
-	type tenantPath struct {
-		ID uuid.UUID `path:"id" format:"uuid" doc:"Id of the tenant."`
-	}
 	httpx.Handle(kit, httpx.Op{ID: "scheduler-quota-own", Method: http.MethodGet, Path: "/api/v1/scheduler/quota",
 		Permission: service.PermissionQuotaRead, Summary: "Read your tenant's quota and what is used of it", Tag: "quotas"},
 		func(ctx context.Context, _ *struct{}) (*quotaOutput, error) {
@@ -52,12 +54,12 @@ func (a *API) registerQuotas(kit *httpx.API) {
 	httpx.Handle(kit, httpx.Op{ID: "tenant-quota-get", Method: http.MethodGet, Path: "/api/v1/tenants/{id}/quota",
 		Permission: service.PermissionQuotaRead, Summary: "Read a tenant's quota and what is used of it", Tag: "quotas",
 		Errors: []*errs.Error{scheduler.ErrTenantNotFound}},
-		func(ctx context.Context, in *tenantPath) (*quotaOutput, error) {
+		func(ctx context.Context, in *TenantPath) (*quotaOutput, error) {
 			return quotaAnswer(a.svc.Quota(ctx, in.ID))
 		})
 
 	type putInput struct {
-		tenantPath
+		TenantPath
 		IfMatch string `header:"If-Match" maxLength:"128" doc:"The ETag of the revision that is to be changed."`
 		Body    scheduler.Quota
 	}

@@ -135,6 +135,7 @@ ON CONFLICT (id) DO UPDATE SET name = excluded.name, epoch = excluded.epoch, rep
     hypervisor_version = excluded.hypervisor_version, hypervisors = excluded.hypervisors, health = excluded.health,
     reason = excluded.reason
 WHERE (nodes.epoch, nodes.reported_at) < (excluded.epoch, excluded.reported_at)
+    OR (nodes.epoch = excluded.epoch AND nodes.last_heartbeat < now() - make_interval(secs => $17::float8))
 `
 
 type NodeHeartbeatParams struct {
@@ -154,6 +155,7 @@ type NodeHeartbeatParams struct {
 	Hypervisors       []string
 	Health            string
 	Reason            string
+	PatienceSeconds   float64
 }
 
 func (q *Queries) NodeHeartbeat(ctx context.Context, db DBTX, arg NodeHeartbeatParams) (int64, error) {
@@ -174,6 +176,7 @@ func (q *Queries) NodeHeartbeat(ctx context.Context, db DBTX, arg NodeHeartbeatP
 		arg.Hypervisors,
 		arg.Health,
 		arg.Reason,
+		arg.PatienceSeconds,
 	)
 	if err != nil {
 		return 0, err

@@ -295,6 +295,17 @@ func TestHeartbeatsOutOfOrder(t *testing.T) {
 	if n := r.node(h.NodeID); n.Capacity.VCPUs != 8 || n.Limits.VCPUs != 128 || n.Health != scheduler.HealthDegraded || n.Reason != "disk is slow" {
 		t.Errorf("a newer heartbeat lost: %+v", n)
 	}
+	r.exec("UPDATE nodes SET last_heartbeat = now() - interval '31 minutes'")
+	r.heartbeat(lastLife)
+	if n := r.node(h.NodeID); n.Epoch != 7 {
+		t.Errorf("the heartbeat of an earlier start won: %+v", n)
+	}
+	setBack := h
+	setBack.Timestamp, setBack.Name = h.Timestamp.Add(-time.Hour), "kvm-1a"
+	r.heartbeat(setBack)
+	if n := r.node(h.NodeID); n.Name != "kvm-1a" || time.Since(n.LastHeartbeat) > 15*time.Minute {
+		t.Errorf("a node whose clock was set back is not heard: %+v", n)
+	}
 	nextLife := h // its clock was set back
 	nextLife.Epoch, nextLife.Timestamp, nextLife.Name = 8, h.Timestamp.Add(-time.Hour), "kvm-1b"
 	r.heartbeat(nextLife)

@@ -15,7 +15,9 @@ import (
 	"github.com/novacron/novacron/internal/scheduler/internal/schedulerdb"
 )
 
-// Heartbeat registers a node or brings it up to date. It answers false for a heartbeat that is not newer than what is known.
+// Heartbeat registers a node or brings it up to date. It answers false for a heartbeat that is not newer than what is known. A node that
+// has been silent for half the time after which it counts as unreachable is believed whatever its clock says: the clock may have been
+// set back, and no message is under way for so long.
 func (s *Store) Heartbeat(ctx context.Context, h event.NodeHeartbeat) (bool, error) {
 	db, err := s.db()
 	if err != nil {
@@ -30,6 +32,7 @@ func (s *Store) Heartbeat(ctx context.Context, h event.NodeHeartbeat) (bool, err
 		MemoryCapacity: max(0, h.Capacity.MemoryBytes), StorageCapacity: max(0, h.Capacity.StorageBytes), StorageFree: max(0, h.StorageFree),
 		CpuModel: h.CPUModel, Accelerator: h.Accelerator, Architecture: h.Architecture, Version: h.Version,
 		HypervisorVersion: h.Hypervisor, Hypervisors: hypervisors, Health: h.Health, Reason: h.Reason,
+		PatienceSeconds: s.cfg.Policy.NodeTimeout.Seconds() / 2,
 	})
 	if err != nil {
 		return false, fmt.Errorf("keep heartbeat of node %s: %w", h.NodeID, pg.Map(err))
