@@ -181,9 +181,10 @@ func Bytes(n int64) string {
 		f >>= 10
 		u++
 	}
-	if whole := n >> (10 * u); u == 0 || n == whole<<(10*u) {
+	unit := int64(1) << (10 * u)
+	whole, rest := n/unit, n%unit
+	if rest == 0 {
 		return fmt.Sprintf("%d %s", whole, units[u])
 	}
-	tenths := (n >> (10 * (u - 1))) * 10 >> 10
-	return fmt.Sprintf("%d.%d %s", tenths/10, tenths%10, units[u])
+	return fmt.Sprintf("%d.%d %s", whole, min(9, int(float64(rest)/float64(unit)*10)), units[u])
 }
