@@ -19,6 +19,7 @@ import (
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/pg"
+	"github.com/novacron/novacron/internal/platform/startstop"
 	"github.com/novacron/novacron/internal/scheduler"
 	"github.com/novacron/novacron/internal/scheduler/internal/httpapi"
 	"github.com/novacron/novacron/internal/scheduler/internal/service"
@@ -59,7 +60,7 @@ type running struct {
 	pool       *pgxpool.Pool
 	registered bool
 	heartbeats bus.Subscription
-	sweeper    *loop
+	sweeper    *startstop.Loop
 }
 
 // New checks the configuration and prepares the routes; Start does the rest.
@@ -124,7 +125,7 @@ func (m *Module) start(ctx context.Context, r *running) error {
 	if err != nil {
 		return fmt.Errorf("listen to heartbeats: %w", err)
 	}
-	r.sweeper = every(m.cfg.SweepInterval, m.sweep)
+	r.sweeper = startstop.Every(m.cfg.SweepInterval, m.sweep)
 	return nil
 }
 
@@ -154,7 +155,7 @@ func (m *Module) Stop(context.Context) error {
 // stop ends what was started, the newest first.
 func (m *Module) stop(r *running) {
 	if r.sweeper != nil {
-		r.sweeper.stop()
+		r.sweeper.Stop()
 	}
 	if r.heartbeats != nil {
 		r.heartbeats.Close()
