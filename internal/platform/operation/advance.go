@@ -44,19 +44,22 @@ func (e *Engine) advance(ctx context.Context, id uuid.UUID) {
 	defer lose(nil)
 	steps, cancel := context.WithCancelCause(held)
 	defer cancel(nil)
+	run := &control{lose: lose, cancel: cancel}
 	e.mu.Lock()
-	e.runs[id] = control{lose: lose, cancel: cancel}
+	e.runs[id] = run
 	e.mu.Unlock()
 	defer func() {
 		e.mu.Lock()
-		delete(e.runs, id)
-		e.mu.Unlock()
+		defer e.mu.Unlock()
+		if e.runs[id] == run { // not so where this run lost its lease to another of this process
+			delete(e.runs, id)
+		}
 	}()
 	r := &Run{engine: e, saga: e.sagas[o.Kind], row: o, log: e.cfg.Log.With("operation_id", id, "operation", o.Kind, "target_id", o.TargetID)}
 	renewed := make(chan struct{})
 	go func() { // ends with held
 		defer close(renewed)
-		e.renew(held, control{lose: lose, cancel: cancel}, id, o.epoch)
+		e.renew(held, run, id, o.epoch)
 	}()
 	if o.CancelRequested {
 		cancel(errUser)
@@ -85,7 +88,7 @@ func (e *Engine) claim(ctx context.Context, id uuid.UUID) (row, error) {
 }
 
 // renew keeps the lease, and interrupts the run when it is lost or a user cancels.
-func (e *Engine) renew(ctx context.Context, run control, id uuid.UUID, epoch int64) {
+func (e *Engine) renew(ctx context.Context, run *control, id uuid.UUID, epoch int64) {
 	tick := time.NewTicker(e.cfg.Renew)
 	defer tick.Stop()
 	until := time.Now().Add(e.cfg.Lease)
@@ -239,7 +242,7 @@ func (r *Run) attempt(ctx context.Context, step Step, record *StepRecord) error 
 			err = r.wait(ctx, pause(record.Attempts, maxPauseForward))
 		default:
 			record.Status = StepFailed
-			return fmt.Errorf("step %s: %w", step.Name, errors.Join(record.Error, err))
+			return record.Error
 		}
 		if err != nil {
 			return err

@@ -48,10 +48,12 @@ type Engine struct {
 	metrics *metrics
 	hub     *hub
 
-	mu     sync.Mutex // guards what follows
-	cancel context.CancelFunc
-	group  sync.WaitGroup
-	runs   map[uuid.UUID]control // the operations at work in this process
+	life   sync.Mutex         // held by Start and Stop; guards cancel
+	cancel context.CancelFunc // nil: stopped
+	group  sync.WaitGroup     // the engine's own goroutines
+
+	mu   sync.Mutex             // guards runs
+	runs map[uuid.UUID]*control // the operations at work in this process
 }
 
 // Migrate makes or upgrades River's tables in the schema. It is called before New, under the module's own lock or not: River's
@@ -100,7 +102,7 @@ func NewEngine(cfg Config) (*Engine, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	e := &Engine{cfg: cfg, sagas: map[string]Saga{}, runs: map[uuid.UUID]control{}, hub: newHub()}
+	e := &Engine{cfg: cfg, sagas: map[string]Saga{}, runs: map[uuid.UUID]*control{}, hub: newHub()}
 	e.metrics = newMetrics(cfg.Registerer)
 	workers := river.NewWorkers()
 	river.AddWorker(workers, &worker{engine: e})
@@ -139,8 +141,8 @@ func (e *Engine) Register(s Saga) {
 
 // Start takes over what a predecessor of the same owner left, and begins to work.
 func (e *Engine) Start(ctx context.Context) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.life.Lock()
+	defer e.life.Unlock()
 	if e.cancel != nil {
 		return nil
 	}
@@ -160,8 +162,8 @@ func (e *Engine) Start(ctx context.Context) error {
 
 // Stop interrupts what is at work, gives its leases back, and ends. Interrupted operations go on in the next process.
 func (e *Engine) Stop(ctx context.Context) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.life.Lock()
+	defer e.life.Unlock()
 	if e.cancel == nil {
 		return nil
 	}

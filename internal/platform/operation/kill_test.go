@@ -99,6 +99,7 @@ func TestKillAtEveryPoint(t *testing.T) {
 	for kind, list := range points {
 		for _, point := range list {
 			t.Run(kind+" "+point, func(t *testing.T) {
+				t.Parallel()
 				db := pgtest.New(t, pgtest.Schema{Name: testSchema, Migrations: migrations()})
 				pool := db.Pool(testSchema)
 				if err := Migrate(t.Context(), pool, testSchema); err != nil {
