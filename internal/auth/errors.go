@@ -30,8 +30,10 @@ var (
 	ErrTenantExists  = errs.New(errs.Conflict, "auth.tenant_exists", "a tenant of this name exists")
 	ErrLastAdmin     = errs.New(errs.Conflict, "auth.last_admin", "this is the last account that can administer the installation").
 				WithAction("Give another enabled user the role admin first.")
-	ErrOwnTenant = errs.New(errs.Conflict, "auth.own_tenant", "you cannot disable the tenant you are in")
-	ErrVersion   = errs.New(errs.Precondition, "auth.version_mismatch", "the object has changed since you read it").
+	ErrOwnTenant   = errs.New(errs.Conflict, "auth.own_tenant", "you cannot disable the tenant you are in")
+	ErrOwnPassword = errs.New(errs.Conflict, "auth.own_password", "your own password is changed with the current one").
+			WithAction("Use PUT /api/v1/me/password.")
+	ErrVersion = errs.New(errs.Precondition, "auth.version_mismatch", "the object has changed since you read it").
 			WithAction("Read it again and repeat the change.")
 
 	ErrGrantExceedsOwn = errs.New(errs.Forbidden, "auth.grant_exceeds_own", "nobody can grant, or act on who holds, a permission they lack themselves")
@@ -46,6 +48,6 @@ func Errors() []*errs.Error {
 	return []*errs.Error{
 		ErrInvalidToken, ErrTokenExpired, ErrSessionRevoked, ErrSessionExpired, ErrInvalidCredentials, ErrThrottled, ErrBusy, ErrUnavailable,
 		ErrUserNotFound, ErrTenantNotFound, ErrSessionNotFound, ErrUnknownRole, ErrUsernameTaken, ErrEmailTaken, ErrTenantExists,
-		ErrLastAdmin, ErrOwnTenant, ErrVersion, ErrGrantExceedsOwn, ErrPlatformOnly, ErrWeakPassword, ErrWrongPassword,
+		ErrLastAdmin, ErrOwnTenant, ErrOwnPassword, ErrVersion, ErrGrantExceedsOwn, ErrPlatformOnly, ErrWeakPassword, ErrWrongPassword,
 	}
 }

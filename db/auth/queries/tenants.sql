@@ -15,4 +15,7 @@ ORDER BY created_at DESC, id DESC
 LIMIT @max_rows;
 
 -- name: TenantUpdate :one
-UPDATE tenants SET name = @name, disabled_at = @disabled_at, version = version + 1, updated_at = @now WHERE id = @id RETURNING *;
+UPDATE tenants SET name = @name, version = version + 1, updated_at = @now,
+    disabled_at = CASE WHEN @disabled::boolean THEN coalesce(disabled_at, @now) END
+WHERE id = @id
+RETURNING *;

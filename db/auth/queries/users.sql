@@ -25,7 +25,8 @@ ORDER BY created_at DESC, id DESC
 LIMIT @max_rows;
 
 -- name: UserUpdate :one
-UPDATE users SET email = @email, role = @role, disabled_at = @disabled_at, version = version + 1, updated_at = @now
+UPDATE users SET email = sqlc.narg(email), role = @role, version = version + 1, updated_at = @now,
+    disabled_at = CASE WHEN @disabled::boolean THEN coalesce(disabled_at, @now) END
 WHERE id = @id
 RETURNING *;
 

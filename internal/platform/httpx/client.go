@@ -3,13 +3,14 @@ package httpx
 import (
 	"context"
 	"net/netip"
+	"strings"
 )
 
-// ClientInfo is what the edge knows of who is at the other end of the connection. It is for throttling and for showing
-// a user their sessions; it proves nothing.
-type ClientInfo struct {
-	Addr      netip.Addr // of the client, without zone and port; invalid where it is not known
-	UserAgent string     // as the client says it, at most 256 bytes
+// Client is what the edge knows of who is at the other end of the connection. It is for throttling and for showing users their
+// sessions; it proves nothing.
+type Client struct {
+	Addr      netip.Addr // without zone and port; invalid where it is not known
+	UserAgent string     // as the client says it: valid UTF-8 without NUL, at most 256 bytes
 }
 
 type clientKey struct{}
@@ -19,16 +20,17 @@ const maxUserAgent = 256
 
 // WithClientInfo puts the client's address and user agent into the context. The edge does it, once it has decided which of the
 // forwarding headers it trusts.
-func WithClientInfo(ctx context.Context, info ClientInfo) context.Context {
-	info.Addr = info.Addr.Unmap().WithZone("")
-	if len(info.UserAgent) > maxUserAgent {
-		info.UserAgent = info.UserAgent[:maxUserAgent]
+func WithClientInfo(ctx context.Context, c Client) context.Context {
+	c.Addr = c.Addr.Unmap().WithZone("")
+	if len(c.UserAgent) > maxUserAgent {
+		c.UserAgent = c.UserAgent[:maxUserAgent]
 	}
-	return context.WithValue(ctx, clientKey{}, info)
+	c.UserAgent = strings.ReplaceAll(strings.ToValidUTF8(c.UserAgent, ""), "\x00", "")
+	return context.WithValue(ctx, clientKey{}, c)
 }
 
-// ClientInfoFrom gives what WithClientInfo put in, or the zero value.
-func ClientInfoFrom(ctx context.Context) ClientInfo {
-	info, _ := ctx.Value(clientKey{}).(ClientInfo)
-	return info
+// ClientInfo gives what WithClientInfo put in, or the zero value.
+func ClientInfo(ctx context.Context) Client {
+	c, _ := ctx.Value(clientKey{}).(Client)
+	return c
 }

@@ -134,21 +134,24 @@ func (q *Queries) TenantList(ctx context.Context, db DBTX, arg TenantListParams)
 }
 
 const tenantUpdate = `-- name: TenantUpdate :one
-UPDATE tenants SET name = $1, disabled_at = $2, version = version + 1, updated_at = $3 WHERE id = $4 RETURNING id, name, parent_id, disabled_at, version, created_at, updated_at
+UPDATE tenants SET name = $1, version = version + 1, updated_at = $2,
+    disabled_at = CASE WHEN $3::boolean THEN coalesce(disabled_at, $2) END
+WHERE id = $4
+RETURNING id, name, parent_id, disabled_at, version, created_at, updated_at
 `
 
 type TenantUpdateParams struct {
-	Name       string
-	DisabledAt *time.Time
-	Now        time.Time
-	ID         uuid.UUID
+	Name     string
+	Now      time.Time
+	Disabled bool
+	ID       uuid.UUID
 }
 
 func (q *Queries) TenantUpdate(ctx context.Context, db DBTX, arg TenantUpdateParams) (Tenant, error) {
 	row := db.QueryRow(ctx, tenantUpdate,
 		arg.Name,
-		arg.DisabledAt,
 		arg.Now,
+		arg.Disabled,
 		arg.ID,
 	)
 	var i Tenant

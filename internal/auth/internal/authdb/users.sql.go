@@ -312,25 +312,26 @@ func (q *Queries) UserSetPassword(ctx context.Context, db DBTX, arg UserSetPassw
 }
 
 const userUpdate = `-- name: UserUpdate :one
-UPDATE users SET email = $1, role = $2, disabled_at = $3, version = version + 1, updated_at = $4
+UPDATE users SET email = $1, role = $2, version = version + 1, updated_at = $3,
+    disabled_at = CASE WHEN $4::boolean THEN coalesce(disabled_at, $3) END
 WHERE id = $5
 RETURNING id, username, email, password_hash, role, tenant_id, mfa_enabled, disabled_at, password_changed_at, last_login_at, version, created_at, updated_at
 `
 
 type UserUpdateParams struct {
-	Email      *string
-	Role       string
-	DisabledAt *time.Time
-	Now        time.Time
-	ID         uuid.UUID
+	Email    *string
+	Role     string
+	Now      time.Time
+	Disabled bool
+	ID       uuid.UUID
 }
 
 func (q *Queries) UserUpdate(ctx context.Context, db DBTX, arg UserUpdateParams) (User, error) {
 	row := db.QueryRow(ctx, userUpdate,
 		arg.Email,
 		arg.Role,
-		arg.DisabledAt,
 		arg.Now,
+		arg.Disabled,
 		arg.ID,
 	)
 	var i User

@@ -71,20 +71,20 @@ func (a *API) registerNetworks(kit *httpx.API) {
 			return &listOutput{Body: httpx.PageOf(networks, in.Limit, func(n vm.Network) httpx.Cursor { return httpx.Cursor{CreatedAt: n.CreatedAt, ID: n.ID} })}, nil
 		})
 
-	type path struct {
+	type Path struct {
 		ID uuid.UUID `path:"id" format:"uuid" doc:"Id of the network."`
 	}
 	type getOutput struct{ Body vm.Network }
 	httpx.Handle(kit, httpx.Op{ID: "network-get", Method: http.MethodGet, Path: "/api/v1/networks/{id}", Permission: "network:read",
 		Summary: "Read a network", Tag: "networks", Errors: []*errs.Error{vm.ErrNetworkNotFound}},
-		func(ctx context.Context, in *path) (*getOutput, error) {
+		func(ctx context.Context, in *Path) (*getOutput, error) {
 			n, err := a.svc.GetNetwork(ctx, in.ID)
 			return &getOutput{Body: n}, err
 		})
 
 	type deleteInput struct {
-		path
-		waitParams
+		Path
+		WaitParams
 	}
 	httpx.Handle(kit, httpx.Op{ID: "network-delete", Method: http.MethodDelete, Path: "/api/v1/networks/{id}", Permission: "network:delete",
 		Summary: "Delete a network that nothing is connected to", Tag: "networks", Status: http.StatusAccepted,
@@ -94,6 +94,6 @@ func (a *API) registerNetworks(kit *httpx.API) {
 			if err != nil {
 				return nil, err
 			}
-			return a.answer(ctx, op, in.waitParams)
+			return a.answer(ctx, op, in.WaitParams)
 		})
 }

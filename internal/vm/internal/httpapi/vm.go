@@ -16,7 +16,7 @@ import (
 	"github.com/novacron/novacron/internal/vm/internal/service"
 )
 
-type vmPath struct {
+type VMPath struct {
 	ID uuid.UUID `path:"id" format:"uuid" doc:"Id of the virtual machine."`
 }
 
@@ -67,7 +67,7 @@ func (b createBody) request() (vm.CreateVMRequest, error) {
 
 func (a *API) registerVMs(kit *httpx.API) {
 	type createInput struct {
-		waitParams
+		WaitParams
 		Body createBody
 	}
 	httpx.Handle(kit, httpx.Op{ID: "vm-create", Method: http.MethodPost, Path: "/api/v1/vms", Permission: "vm:create",
@@ -85,7 +85,7 @@ func (a *API) registerVMs(kit *httpx.API) {
 			if err != nil {
 				return nil, err
 			}
-			return a.answer(ctx, op, in.waitParams)
+			return a.answer(ctx, op, in.WaitParams)
 		})
 
 	type listInput struct {
@@ -110,7 +110,7 @@ func (a *API) registerVMs(kit *httpx.API) {
 		})
 
 	type getInput struct {
-		vmPath
+		VMPath
 		IfNoneMatch string `header:"If-None-Match" maxLength:"128"`
 	}
 	type getOutput struct {
@@ -128,8 +128,8 @@ func (a *API) registerVMs(kit *httpx.API) {
 		})
 
 	type deleteInput struct {
-		vmPath
-		waitParams
+		VMPath
+		WaitParams
 	}
 	httpx.Handle(kit, httpx.Op{ID: "vm-delete", Method: http.MethodDelete, Path: "/api/v1/vms/{id}", Permission: "vm:delete",
 		Summary: "Delete a virtual machine and its disks, in whatever state it is", Tag: "vms", Status: http.StatusAccepted, Errors: []*errs.Error{vm.ErrNotFound}},
@@ -138,7 +138,7 @@ func (a *API) registerVMs(kit *httpx.API) {
 			if err != nil {
 				return nil, err
 			}
-			return a.answer(ctx, op, in.waitParams)
+			return a.answer(ctx, op, in.WaitParams)
 		})
 
 	type flavorsOutput struct{ Body httpx.Page[vm.Flavor] }
@@ -157,16 +157,16 @@ func etag(machine vm.VM) string {
 // registerActions puts one POST route for each change of state.
 func (a *API) registerActions(kit *httpx.API) {
 	type plainInput struct {
-		vmPath
-		waitParams
+		VMPath
+		WaitParams
 	}
 	type stopBody struct {
 		Force        bool `json:"force,omitempty" doc:"Power off at once."`
 		GraceSeconds *int `json:"grace_seconds,omitempty" minimum:"0" maximum:"3600" doc:"How long the guest may take to shut down before it is powered off."`
 	}
 	type stopInput struct {
-		vmPath
-		waitParams
+		VMPath
+		WaitParams
 		Body *stopBody `required:"false"`
 	}
 	for _, action := range []struct {
@@ -185,7 +185,7 @@ func (a *API) registerActions(kit *httpx.API) {
 				if err != nil {
 					return nil, err
 				}
-				return a.answer(ctx, op, in.waitParams)
+				return a.answer(ctx, op, in.WaitParams)
 			})
 	}
 	for _, action := range []struct {
@@ -207,7 +207,7 @@ func (a *API) registerActions(kit *httpx.API) {
 				if err != nil {
 					return nil, err
 				}
-				return a.answer(ctx, op, in.waitParams)
+				return a.answer(ctx, op, in.WaitParams)
 			})
 	}
 }

@@ -1,0 +1,199 @@
+// Package authmodule builds the auth module from its configuration and runs it. Only the composition root imports it.
+package authmodule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/novacron/novacron/db"
+	"github.com/novacron/novacron/internal/auth"
+	"github.com/novacron/novacron/internal/auth/internal/httpapi"
+	"github.com/novacron/novacron/internal/auth/internal/password"
+	"github.com/novacron/novacron/internal/auth/internal/service"
+	"github.com/novacron/novacron/internal/auth/internal/store"
+	"github.com/novacron/novacron/internal/auth/internal/throttle"
+	"github.com/novacron/novacron/internal/auth/internal/token"
+	"github.com/novacron/novacron/internal/bus"
+	"github.com/novacron/novacron/internal/platform/httpx"
+	"github.com/novacron/novacron/internal/platform/pg"
+)
+
+const schema = "auth"
+
+// Deps are what the module needs from the process.
+type Deps struct {
+	Bus        bus.Bus
+	Cache      Cache
+	Log        *slog.Logger
+	Registerer prometheus.Registerer // may be nil
+	// Permissions lists those that routes of the process ask for, for GET /api/v1/permissions. It is called when that is asked, so it may
+	// look at modules that are made after this one. May be nil.
+	Permissions func() []string
+	// OnFirstAdmin is told, once in the life of an installation, the password of its first administrator, to show on the console. It is
+	// also in file. May be nil. The log never holds it.
+	OnFirstAdmin func(username, password, file string)
+	// Now is the clock; nil is the system's.
+	Now func() time.Time
+}
+
+// Module is the auth module.
+type Module struct {
+	cfg     Config
+	deps    Deps
+	api     *httpx.API
+	store   *store.Store
+	ring    *token.Ring
+	service *service.Service
+
+	mu   sync.Mutex // guards pool, and makes Start and Stop one at a time
+	pool *pgxpool.Pool
+}
+
+// New wires the module. It touches neither disk nor network; Start does. Until then its contract and its routes answer that it is unavailable.
+func New(cfg Config, deps Deps) (*Module, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if deps.Bus == nil || deps.Cache == nil || deps.Log == nil {
+		return nil, errors.New("auth: a bus, a cache and a logger are needed")
+	}
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
+	hasher, err := password.NewHasher(cfg.params(), cfg.PasswordConcurrency, cfg.PasswordQueue)
+	if err != nil {
+		return nil, err
+	}
+	metrics, err := service.NewMetrics(deps.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	m := &Module{cfg: cfg, deps: deps, api: httpx.New("auth"), store: store.New()}
+	m.ring = token.NewRing(cfg.keyDir(), func(err error) { deps.Log.Warn("the signing keys could not be read again", "error", err) })
+	m.service, err = service.New(service.Config{
+		AccessTTL: cfg.AccessTTL, RefreshTTL: cfg.RefreshTTL, SessionTTL: cfg.SessionTTL, CacheEntries: cfg.CacheEntries,
+		PasswordFile: cfg.passwordFile(),
+	}, service.Deps{
+		Store: m.store, Codec: token.NewCodec(m.ring, cfg.Issuer, cfg.Audience, deps.Now), Hasher: hasher,
+		Limiter: throttle.New(deps.Cache, throttle.DefaultRules(), deps.Now), Counters: deps.Cache, Bus: deps.Bus, Log: deps.Log,
+		Metrics: metrics, Now: deps.Now, Known: m.permissions,
+	})
+	if err != nil {
+		return nil, err
+	}
+	httpapi.Register(m.api, m.service, m.ring)
+	return m, nil
+}
+
+// permissions lists what routes ask for: the process's, or at least the module's own.
+func (m *Module) permissions() []string {
+	var list []string
+	for _, r := range m.api.Routes() {
+		list = append(list, r.Permission)
+	}
+	if m.deps.Permissions != nil {
+		list = append(list, m.deps.Permissions()...)
+	}
+	return list
+}
+
+// Name names the module.
+func (m *Module) Name() string { return "auth" }
+
+// Start brings the database up to date, reads or makes the signing keys, makes the first administrator where there is no user, and begins to
+// listen for changes. It is idempotent, and may follow Stop.
+func (m *Module) Start(ctx context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.pool != nil {
+		return nil
+	}
+	migrations, err := db.Migrations(schema)
+	if err != nil {
+		return err
+	}
+	if err := pg.Bootstrap(ctx, m.cfg.DatabaseURL, pg.Module{Schema: schema, Migrations: migrations}, m.deps.Log); err != nil {
+		return err
+	}
+	if err := m.ring.Open(); err != nil {
+		return err
+	}
+	pool, err := pg.Open(ctx, pg.Config{URL: m.cfg.DatabaseURL, Schema: schema, MaxConns: m.cfg.MaxConns})
+	if err != nil {
+		return err
+	}
+	m.store.Attach(pool)
+	if err := m.firstAdmin(ctx); err != nil {
+		return m.abandon(pool, err)
+	}
+	if err := m.service.Start(ctx); err != nil {
+		return m.abandon(pool, err)
+	}
+	m.pool = pool
+	return nil
+}
+
+func (m *Module) abandon(pool *pgxpool.Pool, err error) error {
+	m.store.Detach()
+	pool.Close()
+	return err
+}
+
+func (m *Module) firstAdmin(ctx context.Context) error {
+	plain, err := m.service.EnsureAdmin(ctx)
+	if err != nil || plain == "" {
+		return err
+	}
+	file := m.cfg.passwordFile()
+	m.deps.Log.InfoContext(ctx, "made the first administrator", "username", "admin", "password_file", file)
+	if m.deps.OnFirstAdmin != nil {
+		m.deps.OnFirstAdmin("admin", plain, file)
+	}
+	return nil
+}
+
+// Stop ends what Start began. It is idempotent. Queries that run are waited for, but no longer than ctx.
+func (m *Module) Stop(ctx context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.pool == nil {
+		return nil
+	}
+	m.service.Stop()
+	m.store.Detach()
+	closed := make(chan struct{})
+	go func(pool *pgxpool.Pool) { // ends with the last query; statements have a timeout
+		pool.Close()
+		close(closed)
+	}(m.pool)
+	m.pool = nil
+	select {
+	case <-closed:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("auth: wait for queries to end: %w", ctx.Err())
+	}
+}
+
+// Ready tells whether the module can do its work.
+func (m *Module) Ready(ctx context.Context) error { return m.store.Ping(ctx) }
+
+// Routes lists the module's routes.
+func (m *Module) Routes() []httpx.Route { return m.api.Routes() }
+
+// Handler serves them.
+func (m *Module) Handler() http.Handler { return m.api.Handler() }
+
+// OpenAPI gives the module's part of the OpenAPI document.
+func (m *Module) OpenAPI() ([]byte, error) { return m.api.OpenAPI() }
+
+// Service gives the module's contract.
+func (m *Module) Service() auth.Service { return m.service }

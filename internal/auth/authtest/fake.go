@@ -1,0 +1,114 @@
+// Package authtest has a fake of the auth contract, for tests of modules that use it, and the suite that every implementation passes.
+package authtest
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/novacron/novacron/internal/auth"
+	"github.com/novacron/novacron/internal/platform/identity"
+)
+
+// Fake is an auth.Service in memory. Its tokens are mere names.
+type Fake struct {
+	mu     sync.Mutex // guards all below
+	users  map[uuid.UUID]*auth.User
+	tokens map[string]*fakeToken
+	roles  map[string]auth.Role
+}
+
+type fakeToken struct {
+	user, session uuid.UUID
+	expires       time.Time
+	revoked       bool
+}
+
+var _ auth.Service = (*Fake)(nil)
+
+// New makes a Fake with the built-in roles, of which user and operator are cut short.
+func New() *Fake {
+	f := &Fake{users: map[uuid.UUID]*auth.User{}, tokens: map[string]*fakeToken{}, roles: map[string]auth.Role{}}
+	f.SetRole(auth.RoleAdmin, identity.ScopePlatform, "*")
+	f.SetRole(auth.RoleOperator, identity.ScopeTenant, "image:*", "network:*", "operation:*", "user:read", "vm:*")
+	f.SetRole(auth.RoleUser, identity.ScopeTenant, "image:*", "network:*", "operation:*", "vm:*")
+	f.SetRole(auth.RoleViewer, identity.ScopeTenant, "image:read", "network:read", "operation:read", "vm:read")
+	f.SetRole(auth.RoleAuditor, identity.ScopeTenant, "audit:read", "user:read", "vm:read")
+	return f
+}
+
+// SetRole makes or replaces a role.
+func (f *Fake) SetRole(name string, scope identity.Scope, permissions ...string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	slices.Sort(permissions)
+	f.roles[name] = auth.Role{ID: uuid.New(), Name: name, BuiltIn: true, Scope: scope, Permissions: permissions}
+}
+
+// AddUser makes a user of the tenant.
+func (f *Fake) AddUser(username, role string, tenantID uuid.UUID) auth.User {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	u := auth.User{ID: uuid.New(), Username: username, Role: role, TenantID: tenantID, Version: 1}
+	f.users[u.ID] = &u
+	return u
+}
+
+// Change changes a user.
+func (f *Fake) Change(id uuid.UUID, change func(*auth.User)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change(f.users[id])
+}
+
+// Issue gives a token of a new session of the user, which lives for ttl; less than nothing makes an expired one.
+func (f *Fake) Issue(userID uuid.UUID, ttl time.Duration) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	token := "fake." + uuid.NewString()
+	f.tokens[token] = &fakeToken{user: userID, session: uuid.New(), expires: time.Now().Add(ttl).UTC()}
+	return token
+}
+
+// Revoke ends the session of a token.
+func (f *Fake) Revoke(token string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.tokens[token].revoked = true
+}
+
+// ValidateToken implements auth.Service.
+func (f *Fake) ValidateToken(_ context.Context, req auth.ValidateTokenRequest) (auth.ValidateTokenResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t, known := f.tokens[req.Token]
+	if !known {
+		return auth.ValidateTokenResponse{}, auth.ErrInvalidToken
+	}
+	u, exists := f.users[t.user]
+	switch {
+	case !time.Now().Before(t.expires):
+		return auth.ValidateTokenResponse{}, auth.ErrTokenExpired
+	case t.revoked || !exists || u.Disabled:
+		return auth.ValidateTokenResponse{}, auth.ErrSessionRevoked
+	}
+	role := f.roles[u.Role]
+	return auth.ValidateTokenResponse{ExpiresAt: t.expires, Principal: identity.Principal{
+		UserID: u.ID, Username: u.Username, TenantID: u.TenantID, Role: u.Role, Permissions: slices.Clone(role.Permissions), Scope: role.Scope,
+		SessionID: t.session,
+	}}, nil
+}
+
+// GetUserPermissions implements auth.Service.
+func (f *Fake) GetUserPermissions(_ context.Context, req auth.GetUserPermissionsRequest) (auth.GetUserPermissionsResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	u, exists := f.users[req.UserID]
+	if !exists || u.Disabled {
+		return auth.GetUserPermissionsResponse{}, auth.ErrUserNotFound
+	}
+	return auth.GetUserPermissionsResponse{Permissions: append([]string{}, f.roles[u.Role].Permissions...)}, nil
+}

@@ -1,0 +1,115 @@
+// Package httpapi is the REST face of the auth module: it decodes, makes one call of the service, and converts. Only authmodule uses it.
+package httpapi
+
+import (
+	"context"
+	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/novacron/novacron/internal/auth"
+	"github.com/novacron/novacron/internal/auth/internal/service"
+	"github.com/novacron/novacron/internal/auth/internal/store"
+	"github.com/novacron/novacron/internal/auth/internal/token"
+	"github.com/novacron/novacron/internal/platform/httpx"
+	"github.com/novacron/novacron/internal/platform/identity"
+)
+
+// The permissions that the module's routes ask for.
+const (
+	userRead    = "user:read"
+	userWrite   = "user:write"
+	tenantRead  = "tenant:read"
+	tenantWrite = "tenant:write"
+	roleRead    = "role:read"
+)
+
+// maxBody is plenty for every body of this module.
+const maxBody = 16 << 10
+
+const noStore = "no-store"
+
+// api serves the routes.
+type api struct {
+	s    *service.Service
+	ring *token.Ring
+}
+
+// Register adds the module's routes to h.
+func Register(h *httpx.API, s *service.Service, ring *token.Ring) {
+	a := &api{s: s, ring: ring}
+	a.registerLogin(h)
+	a.registerMe(h)
+	a.registerSessions(h)
+	a.registerUsers(h)
+	a.registerTenants(h)
+	a.registerRoles(h)
+}
+
+// caller gives who asks. The kit has refused everybody else before a handler runs.
+func caller(ctx context.Context) (identity.Principal, error) {
+	p, ok := identity.From(ctx)
+	if !ok {
+		return p, httpx.ErrUnauthenticated
+	}
+	return p, nil
+}
+
+func client(ctx context.Context) service.Client {
+	c := httpx.ClientInfo(ctx)
+	return service.Client{Addr: c.Addr, UserAgent: c.UserAgent}
+}
+
+// Empty is an answer without a body.
+type Empty struct{}
+
+// ByID is the input of routes on one object.
+type ByID struct {
+	ID uuid.UUID `path:"id" format:"uuid"`
+}
+
+// page fetches one row more than asked for and cuts the answer to a page.
+func page[T any](params httpx.PageParams, key func(T) httpx.Cursor, list func(*store.After, int) ([]T, error)) (*Listed[T], error) {
+	cursor, err := httpx.ParseCursor(params.Cursor)
+	if err != nil {
+		return nil, err
+	}
+	var after *store.After
+	if cursor != nil {
+		after = &store.After{CreatedAt: cursor.CreatedAt, ID: cursor.ID}
+	}
+	items, err := list(after, params.Limit+1)
+	if err != nil {
+		return nil, err
+	}
+	return &Listed[T]{Body: httpx.PageOf(items, params.Limit, key)}, nil
+}
+
+// Listed is the answer of a list.
+type Listed[T any] struct {
+	Body httpx.Page[T]
+}
+
+// Versioned is the answer of a read of one object that has a version.
+type Versioned[T any] struct {
+	ETag string `header:"ETag"`
+	Body T
+}
+
+func etag(version int64) string { return `"` + strconv.FormatInt(version, 10) + `"` }
+
+// ifMatch reads an If-Match header: nil where any version will do.
+func ifMatch(header string) (*int64, error) {
+	header = strings.TrimSpace(header)
+	if header == "" || header == "*" {
+		return nil, nil
+	}
+	text, quoted := strings.CutPrefix(header, `"`)
+	text, closed := strings.CutSuffix(text, `"`)
+	version, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || !quoted || !closed { // no object of ours ever had such a tag
+		return nil, auth.ErrVersion
+	}
+	return &version, nil
+}

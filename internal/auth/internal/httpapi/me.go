@@ -1,0 +1,151 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/google/uuid"
+
+	"github.com/novacron/novacron/internal/auth"
+	"github.com/novacron/novacron/internal/auth/internal/store"
+	"github.com/novacron/novacron/internal/platform/errs"
+	"github.com/novacron/novacron/internal/platform/httpx"
+	"github.com/novacron/novacron/internal/platform/identity"
+)
+
+// Me is what callers see of themselves.
+type Me struct {
+	auth.User
+	Tenant      auth.Tenant    `json:"tenant"`
+	Scope       identity.Scope `json:"scope" enum:"tenant,platform" doc:"How far the permissions reach."`
+	Permissions []string       `json:"permissions" nullable:"false"`
+	SessionID   uuid.UUID      `json:"session_id"`
+}
+
+// MeOutput carries it.
+type MeOutput struct {
+	Body Me
+}
+
+// Grants are the permissions of the caller.
+type Grants struct {
+	Role        string         `json:"role" example:"operator"`
+	Scope       identity.Scope `json:"scope" enum:"tenant,platform"`
+	Permissions []string       `json:"permissions" nullable:"false" doc:"\"<resource>:<verb>\"; either part may be \"*\"; \"*\" alone is everything."`
+}
+
+// GrantsOutput carries them.
+type GrantsOutput struct {
+	Body Grants
+}
+
+// ChangePasswordInput is what a change of the own password takes.
+type ChangePasswordInput struct {
+	Body struct {
+		CurrentPassword string `json:"current_password" minLength:"1" maxLength:"1024"`
+		NewPassword     string `json:"new_password" minLength:"1" maxLength:"1024" doc:"At least 12 characters, at most 256 bytes."`
+	}
+}
+
+func (a *api) registerMe(h *httpx.API) {
+	httpx.Handle(h, httpx.Op{
+		ID: "me-get", Method: http.MethodGet, Path: "/api/v1/me", Permission: identity.Authenticated, Tag: "me", Summary: "Who I am",
+	}, func(ctx context.Context, _ *struct{}) (*MeOutput, error) {
+		p, err := caller(ctx)
+		if err != nil {
+			return nil, err
+		}
+		profile, err := a.s.Me(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		return &MeOutput{Body: Me{
+			User: profile.User, Tenant: profile.Tenant, Scope: p.Scope, Permissions: list(p.Permissions), SessionID: p.SessionID,
+		}}, nil
+	})
+	httpx.Handle(h, httpx.Op{
+		ID: "me-permissions", Method: http.MethodGet, Path: "/api/v1/me/permissions", Permission: identity.Authenticated, Tag: "me",
+		Summary: "What I may do",
+	}, func(ctx context.Context, _ *struct{}) (*GrantsOutput, error) {
+		p, err := caller(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return &GrantsOutput{Body: Grants{Role: p.Role, Scope: p.Scope, Permissions: list(p.Permissions)}}, nil
+	})
+	change := func(ctx context.Context, in *ChangePasswordInput) (*Empty, error) {
+		p, err := caller(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return &Empty{}, a.s.ChangePassword(ctx, p, in.Body.CurrentPassword, in.Body.NewPassword, client(ctx))
+	}
+	for id, method := range map[string]string{"me-password-put": http.MethodPut, "me-password-post": http.MethodPost} {
+		httpx.Handle(h, httpx.Op{
+			ID: id, Method: method, Path: "/api/v1/me/password", Permission: identity.Authenticated, Tag: "me", MaxBody: maxBody,
+			Summary: "Change my password", Description: "All my other sessions end.", Status: http.StatusNoContent,
+			Errors: []*errs.Error{auth.ErrWrongPassword, auth.ErrWeakPassword, auth.ErrThrottled, auth.ErrBusy},
+		}, change)
+	}
+}
+
+// RevokeAllInput says whether to spare the session that asks.
+type RevokeAllInput struct {
+	KeepCurrent bool `query:"keep_current" default:"true" doc:"Leave the session that asks alone."`
+}
+
+// SessionOutput carries one session.
+type SessionOutput struct {
+	Body auth.Session
+}
+
+func (a *api) registerSessions(h *httpx.API) {
+	op := httpx.Op{Permission: identity.Authenticated, Tag: "me"}
+	one := op
+	one.Path, one.Errors = "/api/v1/me/sessions/{id}", []*errs.Error{auth.ErrSessionNotFound}
+	all := op
+	all.Path = "/api/v1/me/sessions"
+
+	all.ID, all.Method, all.Summary = "me-session-list", http.MethodGet, "List my sessions"
+	httpx.Handle(h, all, func(ctx context.Context, in *httpx.PageParams) (*Listed[auth.Session], error) {
+		p, err := caller(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return page(*in, func(s auth.Session) httpx.Cursor { return httpx.Cursor{CreatedAt: s.CreatedAt, ID: s.ID} },
+			func(after *store.After, limit int) ([]auth.Session, error) { return a.s.Sessions(ctx, p, after, limit) })
+	})
+	one.ID, one.Method, one.Summary = "me-session-get", http.MethodGet, "Show one of my sessions"
+	httpx.Handle(h, one, func(ctx context.Context, in *ByID) (*SessionOutput, error) {
+		p, err := caller(ctx)
+		if err != nil {
+			return nil, err
+		}
+		session, err := a.s.Session(ctx, p, in.ID)
+		return &SessionOutput{Body: session}, err
+	})
+	one.ID, one.Method, one.Summary, one.Status = "me-session-revoke", http.MethodDelete, "End one of my sessions", http.StatusNoContent
+	httpx.Handle(h, one, func(ctx context.Context, in *ByID) (*Empty, error) {
+		p, err := caller(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return &Empty{}, a.s.RevokeSession(ctx, p, in.ID)
+	})
+	all.ID, all.Method, all.Summary, all.Status = "me-session-revoke-all", http.MethodDelete, "End my sessions", http.StatusNoContent
+	httpx.Handle(h, all, func(ctx context.Context, in *RevokeAllInput) (*Empty, error) {
+		p, err := caller(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return &Empty{}, a.s.RevokeSessions(ctx, p, in.KeepCurrent)
+	})
+}
+
+// list makes sure that JSON shows a list where there is nothing in it.
+func list(items []string) []string {
+	if items == nil {
+		return []string{}
+	}
+	return items
+}

@@ -1,0 +1,67 @@
+package service
+
+import (
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/novacron/novacron/internal/platform/errs"
+)
+
+// Metrics are what the module tells Prometheus.
+type Metrics struct {
+	logins      *prometheus.CounterVec
+	validations *prometheus.CounterVec
+	valid       prometheus.Counter // validations with result "ok", looked up once: it is counted on every request
+	hashes      prometheus.Histogram
+}
+
+// NewMetrics registers the module's metrics; a nil registerer leaves them unregistered.
+func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
+	m := &Metrics{
+		logins: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "novacron_auth_logins_total", Help: "Logins by result: ok, or the code of the error.",
+		}, []string{"result"}),
+		validations: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "novacron_auth_token_validations_total", Help: "Validated access tokens by result: ok, or the code of the error.",
+		}, []string{"result"}),
+		hashes: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "novacron_auth_password_hash_seconds", Help: "Time to hash or check a password, waiting included.",
+			Buckets: prometheus.ExponentialBuckets(0.005, 2, 12),
+		}),
+	}
+	m.valid = m.validations.WithLabelValues("ok")
+	if r == nil {
+		return m, nil
+	}
+	for _, c := range []prometheus.Collector{m.logins, m.validations, m.hashes} {
+		if err := r.Register(c); err != nil {
+			return nil, errors.Join(errors.New("register the metrics of auth"), err)
+		}
+	}
+	return m, nil
+}
+
+// result names an outcome. Only codes of our own become labels: there is a fixed number of them.
+func result(err error) string {
+	if err == nil {
+		return "ok"
+	}
+	if e, isOurs := errors.AsType[*errs.Error](err); isOurs {
+		return e.Code
+	}
+	return errs.ErrInternal.Code
+}
+
+func (m *Metrics) loggedIn(err error) { m.logins.WithLabelValues(result(err)).Inc() }
+
+func (m *Metrics) validated(err error) {
+	if err == nil {
+		m.valid.Inc()
+		return
+	}
+	m.validations.WithLabelValues(result(err)).Inc()
+}
+
+func (m *Metrics) hashed(took time.Duration) { m.hashes.Observe(took.Seconds()) }

@@ -1,0 +1,147 @@
+// Package service holds what the auth module does: log in, refresh, validate, and administer users, tenants and roles.
+//
+// Invariants: every method that acts for a caller takes the principal and stays within their tenant unless their scope is the platform;
+// nobody grants, or acts on who holds, a permission they lack; whatever ends a session is known to this process before the method
+// returns, and to the others within a second (see watch.go). Only authmodule builds one; httpapi is its HTTP face.
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/novacron/novacron/internal/auth"
+	"github.com/novacron/novacron/internal/auth/internal/password"
+	"github.com/novacron/novacron/internal/auth/internal/store"
+	"github.com/novacron/novacron/internal/auth/internal/throttle"
+	"github.com/novacron/novacron/internal/auth/internal/token"
+	"github.com/novacron/novacron/internal/bus"
+	"github.com/novacron/novacron/internal/platform/errs"
+	"github.com/novacron/novacron/internal/platform/identity"
+)
+
+// Config is what can be tuned.
+type Config struct {
+	AccessTTL    time.Duration // of an access token
+	RefreshTTL   time.Duration // of a refresh token: a session unused for so long ends
+	SessionTTL   time.Duration // a session ends after so long, however much it is used
+	CacheEntries int           // verified tokens, and as many sessions, to remember
+	PasswordFile string        // of the first administrator
+}
+
+// Deps are what the service stands on.
+type Deps struct {
+	Store    *store.Store
+	Codec    *token.Codec
+	Hasher   *password.Hasher
+	Limiter  *throttle.Limiter
+	Counters throttle.Counters // the shared cache
+	Bus      bus.Bus
+	Log      *slog.Logger
+	Metrics  *Metrics
+	Now      func() time.Time
+	// Known lists permissions that routes of this process ask for; nil where that is not known.
+	Known func() []string
+}
+
+// Service is the auth module's logic. It implements auth.Service.
+type Service struct {
+	cfg Config
+	Deps
+	tokens *tokenCache
+	states *sessionCache
+	watch  *watch
+}
+
+var _ auth.Service = (*Service)(nil)
+
+// New makes a Service. Start makes it listen for changes that other processes make.
+func New(cfg Config, deps Deps) (*Service, error) {
+	tokens, err := newTokenCache(cfg.CacheEntries)
+	if err != nil {
+		return nil, err
+	}
+	states, err := newSessionCache(cfg.CacheEntries)
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{cfg: cfg, Deps: deps, tokens: tokens, states: states}
+	s.watch = newWatch(s)
+	return s, nil
+}
+
+// now gives the time as PostgreSQL keeps it.
+func (s *Service) now() time.Time { return s.Now().UTC().Truncate(time.Microsecond) }
+
+// hash makes the hash of a new password.
+func (s *Service) hash(ctx context.Context, plain string) (string, error) {
+	begun := time.Now()
+	hash, err := s.Hasher.Hash(ctx, plain)
+	s.Metrics.hashed(time.Since(begun))
+	return hash, busy(err)
+}
+
+// check compares a password with a hash; the empty hash is nobody's.
+func (s *Service) check(ctx context.Context, plain, hash string) (match, outdated bool, err error) {
+	begun := time.Now()
+	match, outdated, err = s.Hasher.Verify(ctx, plain, hash)
+	s.Metrics.hashed(time.Since(begun))
+	return match, outdated, busy(err)
+}
+
+func busy(err error) error {
+	if errors.Is(err, password.ErrBusy) {
+		return auth.ErrBusy.Wrap(err)
+	}
+	return err
+}
+
+// acceptable fails with ErrWeakPassword on a password that may not be set.
+func acceptable(plain string, u auth.User, field string) error {
+	if complaint := password.Complaint(plain, u.Username, u.Email); complaint != "" {
+		return auth.ErrWeakPassword.WithMessage("the password %s", complaint).WithField("body."+field, complaint, "")
+	}
+	return nil
+}
+
+// reachOf tells how far a caller sees.
+func reachOf(p identity.Principal) store.Reach {
+	if p.Scope == identity.ScopePlatform {
+		return nil
+	}
+	return &p.TenantID
+}
+
+// covers fails with ErrGrantExceedsOwn unless the caller holds all that the role gives.
+func covers(p identity.Principal, r auth.Role) error {
+	if r.Scope == identity.ScopePlatform && p.Scope != identity.ScopePlatform {
+		return auth.ErrGrantExceedsOwn.WithMessage("the role %s reaches every tenant and yours does not", r.Name)
+	}
+	for _, permission := range r.Permissions {
+		if !p.Allows(permission) {
+			return auth.ErrGrantExceedsOwn.WithMessage("the role %s holds %s, which you lack", r.Name, permission).
+				WithMeta("permission", permission)
+		}
+	}
+	return nil
+}
+
+func newID() (uuid.UUID, error) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return uuid.Nil, fmt.Errorf("make id: %w", err)
+	}
+	return id, nil
+}
+
+// as turns one error of the contract into another and leaves the rest alone.
+func as(err error, from, to *errs.Error) error {
+	if errors.Is(err, from) {
+		return to
+	}
+	return err
+}

@@ -1,0 +1,188 @@
+package service
+
+import (
+	"context"
+	"errors"
+
+	"github.com/google/uuid"
+
+	"github.com/novacron/novacron/internal/auth"
+	"github.com/novacron/novacron/internal/auth/internal/store"
+	"github.com/novacron/novacron/internal/bus/event"
+	"github.com/novacron/novacron/internal/platform/identity"
+)
+
+// Sessions lists the caller's live sessions.
+func (s *Service) Sessions(ctx context.Context, p identity.Principal, after *store.After, limit int) ([]auth.Session, error) {
+	list, err := s.Store.Sessions(ctx, p.UserID, s.now(), after, limit)
+	for i := range list {
+		list[i].Current = list[i].ID == p.SessionID
+	}
+	return list, err
+}
+
+// Session gives one of the caller's live sessions.
+func (s *Service) Session(ctx context.Context, p identity.Principal, id uuid.UUID) (auth.Session, error) {
+	session, err := s.Store.Session(ctx, id, p.UserID, s.now())
+	session.Current = session.ID == p.SessionID
+	return session, err
+}
+
+// RevokeSession ends one of the caller's sessions.
+func (s *Service) RevokeSession(ctx context.Context, p identity.Principal, id uuid.UUID) error {
+	revoked, err := s.Store.RevokeSession(ctx, id, p.UserID, s.now())
+	if err != nil {
+		return err
+	}
+	if !revoked {
+		return auth.ErrSessionNotFound
+	}
+	s.tell(ctx, event.Auth{Type: event.AuthSessionRevoked, TenantID: p.TenantID, UserID: p.UserID, SessionID: id})
+	return nil
+}
+
+// RevokeSessions ends the caller's sessions, all of them or all but the one that asks.
+func (s *Service) RevokeSessions(ctx context.Context, p identity.Principal, keepCurrent bool) error {
+	var keep *uuid.UUID
+	if keepCurrent {
+		keep = &p.SessionID
+	}
+	if err := s.Store.RevokeSessions(ctx, p.UserID, keep, s.now()); err != nil {
+		return err
+	}
+	s.tell(ctx, event.Auth{Type: event.AuthSessionsRevoked, TenantID: p.TenantID, UserID: p.UserID})
+	return nil
+}
+
+// Profile is what a caller sees of themselves.
+type Profile struct {
+	User   auth.User
+	Tenant auth.Tenant
+}
+
+// Me gives the caller's account and tenant.
+func (s *Service) Me(ctx context.Context, p identity.Principal) (Profile, error) {
+	user, err := s.Store.User(ctx, p.UserID, &p.TenantID)
+	if err != nil {
+		return Profile{}, err
+	}
+	tenant, err := s.Store.Tenant(ctx, p.TenantID, &p.TenantID)
+	return Profile{User: user, Tenant: tenant}, err
+}
+
+// ChangePassword replaces the caller's own password and ends all their other sessions. Guesses at the current one are throttled
+// like logins.
+func (s *Service) ChangePassword(ctx context.Context, p identity.Principal, current, next string, from Client) error {
+	account, err := s.Store.AccountByUsername(ctx, p.Username)
+	if err != nil {
+		return err
+	}
+	if current == next {
+		return auth.ErrWeakPassword.WithMessage("the new password is the current one").WithField("body.new_password", "is the current password", "")
+	}
+	if err := acceptable(next, account.User, "new_password"); err != nil {
+		return err
+	}
+	attempt, err := s.Limiter.Begin(ctx, account.Username, from.Addr, func(ctx context.Context) (bool, error) {
+		return s.Store.KnownAddress(ctx, account.Username, from.ip())
+	})
+	if err != nil {
+		return err
+	}
+	match, _, err := s.check(ctx, current, account.PasswordHash)
+	if err != nil {
+		return err
+	}
+	if !match {
+		if err := attempt.Fail(ctx); err != nil {
+			return err
+		}
+		return auth.ErrWrongPassword.WithField("body.current_password", "is wrong", "")
+	}
+	if err := attempt.Succeed(ctx); err != nil {
+		return err
+	}
+	hash, err := s.hash(ctx, next)
+	if err != nil {
+		return err
+	}
+	err = s.Store.InTx(ctx, func(tx store.Queries) error {
+		held, err := tx.LockAccount(ctx, account.ID, &p.TenantID)
+		if err != nil {
+			return err
+		}
+		if held.PasswordHash != account.PasswordHash && !held.PasswordChangedAt.Equal(account.PasswordChangedAt) {
+			return auth.ErrWrongPassword // it was changed while we hashed
+		}
+		return replacePassword(ctx, tx, s, account.ID, hash, &p.SessionID)
+	})
+	if err != nil {
+		return err
+	}
+	s.passwordChanged(ctx, account.User)
+	return nil
+}
+
+// ResetPassword sets the password of another user and ends all their sessions.
+func (s *Service) ResetPassword(ctx context.Context, p identity.Principal, id uuid.UUID, next string) error {
+	target, err := s.Store.User(ctx, id, reachOf(p))
+	if err != nil {
+		return err
+	}
+	if id == p.UserID {
+		return auth.ErrOwnPassword
+	}
+	if err := acceptable(next, target, "password"); err != nil {
+		return err
+	}
+	// Refuse before the costly hash what is refused again, for certain, below.
+	if err := s.mayActOn(ctx, s.Store.Queries, p, target); err != nil {
+		return err
+	}
+	hash, err := s.hash(ctx, next)
+	if err != nil {
+		return err
+	}
+	err = s.Store.InTx(ctx, func(tx store.Queries) error {
+		held, err := tx.LockAccount(ctx, id, reachOf(p))
+		if err != nil {
+			return err
+		}
+		if err := s.mayActOn(ctx, tx, p, held.User); err != nil {
+			return err
+		}
+		return replacePassword(ctx, tx, s, id, hash, nil)
+	})
+	if err != nil {
+		return err
+	}
+	s.passwordChanged(ctx, target)
+	return nil
+}
+
+func replacePassword(ctx context.Context, tx store.Queries, s *Service, id uuid.UUID, hash string, keep *uuid.UUID) error {
+	now := s.now()
+	if err := tx.SetPassword(ctx, id, hash, now); err != nil {
+		return err
+	}
+	return tx.RevokeSessions(ctx, id, keep, now)
+}
+
+func (s *Service) passwordChanged(ctx context.Context, u auth.User) {
+	s.tell(ctx, event.Auth{Type: event.AuthPasswordChanged, TenantID: u.TenantID, UserID: u.ID})
+	if err := s.reconcilePasswordFile(context.WithoutCancel(ctx)); err != nil {
+		s.Log.WarnContext(ctx, "the first administrator's password file may be out of date", "error", err)
+	}
+}
+
+// mayActOn fails with ErrGrantExceedsOwn where the user's role holds more than the caller does.
+func (s *Service) mayActOn(ctx context.Context, q store.Queries, p identity.Principal, target auth.User) error {
+	role, err := q.Role(ctx, target.Role, target.TenantID)
+	if errors.Is(err, auth.ErrUnknownRole) { // a role that is gone allows nothing
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return covers(p, role)
+}
