@@ -12,7 +12,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/novacron/novacron/internal/bus"
-	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/vm/internal/driver"
 	"github.com/novacron/novacron/internal/vm/internal/node/journal"
 	"github.com/novacron/novacron/internal/vm/internal/node/report"
@@ -54,9 +53,6 @@ type Node struct {
 	commands     bus.Subscription
 	unknown      map[uuid.UUID]*stranger
 }
-
-// ErrNotReady is the state of a node before the controller has acknowledged its first report.
-var ErrNotReady = errs.New(errs.Unavailable, "vm.node_not_ready", "the node is not ready")
 
 // New makes a node that is not started.
 func New(cfg Config) *Node {
@@ -168,7 +164,7 @@ func (n *Node) Ready(context.Context) error {
 	case !n.connected.Load():
 		return nodeapi.ErrHypervisor
 	case !n.acked.Load():
-		return ErrNotReady.WithMessage("the controller has not answered the node's first report")
+		return nodeapi.ErrNotReady
 	}
 	return nil
 }
