@@ -3,7 +3,9 @@ package vmmodule
 import (
 	"context"
 	"fmt"
+	"log/slog"
 
+	"github.com/novacron/novacron/internal/vm/internal/driver"
 	"github.com/novacron/novacron/internal/vm/internal/driver/libvirt"
 	"github.com/novacron/novacron/internal/vm/internal/node"
 )
@@ -12,7 +14,7 @@ import (
 type nodeRole struct{ node *node.Node }
 
 // startNode starts the node role. It does not wait for libvirt or for the controller; ready tells when they have answered.
-func startNode(ctx context.Context, cfg Config, deps Deps) (*nodeRole, error) {
+func startNode(ctx context.Context, cfg Config, deps Deps, newDriver func(Config, *slog.Logger) driver.Driver) (*nodeRole, error) {
 	id, err := node.LoadNodeID(cfg.DataDir)
 	if err != nil {
 		return nil, err
@@ -21,12 +23,16 @@ func startNode(ctx context.Context, cfg Config, deps Deps) (*nodeRole, error) {
 	n := node.New(node.Config{
 		NodeID: id, Name: cfg.NodeName, DataDir: cfg.DataDir, Version: cfg.Version, Bus: deps.Bus, Log: log, Metrics: deps.Registerer,
 		HeartbeatInterval: cfg.HeartbeatInterval,
-		Driver:            libvirt.New(libvirt.Config{URI: cfg.LibvirtURI, Accel: libvirt.Accel(cfg.Accel), Log: log}),
+		Driver:            newDriver(cfg, log),
 	})
 	if err := n.Start(ctx); err != nil {
 		return nil, fmt.Errorf("start node %s: %w", id, err)
 	}
 	return &nodeRole{node: n}, nil
+}
+
+func libvirtDriver(cfg Config, log *slog.Logger) driver.Driver {
+	return libvirt.New(libvirt.Config{URI: cfg.LibvirtURI, Accel: libvirt.Accel(cfg.Accel), Log: log})
 }
 
 func (r *nodeRole) stop(ctx context.Context) error { return r.node.Stop(ctx) }
