@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/novacron/novacron/internal/platform/errs"
 )
 
 // Module is what the runtime runs. The context of Start bounds the start only; what a module leaves running must not depend on it.
@@ -36,11 +38,15 @@ type Options struct {
 	OnStopping func(cause error)
 }
 
-// What Ready answers for a module that is not in its turn.
+// What Readiness answers for a module that was not asked, or that did not answer.
 var (
-	ErrNotStarted = errors.New("not started yet")
-	ErrStopping   = errors.New("stopping")
+	ErrNotStarted = errs.New(errs.Unavailable, "module.not_started", "the module has not started yet")
+	ErrStopping   = errs.New(errs.Unavailable, "module.stopping", "the module is stopping")
+	ErrNoAnswer   = errs.New(errs.Deadline, "module.no_answer", "the module did not say in time whether it can work")
 )
+
+// Errors lists the package's errors for the reference.
+func Errors() []*errs.Error { return []*errs.Error{ErrNotStarted, ErrStopping, ErrNoAnswer} }
 
 type state int
 
@@ -300,7 +306,11 @@ func (r *Runtime) Readiness(ctx context.Context) map[string]error {
 			asked.Go(func() {
 				ctx, cancel := context.WithTimeout(ctx, r.opts.ReadyTimeout)
 				defer cancel()
-				answers[i] = within(ctx, m.Ready)
+				err := within(ctx, m.Ready)
+				if err != nil && ctx.Err() != nil {
+					err = ErrNoAnswer.Wrap(err)
+				}
+				answers[i] = err
 			})
 		}
 	}

@@ -261,12 +261,12 @@ func TestReadiness(t *testing.T) {
 	started := make(chan error, 1)
 	go func() { started <- r.Start(t.Context()) }()
 	<-entered
-	check("starting", map[string]error{"a": away, "b": context.DeadlineExceeded, "c": topology.ErrNotStarted})
+	check("starting", map[string]error{"a": away, "b": topology.ErrNoAnswer, "c": topology.ErrNotStarted})
 	close(proceed)
 	if err := <-started; err != nil {
 		t.Fatal(err)
 	}
-	check("running", map[string]error{"a": away, "b": context.DeadlineExceeded, "c": nil})
+	check("running", map[string]error{"a": away, "b": topology.ErrNoAnswer, "c": nil})
 	if err := r.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
