@@ -181,8 +181,12 @@ func (n *Node) event(ctx context.Context, e driver.Event) {
 	case driver.EventConnected:
 		n.metrics.connects.Inc()
 		n.connected.Store(true)
-		kick(n.pollNow)
 		kick(n.beatNow)
+		kick(n.pollNow)
+		// A hypervisor that has just come up may change its mind about its guests, and not always tells.
+		for _, later := range []time.Duration{time.Second, 3 * time.Second} {
+			time.AfterFunc(later, func() { kick(n.pollNow) })
+		}
 	case driver.EventDisconnected:
 		n.connected.Store(false)
 		kick(n.beatNow)
