@@ -222,6 +222,16 @@ func TestFiles(t *testing.T) {
 	}
 }
 
+func TestRelativeDataDirOnTheCommandLine(t *testing.T) {
+	wd, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := load(t, "", "--data-dir", "data/x").Config.DataDir; got != filepath.Join(wd, "data/x") {
+		t.Errorf("got %s", got)
+	}
+}
+
 func TestMisspeltVariables(t *testing.T) {
 	t.Setenv("NOVACRON_HTP_LISTEN", "1")
 	t.Setenv("NOVACRON_TOKEN", "the client's")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -81,6 +82,9 @@ func Load(opts Options) (*Loaded, error) {
 		return nil, err
 	}
 	l.decode()
+	if err := l.absoluteDataDir(); err != nil {
+		return nil, err
+	}
 	if len(l.failed) == 0 {
 		l.failed = append(l.failed, l.out.Config.check()...)
 	}
@@ -239,6 +243,21 @@ func (l *loader) decode() {
 			fail(err)
 		}
 	}
+}
+
+// absoluteDataDir takes a relative folder from where the command was given. In a file it would mean another one with every start, so there
+// it stays as it is and is refused.
+func (l *loader) absoluteDataDir() error {
+	dir := &l.out.Config.DataDir
+	if source := l.out.Origins["data_dir"].Source; *dir == "" || (source != SourceEnv && source != SourceFlag) {
+		return nil
+	}
+	abs, err := filepath.Abs(*dir)
+	if err != nil {
+		return fmt.Errorf("data_dir: find the current folder: %w", err)
+	}
+	*dir = abs
+	return nil
 }
 
 // secretFromFile takes a secret from the file that key_file names.
