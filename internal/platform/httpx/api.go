@@ -3,6 +3,7 @@ package httpx
 import (
 	"context"
 	"net/http"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -105,6 +106,7 @@ func (a *API) OpenAPI() ([]byte, error) { return a.huma.OpenAPI().MarshalJSON() 
 
 // Handle registers a typed route. I and O follow huma's conventions: fields tagged path, query or header, and a field Body.
 func Handle[I, O any](a *API, op Op, handler func(context.Context, *I) (*O, error)) {
+	refuseHidden(reflect.TypeFor[I](), op)
 	huma.Register(a.huma, a.declare(op), func(ctx context.Context, in *I) (*O, error) {
 		out, err := handler(ctx, in)
 		if err != nil {
@@ -112,6 +114,16 @@ func Handle[I, O any](a *API, op Op, handler func(context.Context, *I) (*O, erro
 		}
 		return out, nil
 	})
+}
+
+// refuseHidden panics on an input that embeds a struct whose name is not exported: huma would pass over its fields in silence.
+func refuseHidden(t reflect.Type, op Op) {
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if f.Anonymous && !f.IsExported() {
+			panic("httpx: input of " + op.Method + " " + op.Path + " embeds " + f.Name + ", whose name is not exported, so its fields would never be read")
+		}
+	}
 }
 
 // RawDoc is the OpenAPI text of a raw route, which huma cannot derive.

@@ -22,6 +22,7 @@ type problem struct {
 	errs.Problem
 }
 
+// problemType is the form that is really sent.
 var problemType = reflect.TypeFor[errs.Problem]()
 
 func (p *problem) Error() string  { return p.Code + ": " + p.Detail }

@@ -52,20 +52,20 @@ func (a *API) registerImages(kit *httpx.API) {
 			return &listOutput{Body: httpx.PageOf(images, in.Limit, func(i vm.Image) httpx.Cursor { return httpx.Cursor{CreatedAt: i.CreatedAt, ID: i.ID} })}, nil
 		})
 
-	type path struct {
+	type Path struct {
 		ID uuid.UUID `path:"id" format:"uuid" doc:"Id of the image."`
 	}
 	type getOutput struct{ Body vm.Image }
 	httpx.Handle(kit, httpx.Op{ID: "image-get", Method: http.MethodGet, Path: "/api/v1/images/{id}", Permission: "image:read",
 		Summary: "Read an image", Tag: "images", Errors: []*errs.Error{vm.ErrImageNotFound}},
-		func(ctx context.Context, in *path) (*getOutput, error) {
+		func(ctx context.Context, in *Path) (*getOutput, error) {
 			image, err := a.svc.GetImage(ctx, in.ID)
 			return &getOutput{Body: image}, err
 		})
 	httpx.Handle(kit, httpx.Op{ID: "image-delete", Method: http.MethodDelete, Path: "/api/v1/images/{id}", Permission: "image:delete",
 		Summary: "Delete an image that no virtual machine was made from", Tag: "images", Status: http.StatusNoContent,
 		Errors: []*errs.Error{vm.ErrImageNotFound, vm.ErrImageInUse, vm.ErrImageBusy}},
-		func(ctx context.Context, in *path) (*struct{}, error) {
+		func(ctx context.Context, in *Path) (*struct{}, error) {
 			return nil, a.svc.DeleteImage(ctx, in.ID)
 		})
 }

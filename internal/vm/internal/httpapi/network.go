@@ -19,13 +19,13 @@ import (
 const networkWait = 30 * time.Second
 
 func (a *API) registerNetworks(kit *httpx.API) {
-	type createBody struct {
+	type NetworkCreate struct {
 		Name string   `json:"name" pattern:"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$" patternDescription:"RFC 1123 label" maxLength:"63" doc:"RFC 1123 label, unique in the tenant." example:"backend"`
 		Mode string   `json:"mode,omitempty" enum:"nat,isolated" default:"nat" doc:"nat reaches the outside through the node's address; isolated does not."`
 		CIDR string   `json:"cidr,omitempty" maxLength:"18" doc:"Private IPv4 range, /16 to /29; its first address is the gateway. Default: the next free /24." example:"10.101.0.0/24"`
 		DHCP *vm.DHCP `json:"dhcp,omitempty" doc:"Addresses that guests get. Default: all but the gateway."`
 	}
-	type createInput struct{ Body createBody }
+	type createInput struct{ Body NetworkCreate }
 	type networkOutput struct {
 		Status   int
 		Location string `header:"Location"`
@@ -71,20 +71,20 @@ func (a *API) registerNetworks(kit *httpx.API) {
 			return &listOutput{Body: httpx.PageOf(networks, in.Limit, func(n vm.Network) httpx.Cursor { return httpx.Cursor{CreatedAt: n.CreatedAt, ID: n.ID} })}, nil
 		})
 
-	type path struct {
+	type Path struct {
 		ID uuid.UUID `path:"id" format:"uuid" doc:"Id of the network."`
 	}
 	type getOutput struct{ Body vm.Network }
 	httpx.Handle(kit, httpx.Op{ID: "network-get", Method: http.MethodGet, Path: "/api/v1/networks/{id}", Permission: "network:read",
 		Summary: "Read a network", Tag: "networks", Errors: []*errs.Error{vm.ErrNetworkNotFound}},
-		func(ctx context.Context, in *path) (*getOutput, error) {
+		func(ctx context.Context, in *Path) (*getOutput, error) {
 			n, err := a.svc.GetNetwork(ctx, in.ID)
 			return &getOutput{Body: n}, err
 		})
 
 	type deleteInput struct {
-		path
-		waitParams
+		Path
+		WaitParams
 	}
 	httpx.Handle(kit, httpx.Op{ID: "network-delete", Method: http.MethodDelete, Path: "/api/v1/networks/{id}", Permission: "network:delete",
 		Summary: "Delete a network that nothing is connected to", Tag: "networks", Status: http.StatusAccepted,
@@ -94,6 +94,6 @@ func (a *API) registerNetworks(kit *httpx.API) {
 			if err != nil {
 				return nil, err
 			}
-			return a.answer(ctx, op, in.waitParams)
+			return a.answer(ctx, op, in.WaitParams)
 		})
 }

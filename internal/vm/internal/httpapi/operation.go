@@ -65,8 +65,8 @@ func problemOf(e *errs.Error) *errs.Problem {
 	return errs.ProblemOf(e, "", "")
 }
 
-// waitParams let a client hold the answer until the operation has ended.
-type waitParams struct {
+// WaitParams let a client hold the answer until the operation has ended.
+type WaitParams struct {
 	Wait   string `query:"wait" pattern:"^[0-9]{1,4}(s|m)?$" doc:"Hold the answer until the operation has ended or this time is up, 5 minutes at most." example:"30s"`
 	Prefer string `header:"Prefer" maxLength:"256" doc:"wait=N, in seconds, does the same (RFC 7240)."`
 }
@@ -75,7 +75,7 @@ var preferWait = regexp.MustCompile(`(?:^|[,;\s])wait=([0-9]{1,4})(?:$|[,;\s])`)
 
 const maxWait = 5 * time.Minute
 
-func (p waitParams) duration() time.Duration {
+func (p WaitParams) duration() time.Duration {
 	text := p.Wait
 	if text == "" {
 		if m := preferWait.FindStringSubmatch(p.Prefer); m != nil {
@@ -103,7 +103,7 @@ type accepted struct {
 }
 
 // answer waits as long as the client asked for: 200 and the ended operation, or 202 and where to look.
-func (a *API) answer(ctx context.Context, op operation.Operation, p waitParams) (*accepted, error) {
+func (a *API) answer(ctx context.Context, op operation.Operation, p WaitParams) (*accepted, error) {
 	op, err := a.await(ctx, op, p.duration())
 	if err != nil {
 		return nil, err
@@ -134,7 +134,7 @@ func (a *API) await(ctx context.Context, op operation.Operation, d time.Duration
 
 type operationOutput struct{ Body Operation }
 
-type operationPath struct {
+type OperationPath struct {
 	ID uuid.UUID `path:"id" format:"uuid" doc:"Id of the operation."`
 }
 
@@ -172,8 +172,8 @@ func (a *API) registerOperations(kit *httpx.API) {
 		})
 
 	type getInput struct {
-		operationPath
-		waitParams
+		OperationPath
+		WaitParams
 	}
 	httpx.Handle(kit, httpx.Op{ID: "operation-get", Method: http.MethodGet, Path: "/api/v1/operations/{id}", Permission: "operation:read",
 		Summary: "Read an operation, or wait for its end", Tag: "operations", Errors: []*errs.Error{operation.ErrNotFound}},
@@ -189,8 +189,8 @@ func (a *API) registerOperations(kit *httpx.API) {
 		})
 
 	type cancelInput struct {
-		operationPath
-		waitParams
+		OperationPath
+		WaitParams
 	}
 	httpx.Handle(kit, httpx.Op{ID: "operation-cancel", Method: http.MethodPost, Path: "/api/v1/operations/{id}/cancel", Permission: "operation:cancel",
 		Summary: "Cancel an operation and undo what it did", Tag: "operations", Status: http.StatusAccepted,
@@ -200,7 +200,7 @@ func (a *API) registerOperations(kit *httpx.API) {
 			if err != nil {
 				return nil, err
 			}
-			return a.answer(ctx, op, in.waitParams)
+			return a.answer(ctx, op, in.WaitParams)
 		})
 
 	kit.Raw(httpx.Op{ID: "operation-events", Method: http.MethodGet, Path: "/api/v1/operations/{id}/events", Permission: "operation:read",

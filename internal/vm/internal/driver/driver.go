@@ -1,0 +1,156 @@
+package driver
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
+)
+
+// NamePrefix begins the name of every domain and network that NovaCron makes; their id follows.
+const NamePrefix = "nova-"
+
+// Driver drives one hypervisor of one host. All methods may be called from many goroutines at once.
+//
+// Calls that change something run to their end even when ctx ends first: an abandoned start that comes into effect after a newer
+// stop would undo it. Calls that only ask return when ctx ends.
+type Driver interface {
+	// Open starts to connect and keeps the connection up until Close. It answers before the hypervisor does: the event
+	// Connected tells when it is there. Events go to on, one at a time; on must not block for long and may call the driver.
+	Open(ctx context.Context, on func(Event)) error
+	// Close ends the connection and returns when no event will come any more. It is idempotent.
+	Close() error
+
+	// Info tells what the host and its hypervisor are.
+	Info(ctx context.Context) (Info, error)
+
+	// EnsureNetwork defines the network, starts it, and has it started with the host. A network of the same id with other
+	// settings is refused with ErrHypervisorRefused, because to change it would cut off its guests.
+	EnsureNetwork(ctx context.Context, def NetworkDef) error
+	// RemoveNetwork stops and forgets a network of the installation. It refuses while a guest is attached.
+	RemoveNetwork(ctx context.Context, installation, network uuid.UUID) error
+	// ListNetworks lists the managed networks of every installation.
+	ListNetworks(ctx context.Context) ([]NetworkState, error)
+
+	// Define makes or replaces the persistent definition. A running domain takes it up at its next start.
+	Define(ctx context.Context, def DomainDef) error
+	// Start boots the domain.
+	Start(ctx context.Context, vm uuid.UUID) error
+	// Shutdown presses the power button once and does not wait. What is off already is left so.
+	Shutdown(ctx context.Context, vm uuid.UUID) error
+	// Destroy powers the domain off at once.
+	Destroy(ctx context.Context, vm uuid.UUID) error
+	// Reset presses the reset button of a running domain.
+	Reset(ctx context.Context, vm uuid.UUID) error
+	// Suspend stops the virtual CPUs of a running domain.
+	Suspend(ctx context.Context, vm uuid.UUID) error
+	// Resume lets the virtual CPUs run again.
+	Resume(ctx context.Context, vm uuid.UUID) error
+	// Undefine forgets a domain that is off, with its NVRAM and saved memory. Its disks stay.
+	Undefine(ctx context.Context, vm uuid.UUID) error
+
+	// List lists the managed domains of every installation.
+	List(ctx context.Context) ([]DomainState, error)
+	// Status asks for one managed domain.
+	Status(ctx context.Context, vm uuid.UUID) (DomainState, error)
+	// Addresses asks the network's leases and, for interfaces without one, the guest agent. A guest that does not answer costs
+	// a short wait of this call and holds up no other.
+	Addresses(ctx context.Context, vm uuid.UUID) ([]nodeapi.Address, error)
+	// ReleaseLeases gives the domain's DHCP leases back as far as the host has the means to. Leases expire by themselves.
+	ReleaseLeases(ctx context.Context, vm uuid.UUID) error
+	// OpenConsole connects to the serial console of a running domain and takes it over from an earlier session.
+	OpenConsole(ctx context.Context, vm uuid.UUID) (io.ReadWriteCloser, error)
+}
+
+// Info describes a host and its hypervisor.
+type Info struct {
+	Hostname     string
+	Architecture string   // x86_64
+	CPUModel     string   // the hypervisor's name for the host's processor
+	Accelerator  string   // kvm or tcg
+	Hypervisors  []string // types of guests that it runs: kvm, lxc
+	Version      string   // "QEMU 7.2.22, libvirt 9.0.0"
+}
+
+// Network modes.
+const (
+	ModeNAT      = "nat"      // guests reach the outside through the host's address
+	ModeIsolated = "isolated" // guests reach each other only
+)
+
+// NetworkDef is a virtual network with its own bridge.
+type NetworkDef struct {
+	ID             uuid.UUID
+	InstallationID uuid.UUID
+	Name           string // the tenant's
+	Mode           string // ModeNAT or ModeIsolated
+	Bridge         string // name of the bridge device
+	CIDR           string
+	Gateway        string // the host's address in it
+	DHCPStart      string // empty: no DHCP
+	DHCPEnd        string
+}
+
+// NetworkState is what a hypervisor tells of a managed network.
+type NetworkState struct {
+	ID             uuid.UUID
+	InstallationID uuid.UUID
+	Bridge         string
+	Active         bool
+}
+
+// DomainDef is all that a domain's definition holds. Paths are absolute.
+type DomainDef struct {
+	VMID           uuid.UUID
+	InstallationID uuid.UUID
+	TenantID       uuid.UUID
+	Name           string // the tenant's
+	Generation     int64
+	VCPUs          int
+	MemoryBytes    int64
+	Disks          []Disk // in boot order
+	SeedPath       string // ISO image; empty: none
+	NICs           []nodeapi.NIC
+	ConsoleLog     string // file that the serial console is logged to
+}
+
+// Disk is one qcow2 disk.
+type Disk struct {
+	Path    string
+	Backing string // qcow2 image below it; empty: none
+}
+
+// DomainState is what a hypervisor tells of a managed domain.
+type DomainState struct {
+	VMID           uuid.UUID
+	InstallationID uuid.UUID
+	Generation     int64 // of the definition
+	Observed       nodeapi.Observed
+	Reason         string   // ReasonUnknown where the hypervisor has forgotten it
+	MACs           []string // of its interfaces
+}
+
+// ReasonUnknown stands where a hypervisor no longer knows how a domain came to its state, as after its own restart.
+const ReasonUnknown = "unknown"
+
+// EventKind says what an Event tells.
+type EventKind string
+
+// The kinds of events.
+const (
+	EventState        EventKind = "state"        // a domain changed its state
+	EventConnected    EventKind = "connected"    // the hypervisor is there (again); events may have been missed before it
+	EventDisconnected EventKind = "disconnected" // the hypervisor is away
+)
+
+// Event is one change. VMID, Observed and Reason are set for EventState only.
+type Event struct {
+	Kind     EventKind
+	VMID     uuid.UUID
+	Observed nodeapi.Observed
+	Reason   string
+	At       time.Time
+}

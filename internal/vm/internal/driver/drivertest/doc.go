@@ -1,0 +1,2 @@
+// Package drivertest holds the conformance suite that every implementation of driver.Driver passes.
+package drivertest

@@ -1,0 +1,247 @@
+package fake
+
+import (
+	"context"
+	"io"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"github.com/novacron/novacron/internal/vm/internal/driver"
+	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
+)
+
+// Info implements driver.Driver.
+func (d *Driver) Info(ctx context.Context) (driver.Info, error) {
+	info := driver.Info{
+		Hostname: "fake", Architecture: "x86_64", CPUModel: "Fake", Accelerator: "tcg", Hypervisors: []string{"kvm"}, Version: "fake 1",
+	}
+	return info, d.call(ctx, "Info", uuid.Nil, false, func() error { return nil })
+}
+
+// EnsureNetwork implements driver.Driver.
+func (d *Driver) EnsureNetwork(ctx context.Context, def driver.NetworkDef) error {
+	return d.call(ctx, "EnsureNetwork", def.ID, true, func() error {
+		have, ok := d.networks[def.ID]
+		switch {
+		case ok && have.InstallationID != def.InstallationID:
+			return nodeapi.ErrWrongInstallation
+		case ok && have != def:
+			return nodeapi.ErrHypervisorRefused
+		}
+		d.networks[def.ID] = def
+		return nil
+	})
+}
+
+// RemoveNetwork implements driver.Driver.
+func (d *Driver) RemoveNetwork(ctx context.Context, installation, network uuid.UUID) error {
+	return d.call(ctx, "RemoveNetwork", network, true, func() error {
+		have, ok := d.networks[network]
+		if ok && have.InstallationID != installation {
+			return nodeapi.ErrWrongInstallation
+		}
+		for _, dom := range d.domains {
+			attached := func(n nodeapi.NIC) bool { return n.NetworkID == network }
+			if isOn(dom) && slices.ContainsFunc(dom.def.NICs, attached) {
+				return nodeapi.ErrHypervisorRefused
+			}
+		}
+		delete(d.networks, network)
+		return nil
+	})
+}
+
+// ListNetworks implements driver.Driver.
+func (d *Driver) ListNetworks(ctx context.Context) ([]driver.NetworkState, error) {
+	var list []driver.NetworkState
+	err := d.call(ctx, "ListNetworks", uuid.Nil, false, func() error {
+		for _, n := range d.networks {
+			list = append(list, driver.NetworkState{ID: n.ID, InstallationID: n.InstallationID, Bridge: n.Bridge, Active: true})
+		}
+		return nil
+	})
+	return list, err
+}
+
+// Define implements driver.Driver.
+func (d *Driver) Define(ctx context.Context, def driver.DomainDef) error {
+	return d.call(ctx, "Define", def.VMID, true, func() error {
+		dom := d.domains[def.VMID]
+		if dom == nil {
+			dom = &domain{observed: nodeapi.ObservedStopped, reason: driver.ReasonUnknown}
+			d.domains[def.VMID] = dom
+		}
+		dom.def = def
+		d.push(driver.Event{Kind: driver.EventState, VMID: def.VMID, Observed: dom.observed, Reason: dom.reason})
+		return nil
+	})
+}
+
+func isOn(dom *domain) bool {
+	return dom.observed == nodeapi.ObservedRunning || dom.observed == nodeapi.ObservedPaused
+}
+
+// domain runs a changing call on a domain that is there.
+func (d *Driver) domain(ctx context.Context, method string, vm uuid.UUID, f func(*domain) error) error {
+	return d.call(ctx, method, vm, true, func() error {
+		dom := d.domains[vm]
+		if dom == nil {
+			return nodeapi.ErrNotDefined
+		}
+		return f(dom)
+	})
+}
+
+// Start implements driver.Driver.
+func (d *Driver) Start(ctx context.Context, vm uuid.UUID) error {
+	return d.domain(ctx, "Start", vm, func(dom *domain) error {
+		if !isOn(dom) {
+			dom.acpi = 0
+			d.set(vm, nodeapi.ObservedRunning, "booted")
+		}
+		return nil
+	})
+}
+
+// Shutdown implements driver.Driver.
+func (d *Driver) Shutdown(ctx context.Context, vm uuid.UUID) error {
+	return d.domain(ctx, "Shutdown", vm, func(dom *domain) error {
+		if dom.acpi++; isOn(dom) && d.acpiAfter >= 0 && dom.acpi >= d.acpiAfter {
+			d.set(vm, nodeapi.ObservedStopped, "shutdown")
+		}
+		return nil
+	})
+}
+
+// Destroy implements driver.Driver.
+func (d *Driver) Destroy(ctx context.Context, vm uuid.UUID) error {
+	return d.domain(ctx, "Destroy", vm, func(dom *domain) error {
+		if isOn(dom) {
+			d.set(vm, nodeapi.ObservedStopped, "destroyed")
+		}
+		return nil
+	})
+}
+
+// Reset implements driver.Driver.
+func (d *Driver) Reset(ctx context.Context, vm uuid.UUID) error {
+	return d.domain(ctx, "Reset", vm, func(dom *domain) error {
+		if !isOn(dom) {
+			return nodeapi.ErrHypervisorRefused
+		}
+		return nil
+	})
+}
+
+// Suspend implements driver.Driver.
+func (d *Driver) Suspend(ctx context.Context, vm uuid.UUID) error {
+	return d.domain(ctx, "Suspend", vm, func(dom *domain) error {
+		if !isOn(dom) {
+			return nodeapi.ErrHypervisorRefused
+		}
+		if dom.observed != nodeapi.ObservedPaused {
+			d.set(vm, nodeapi.ObservedPaused, "paused")
+		}
+		return nil
+	})
+}
+
+// Resume implements driver.Driver.
+func (d *Driver) Resume(ctx context.Context, vm uuid.UUID) error {
+	return d.domain(ctx, "Resume", vm, func(dom *domain) error {
+		if !isOn(dom) {
+			return nodeapi.ErrHypervisorRefused
+		}
+		if dom.observed != nodeapi.ObservedRunning {
+			d.set(vm, nodeapi.ObservedRunning, "resumed")
+		}
+		return nil
+	})
+}
+
+// Undefine implements driver.Driver.
+func (d *Driver) Undefine(ctx context.Context, vm uuid.UUID) error {
+	return d.call(ctx, "Undefine", vm, true, func() error {
+		d.set(vm, nodeapi.ObservedAbsent, "undefined")
+		return nil
+	})
+}
+
+func (dom *domain) state() driver.DomainState {
+	s := driver.DomainState{
+		VMID: dom.def.VMID, InstallationID: dom.def.InstallationID, Generation: dom.def.Generation,
+		Observed: dom.observed, Reason: dom.reason,
+	}
+	for _, n := range dom.def.NICs {
+		s.MACs = append(s.MACs, n.MAC)
+	}
+	return s
+}
+
+// List implements driver.Driver.
+func (d *Driver) List(ctx context.Context) ([]driver.DomainState, error) {
+	var list []driver.DomainState
+	err := d.call(ctx, "List", uuid.Nil, false, func() error {
+		for _, dom := range d.domains {
+			list = append(list, dom.state())
+		}
+		return nil
+	})
+	return list, err
+}
+
+// ask runs a call that only asks on a domain that is there.
+func (d *Driver) ask(ctx context.Context, method string, vm uuid.UUID, f func(*domain) error) error {
+	return d.call(ctx, method, vm, false, func() error {
+		dom := d.domains[vm]
+		if dom == nil {
+			return nodeapi.ErrNotDefined
+		}
+		return f(dom)
+	})
+}
+
+// Status implements driver.Driver.
+func (d *Driver) Status(ctx context.Context, vm uuid.UUID) (driver.DomainState, error) {
+	var s driver.DomainState
+	err := d.ask(ctx, "Status", vm, func(dom *domain) error { s = dom.state(); return nil })
+	return s, err
+}
+
+// Addresses implements driver.Driver.
+func (d *Driver) Addresses(ctx context.Context, vm uuid.UUID) ([]nodeapi.Address, error) {
+	var list []nodeapi.Address
+	err := d.ask(ctx, "Addresses", vm, func(dom *domain) error {
+		if isOn(dom) {
+			list = slices.Clone(dom.addresses)
+		}
+		return nil
+	})
+	return list, err
+}
+
+// ReleaseLeases implements driver.Driver.
+func (d *Driver) ReleaseLeases(ctx context.Context, vm uuid.UUID) error {
+	return d.domain(ctx, "ReleaseLeases", vm, func(*domain) error { return nil })
+}
+
+// OpenConsole implements driver.Driver. The guest behind it echoes what it gets.
+func (d *Driver) OpenConsole(ctx context.Context, vm uuid.UUID) (io.ReadWriteCloser, error) {
+	var c *console
+	err := d.domain(ctx, "OpenConsole", vm, func(dom *domain) error {
+		if !isOn(dom) {
+			return nodeapi.ErrHypervisorRefused
+		}
+		if dom.console != nil {
+			dom.console.end()
+		}
+		c = newConsole()
+		dom.console = c
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}

@@ -1,0 +1,167 @@
+package libvirt
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+	"libvirt.org/go/libvirt"
+	"libvirt.org/go/libvirtxml"
+
+	"github.com/novacron/novacron/internal/vm/internal/driver"
+	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
+)
+
+// EnsureNetwork implements driver.Driver.
+func (d *Driver) EnsureNetwork(ctx context.Context, def driver.NetworkDef) error {
+	want, err := networkOf(def)
+	if err != nil {
+		return err
+	}
+	return d.change(ctx, "set the network up", func(c *libvirt.Connect) error {
+		network, err := c.LookupNetworkByUUIDString(def.ID.String())
+		if isCode(err, libvirt.ERR_NO_NETWORK) {
+			xml, marshalErr := want.Marshal()
+			if marshalErr != nil {
+				return marshalErr
+			}
+			network, err = c.NetworkDefineXML(xml)
+		}
+		if err != nil {
+			return err
+		}
+		defer network.Free() //nolint:errcheck // fails only on a nil pointer
+		have, meta, err := readNetwork(network)
+		switch {
+		case err != nil:
+			return err
+		case meta.Installation != def.InstallationID:
+			return nodeapi.ErrWrongInstallation
+		case !sameNetwork(have, want):
+			return nodeapi.ErrHypervisorRefused.WithMessage("the network exists on the node with other settings (%s, not %s)",
+				essence(have), essence(want)).WithAction("Remove the network from the node first.")
+		}
+		if err := network.SetAutostart(true); err != nil {
+			return err
+		}
+		active, err := network.IsActive()
+		if err != nil || active {
+			return err
+		}
+		if err = network.Create(); err == nil {
+			return nil
+		}
+		if active, activeErr := network.IsActive(); activeErr == nil && active {
+			return nil // another call was faster
+		}
+		return err
+	})
+}
+
+// RemoveNetwork implements driver.Driver.
+func (d *Driver) RemoveNetwork(ctx context.Context, installation, id uuid.UUID) error {
+	return d.change(ctx, "remove the network", func(c *libvirt.Connect) error {
+		network, err := c.LookupNetworkByUUIDString(id.String())
+		if isCode(err, libvirt.ERR_NO_NETWORK) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		defer network.Free() //nolint:errcheck // fails only on a nil pointer
+		_, meta, err := readNetwork(network)
+		if err != nil {
+			return err
+		}
+		if meta.Installation != installation {
+			return nodeapi.ErrWrongInstallation
+		}
+		active, err := network.IsActive()
+		if err != nil {
+			return err
+		}
+		if active {
+			// libvirt would pull the network away from under its guests.
+			used, err := inUse(network)
+			if err != nil {
+				return err
+			}
+			if used {
+				return nodeapi.ErrHypervisorRefused.WithMessage("a running virtual machine is attached to the network")
+			}
+			if err := network.Destroy(); err != nil && !isCode(err, libvirt.ERR_OPERATION_INVALID) {
+				return err
+			}
+		}
+		err = network.Undefine()
+		if isCode(err, libvirt.ERR_NO_NETWORK) {
+			return nil
+		}
+		return err
+	})
+}
+
+func inUse(network *libvirt.Network) (bool, error) {
+	ports, err := network.ListAllPorts(0)
+	if isCode(err, libvirt.ERR_NO_SUPPORT) {
+		return false, nil
+	}
+	for i := range ports {
+		_ = ports[i].Free()
+	}
+	return len(ports) > 0, err
+}
+
+// readNetwork reads the definition of a network; one without our metadata answers with zero ids.
+func readNetwork(network *libvirt.Network) (*libvirtxml.Network, networkMetadata, error) {
+	text, err := network.GetXMLDesc(0)
+	if err != nil {
+		return nil, networkMetadata{}, err
+	}
+	var have libvirtxml.Network
+	if err := have.Unmarshal(text); err != nil {
+		return nil, networkMetadata{}, err
+	}
+	if have.Metadata == nil {
+		return &have, networkMetadata{}, nil
+	}
+	meta, _ := readMetadata[networkMetadata](have.Metadata.XML, "network")
+	return &have, meta, nil
+}
+
+// ListNetworks implements driver.Driver.
+func (d *Driver) ListNetworks(ctx context.Context) ([]driver.NetworkState, error) {
+	return ask(ctx, d, "list the networks", func(c *libvirt.Connect) ([]driver.NetworkState, error) {
+		networks, err := c.ListAllNetworks(0)
+		if err != nil {
+			return nil, err
+		}
+		defer func() {
+			for i := range networks {
+				_ = networks[i].Free()
+			}
+		}()
+		var states []driver.NetworkState
+		for i := range networks {
+			have, meta, err := readNetwork(&networks[i])
+			if isCode(err, libvirt.ERR_NO_NETWORK) {
+				continue // gone since it was listed
+			}
+			if err != nil {
+				return nil, err
+			}
+			if meta.Network == uuid.Nil || have.UUID != meta.Network.String() {
+				continue
+			}
+			active, err := networks[i].IsActive()
+			if err != nil {
+				return nil, err
+			}
+			state := driver.NetworkState{ID: meta.Network, InstallationID: meta.Installation, Active: active}
+			if have.Bridge != nil {
+				state.Bridge = have.Bridge.Name
+			}
+			states = append(states, state)
+		}
+		return states, nil
+	})
+}

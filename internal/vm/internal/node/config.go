@@ -1,0 +1,61 @@
+package node
+
+import (
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/novacron/novacron/internal/bus"
+	"github.com/novacron/novacron/internal/vm/internal/driver"
+	"github.com/novacron/novacron/internal/vm/internal/node/streamdial"
+)
+
+// Config says what a node works with. NodeID, DataDir, Bus and Driver are needed; every zero of the others means its default.
+type Config struct {
+	NodeID  uuid.UUID // see LoadNodeID
+	Name    string    // for people; default: the host's name
+	DataDir string    // the node keeps everything in its folder "node"
+	Version string    // of novacron, told in heartbeats
+	Bus     bus.Bus
+	Driver  driver.Driver     // opened and closed by the node
+	Dialer  streamdial.Dialer // reaches the controller's streams
+	Log     *slog.Logger
+	Metrics prometheus.Registerer // nil: none
+
+	HeartbeatInterval  time.Duration // default 5 s
+	PollInterval       time.Duration // between two looks at every domain; default 10 s
+	AddressInterval    time.Duration // between two questions for the addresses of a guest that has them; default 30 s
+	NewAddressInterval time.Duration // the same while a network card has none; default 2 s
+	PressInterval      time.Duration // between two presses of the power button of a guest that does not react; default 5 s
+	ReapDelay          time.Duration // how long a virtual machine must stay unknown to the controller to be reaped; default 10 s
+	ReportWait         time.Duration // before a report is sent again for the first time; default 200 ms
+	Parallel           int           // commands at work at once; default 256, because most of them wait for guests
+}
+
+func (c Config) withDefaults() Config {
+	if c.Name == "" {
+		c.Name, _ = os.Hostname() // without a name the id has to do
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	for _, d := range []struct {
+		v        *time.Duration
+		standard time.Duration
+	}{
+		{&c.HeartbeatInterval, 5 * time.Second}, {&c.PollInterval, 10 * time.Second}, {&c.AddressInterval, 30 * time.Second},
+		{&c.NewAddressInterval, 2 * time.Second}, {&c.PressInterval, 5 * time.Second}, {&c.ReapDelay, 10 * time.Second},
+		{&c.ReportWait, 200 * time.Millisecond},
+	} {
+		if *d.v <= 0 {
+			*d.v = d.standard
+		}
+	}
+	if c.Parallel <= 0 {
+		c.Parallel = 256
+	}
+	return c
+}

@@ -1,0 +1,200 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/novacron/novacron/internal/bus"
+	"github.com/novacron/novacron/internal/platform/errs"
+	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
+)
+
+// verb is how a command is carried out.
+type verb struct {
+	fenced bool // takes its turn with the other commands for the virtual machine, by generation
+	once   bool // does something each time, so that the same command must not do it again
+	limit  time.Duration
+	do     func(ctx context.Context, n *Node, c nodeapi.Command) (any, error)
+}
+
+// Limits of the time that a command may take. The grace time of a shutdown comes on top.
+const (
+	quickLimit = time.Minute
+	workLimit  = 5 * time.Minute
+	pullLimit  = 2 * time.Hour
+	maxGrace   = 30 * time.Minute
+)
+
+// verbs is the table of all commands.
+func verbs() map[nodeapi.Verb]verb {
+	return map[nodeapi.Verb]verb{
+		nodeapi.VerbPullImage:     {limit: pullLimit, do: body((*Node).pullImage)},
+		nodeapi.VerbDropImage:     {limit: workLimit, do: body((*Node).dropImage)},
+		nodeapi.VerbEnsureNetwork: {limit: workLimit, do: body((*Node).ensureNetwork)},
+		nodeapi.VerbRemoveNetwork: {limit: workLimit, do: body((*Node).removeNetwork)},
+		nodeapi.VerbList:          {limit: quickLimit, do: body((*Node).list)},
+
+		nodeapi.VerbEnsureDisk: {fenced: true, limit: workLimit, do: body((*Node).ensureDisk)},
+		nodeapi.VerbEnsureSeed: {fenced: true, limit: workLimit, do: body((*Node).ensureSeed)},
+		nodeapi.VerbDefine:     {fenced: true, limit: workLimit, do: body((*Node).define)},
+		nodeapi.VerbStart:      {fenced: true, limit: workLimit, do: body((*Node).startVM)},
+		nodeapi.VerbShutdown:   {fenced: true, limit: workLimit + maxGrace, do: body((*Node).shutdown)},
+		nodeapi.VerbReboot:     {fenced: true, once: true, limit: workLimit + maxGrace, do: body((*Node).reboot)},
+		nodeapi.VerbReset:      {fenced: true, once: true, limit: workLimit, do: body((*Node).reset)},
+		nodeapi.VerbPause:      {fenced: true, limit: workLimit, do: body((*Node).pause)},
+		nodeapi.VerbResume:     {fenced: true, limit: workLimit, do: body((*Node).resume)},
+		nodeapi.VerbRemove:     {fenced: true, limit: workLimit, do: body((*Node).removeVM)},
+
+		// These change no intent. They never wait for a command at work and are refused to nobody.
+		nodeapi.VerbInspect:     {limit: quickLimit, do: body((*Node).inspect)},
+		nodeapi.VerbReadConsole: {limit: quickLimit, do: body((*Node).readConsole)},
+		nodeapi.VerbOpenConsole: {limit: quickLimit, do: body((*Node).openConsole)},
+	}
+}
+
+// body decodes a command's body for a method.
+func body[Req, Resp any](f func(*Node, context.Context, nodeapi.Command, Req) (Resp, error)) func(context.Context, *Node, nodeapi.Command) (any, error) {
+	return func(ctx context.Context, n *Node, c nodeapi.Command) (any, error) {
+		var req Req
+		if len(c.Body) > 0 {
+			if err := json.Unmarshal(c.Body, &req); err != nil {
+				return nil, nodeapi.ErrInvalidCommand.WithMessage("the body of %s cannot be read: %v", c.Verb, err)
+			}
+		}
+		return f(n, ctx, c, req)
+	}
+}
+
+// serve begins to listen for commands.
+func (n *Node) serve(ctx context.Context) error {
+	commands, err := bus.Serve(n.cfg.Bus, bus.SubjectNodeCommand(n.cfg.NodeID), bus.ServeOptions{Concurrency: maxRequests}, n.handle)
+	if err != nil {
+		return fmt.Errorf("listen for commands: %w", err)
+	}
+	n.mu.Lock()
+	late := ctx.Err() != nil || n.refused != nil
+	if !late {
+		n.commands = commands
+	}
+	n.mu.Unlock()
+	if late {
+		commands.Close()
+	}
+	return nil
+}
+
+// stopServing ends the commands at work and listens for no more.
+func (n *Node) stopServing() {
+	n.mu.Lock()
+	commands := n.commands
+	n.commands = nil
+	n.mu.Unlock()
+	if commands != nil {
+		commands.Close()
+	}
+}
+
+// maxRequests bounds the requests that are in the house at once, those that wait for their turn included. It is far above
+// Config.Parallel, so that questions are answered however many commands wait for guests.
+const maxRequests = 2048
+
+// handle carries out one command and answers the JSON of its answer.
+func (n *Node) handle(ctx context.Context, c nodeapi.Command) (json.RawMessage, error) {
+	begin := time.Now()
+	answer, err := n.carryOut(ctx, c)
+	err = public(err)
+	result := "ok"
+	if err != nil {
+		result = errs.From(err).Code
+		n.cfg.Log.Info("a command failed", "verb", c.Verb, "vm_id", c.VMID, "generation", c.Generation, "command_id", c.ID, "error", err)
+	}
+	n.metrics.command(string(c.Verb), result, time.Since(begin))
+	if err != nil {
+		return nil, err
+	}
+	data, err := json.Marshal(answer)
+	if err != nil {
+		return nil, fmt.Errorf("encode the answer: %w", err)
+	}
+	return data, nil
+}
+
+func (n *Node) carryOut(ctx context.Context, c nodeapi.Command) (any, error) {
+	v, ok := n.verbs[c.Verb]
+	if !ok {
+		return nil, nodeapi.ErrUnknownVerb.WithMessage("the node does not know the command %q", c.Verb)
+	}
+	n.mu.Lock()
+	installation, refused := n.installation, n.refused
+	n.mu.Unlock()
+	if refused != nil {
+		return nil, refused
+	}
+	if c.InstallationID != installation {
+		return nil, nodeapi.ErrWrongInstallation
+	}
+	ctx, cancel := context.WithTimeout(ctx, v.limit)
+	defer cancel()
+	do := func() (any, error) { return v.do(ctx, n, c) }
+	if v.fenced {
+		do = func() (any, error) { return n.inTurn(ctx, c, v) }
+	}
+	if v.once && c.ID != uuid.Nil {
+		return n.once.do(ctx, c.ID, do)
+	}
+	return do()
+}
+
+// inTurn carries out a command in its turn, unless a newer one has come.
+func (n *Node) inTurn(ctx context.Context, c nodeapi.Command, v verb) (any, error) {
+	if c.VMID == uuid.Nil {
+		return nil, nodeapi.ErrInvalidCommand.WithMessage("%s names no virtual machine", c.Verb)
+	}
+	n.isKnown(c.VMID)
+	removal := c.Verb == nodeapi.VerbRemove
+	if err := n.journal.Check(c.VMID, c.Generation, removal); err != nil {
+		return nil, err
+	}
+	turn, leave, err := n.fence.enter(ctx, c.VMID, c.Generation)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	select {
+	case n.limit <- struct{}{}:
+		defer func() { <-n.limit }()
+	case <-turn.Done():
+		return nil, context.Cause(turn)
+	}
+	if err := n.journal.Advance(c.VMID, c.Generation, removal); err != nil {
+		return nil, err
+	}
+	answer, err := v.do(turn, n, c)
+	if err != nil && errors.Is(context.Cause(turn), nodeapi.ErrStaleGeneration) {
+		return nil, nodeapi.ErrStaleGeneration.Wrap(err)
+	}
+	return answer, err
+}
+
+// public gives the ends of contexts, which tell nothing to the other side, an error that does.
+func public(err error) error {
+	var own *errs.Error
+	switch {
+	case err == nil || errors.As(err, &own):
+		return err
+	case errors.Is(err, context.DeadlineExceeded):
+		return bus.ErrTimeout.WithMessage("the node could not finish the command in time").Wrap(err)
+	case errors.Is(err, context.Canceled):
+		return nodeapi.ErrNodeSilent.WithMessage("the node stopped before it could finish the command").Wrap(err)
+	}
+	return err
+}
+
+func isRefused(err error) bool { return errors.Is(err, nodeapi.ErrHypervisorRefused) }
+
+func isNotDefined(err error) bool { return errors.Is(err, nodeapi.ErrNotDefined) }

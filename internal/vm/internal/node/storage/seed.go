@@ -1,0 +1,119 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/diskfs/go-diskfs/backend/file"
+	"github.com/diskfs/go-diskfs/filesystem/iso9660"
+	"github.com/google/uuid"
+
+	"github.com/novacron/novacron/internal/platform/atomicfile"
+	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
+)
+
+// The NoCloud data source finds its volume by this label and reads these files.
+// Source: https://cloudinit.readthedocs.io/en/latest/reference/datasources/nocloud.html
+const (
+	seedLabel    = "CIDATA"
+	metaDataFile = "meta-data"
+	userDataFile = "user-data"
+)
+
+// EnsureSeed writes the seed. One that is there is replaced, which a running guest sees at its next start.
+func (s *Store) EnsureSeed(vm uuid.UUID, spec nodeapi.SeedSpec) (err error) {
+	dir := s.folder(vm)
+	if err := makeFolder(dir); err != nil {
+		return failed("make the seed's folder", err)
+	}
+	temp, err := os.CreateTemp(dir, ".seed.*.tmp")
+	if err != nil {
+		return failed("make the seed", err)
+	}
+	defer temp.Close()           //nolint:errcheck // synced before
+	defer os.Remove(temp.Name()) //nolint:errcheck // gone under this name when all went well
+	if err := writeISO(temp, map[string]string{metaDataFile: spec.MetaData, userDataFile: spec.UserData}); err != nil {
+		return failed("write the seed", err)
+	}
+	if err := errors.Join(temp.Chmod(0o600), temp.Sync()); err != nil {
+		return failed("make the seed durable", err)
+	}
+	if err := atomicfile.Publish(temp.Name(), s.SeedPath(vm)); err != nil {
+		return failed("put the seed in place", err)
+	}
+	if err := atomicfile.SyncDir(s.disks); err != nil {
+		return failed("put the seed in place", err)
+	}
+	return nil
+}
+
+// writeISO writes an ISO 9660 image with Rock Ridge, for the case of the names, and Joliet, for guests that know only that.
+func writeISO(f *os.File, files map[string]string) (err error) {
+	image, err := iso9660.Create(file.New(f, false), 0, 0, 2048, "")
+	if err != nil {
+		return fmt.Errorf("begin the image: %w", err)
+	}
+	// The library collects the files in a folder of its own and removes it in Finalize, but not when something fails before.
+	defer os.RemoveAll(image.Workspace()) //nolint:errcheck // in the system's folder for such things
+	for name, text := range files {
+		if err := writeInto(image, name, text); err != nil {
+			return err
+		}
+	}
+	if err := image.Finalize(iso9660.FinalizeOptions{VolumeIdentifier: seedLabel, RockRidge: true, Joliet: true}); err != nil {
+		return fmt.Errorf("finish the image: %w", err)
+	}
+	return nil
+}
+
+func writeInto(image *iso9660.FileSystem, name, text string) error {
+	f, err := image.OpenFile("/"+name, os.O_CREATE|os.O_RDWR)
+	if err != nil {
+		return fmt.Errorf("add %s: %w", name, err)
+	}
+	if _, err := io.WriteString(f, text); err != nil {
+		_ = f.Close()
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("close %s: %w", name, err)
+	}
+	return nil
+}
+
+// ReadConsole reads a part of the console log. A virtual machine that has said nothing yet has an empty one.
+func (s *Store) ReadConsole(vm uuid.UUID, req nodeapi.ConsoleRead) (nodeapi.ConsoleChunk, error) {
+	f, err := os.Open(s.ConsolePath(vm))
+	if errors.Is(err, fs.ErrNotExist) {
+		if !s.Has(vm) {
+			return nodeapi.ConsoleChunk{}, nodeapi.ErrNotDefined
+		}
+		return nodeapi.ConsoleChunk{}, nil
+	}
+	if err != nil {
+		return nodeapi.ConsoleChunk{}, failed("open the console log", err)
+	}
+	defer f.Close() //nolint:errcheck // read only
+	info, err := f.Stat()
+	if err != nil {
+		return nodeapi.ConsoleChunk{}, failed("read the console log", err)
+	}
+	size, offset := info.Size(), req.Offset
+	if offset < 0 {
+		offset = max(0, size+offset)
+	}
+	offset = min(offset, size)
+	limit := int64(req.MaxBytes)
+	if limit <= 0 || limit > nodeapi.ConsoleChunkMax {
+		limit = nodeapi.ConsoleChunkMax
+	}
+	data := make([]byte, min(limit, size-offset))
+	n, err := f.ReadAt(data, offset)
+	if err != nil && !errors.Is(err, io.EOF) { // EOF: it was rotated in between
+		return nodeapi.ConsoleChunk{}, failed("read the console log", err)
+	}
+	return nodeapi.ConsoleChunk{Offset: offset, Size: size, Data: data[:n]}, nil
+}
