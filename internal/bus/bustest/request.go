@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -118,11 +119,13 @@ func requestTimeout(e *env) {
 }
 
 func requestQueueGroup(e *env) {
-	served := newLog()
-	for i := range 3 {
+	var servers []*log
+	for range 3 {
+		served := newLog()
+		servers = append(servers, served)
 		e.answer("group", "g", func(m bus.Message) []string {
 			served.add(string(m.Data))
-			return []string{fmt.Sprint(i)}
+			return []string{"done"}
 		})
 	}
 	for i := range 30 {
@@ -130,7 +133,17 @@ func requestQueueGroup(e *env) {
 			e.Fatal(err)
 		}
 	}
-	if got, _ := served.now(); len(got) != 30 {
-		e.Errorf("30 requests were served %d times", len(got))
+	fences(e, servers, func() {
+		if _, err := e.request("group", "fence"); err != nil {
+			e.Fatal(err)
+		}
+	})
+	total := 0
+	for _, served := range servers {
+		got, _ := served.now()
+		total += len(slices.DeleteFunc(got, func(entry string) bool { return entry == "fence" }))
+	}
+	if total != 30 {
+		e.Errorf("30 requests were served %d times", total)
 	}
 }
