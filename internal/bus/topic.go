@@ -100,7 +100,10 @@ func Serve[Req, Resp any](b Bus, subject string, opts ServeOptions, h func(ctx c
 		case <-s.ctx.Done():
 			return
 		}
-		s.wg.Add(1)
+		if !s.begin() {
+			<-s.slots
+			return
+		}
 		go func() { // ends with the handler, whose context Close ends
 			defer func() { <-s.slots; s.wg.Done() }()
 			answer(s.ctx, b, m, h)
@@ -120,11 +123,29 @@ type served struct {
 	cancel context.CancelFunc
 	slots  chan struct{}
 	wg     sync.WaitGroup
+
+	mu     sync.Mutex // guards closed, and keeps wg from growing while Close waits for it
+	closed bool
+}
+
+// begin counts a handler that is about to run. It answers false once Close was called, which does not wait for the subscription's
+// own handler.
+func (s *served) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.wg.Add(1)
+	return true
 }
 
 func (s *served) Close() {
 	s.cancel()
 	s.sub.Close()
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
 	s.wg.Wait()
 }
 

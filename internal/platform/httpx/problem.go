@@ -56,7 +56,7 @@ func retryAfter(status int, meta map[string]string) http.Header {
 
 // WriteError answers a request with the problem document of err. Causes of internal errors go to the log.
 func WriteError(w http.ResponseWriter, r *http.Request, err error) {
-	p := ProblemFor(r.Context(), r.URL.Path, err)
+	p := ProblemFor(r.Context(), instanceOf(r), err)
 	for name, values := range retryAfter(p.Status, p.Meta) {
 		w.Header()[name] = values
 	}
@@ -76,6 +76,7 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 // ProblemFor makes the public document of err and logs what the document must not say.
 func ProblemFor(ctx context.Context, instance string, err error) *errs.Problem {
 	p := errs.ProblemOf(err, instance, RequestID(ctx))
+	noteProblem(ctx, p.Code)
 	if p.Status >= http.StatusInternalServerError && !errors.Is(err, context.Canceled) {
 		slog.ErrorContext(ctx, "request failed", "error", err, "request_id", p.RequestID, "instance", instance, "code", p.Code)
 	}
@@ -109,7 +110,7 @@ func kitProblem(ctx huma.Context, status int, msg string, details []error) huma.
 		return &problem{Problem: *errs.ProblemOf(e, "", "")}
 	}
 	r, w := humachi.Unwrap(ctx)
-	p := &problem{Problem: *ProblemFor(r.Context(), r.URL.Path, e)}
+	p := &problem{Problem: *ProblemFor(r.Context(), instanceOf(r), e)}
 	for name, values := range retryAfter(p.Status, p.Meta) {
 		w.Header()[name] = values
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 
 	"github.com/danielgtaylor/huma/v2"
 )
@@ -14,25 +15,55 @@ import (
 type requestInfo struct {
 	id   string
 	path string
+	code atomic.Pointer[string] // of the problem that it was answered with
 }
 
 type requestKey struct{}
 
 // WithRequest puts the request's id and path into the context. The gateway does it, before anything else runs.
 func WithRequest(ctx context.Context, id, path string) context.Context {
-	return context.WithValue(ctx, requestKey{}, requestInfo{id: id, path: path})
+	return context.WithValue(ctx, requestKey{}, &requestInfo{id: id, path: path})
 }
 
 // RequestID gives the id of the request that ctx belongs to, or "".
 func RequestID(ctx context.Context) string {
-	info, _ := ctx.Value(requestKey{}).(requestInfo)
-	return info.id
+	if info, ok := ctx.Value(requestKey{}).(*requestInfo); ok {
+		return info.id
+	}
+	return ""
 }
 
 // InstancePath gives the path of the request that ctx belongs to, or "".
 func InstancePath(ctx context.Context) string {
-	info, _ := ctx.Value(requestKey{}).(requestInfo)
-	return info.path
+	if info, ok := ctx.Value(requestKey{}).(*requestInfo); ok {
+		return info.path
+	}
+	return ""
+}
+
+// ProblemCode gives the code of the problem that the request which ctx belongs to was answered with, or "". It is for logs and metrics
+// of the edge.
+func ProblemCode(ctx context.Context) string {
+	if info, ok := ctx.Value(requestKey{}).(*requestInfo); ok {
+		if code := info.code.Load(); code != nil {
+			return *code
+		}
+	}
+	return ""
+}
+
+func noteProblem(ctx context.Context, code string) {
+	if info, ok := ctx.Value(requestKey{}).(*requestInfo); ok {
+		info.code.Store(&code)
+	}
+}
+
+// instanceOf gives the path as the client asked for it; the edge may have changed the request's own.
+func instanceOf(r *http.Request) string {
+	if path := InstancePath(r.Context()); path != "" {
+		return path
+	}
+	return r.URL.Path
 }
 
 const nulMessage = "must not hold the character U+0000"

@@ -17,10 +17,13 @@ const (
 
 // Config is what the module is told at start.
 type Config struct {
-	DataDir     string   // images, disks, journal and sockets lie below it
-	DatabaseURL string   // of a login that may create the module's role and schema; controller only
-	MaxConns    int32    // connections to the database; 0: the pool's default
-	Roles       []string // RoleController, RoleNode or both
+	DataDir     string // images, disks, journal and sockets lie below it
+	DatabaseURL string // of a login that may create the module's role and schema; controller only
+	MaxConns    int32  // connections to the database; 0: the pool's default
+	// Owner names this process in the leases of operations. It stays the same over restarts, so that a new process goes on at once with
+	// what a killed one held; the lock on the data folder keeps two processes from sharing it.
+	Owner string
+	Roles []string // RoleController, RoleNode or both
 
 	NodeName   string // how the node role calls itself
 	LibvirtURI string // "qemu:///system"

@@ -60,7 +60,8 @@ func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Se
 	if err := operation.Migrate(ctx, c.pool, schema); err != nil {
 		return nil, fmt.Errorf("prepare operations: %w", err)
 	}
-	ops, err := operation.NewEngine(operation.Config{Pool: c.pool, Schema: schema, Owner: cfg.NodeName, Log: deps.Log, Registerer: deps.Registerer})
+	ops, err := operation.NewEngine(operation.Config{Pool: c.pool, Schema: schema, Owner: cfg.Owner, Log: deps.Log,
+		Registerer: deps.Registerer, Fault: deps.Fault})
 	if err != nil {
 		return nil, fmt.Errorf("make operation engine: %w", err)
 	}

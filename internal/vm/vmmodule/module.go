@@ -16,6 +16,7 @@ import (
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/vm"
+	"github.com/novacron/novacron/internal/vm/internal/driver"
 	"github.com/novacron/novacron/internal/vm/internal/httpapi"
 	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
 	"github.com/novacron/novacron/internal/vm/internal/service"
@@ -28,6 +29,8 @@ type Deps struct {
 	Scheduler  service.Placer // controller only
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
+	// Fault is handed to the operation engine; see operation.Config. Nil in production.
+	Fault func(kind, step, when string) error
 }
 
 // Module is the vm module.
@@ -36,6 +39,8 @@ type Module struct {
 	deps Deps
 	kit  *httpx.API
 	svc  *service.Service
+
+	newDriver func(Config, *slog.Logger) driver.Driver // the libvirt one, except in tests
 
 	mu         sync.Mutex // guards what follows
 	controller *controller
@@ -50,7 +55,7 @@ func New(cfg Config, deps Deps) (*Module, error) {
 	if cfg.has(RoleController) && deps.Scheduler == nil {
 		return nil, errors.New("vm: the controller role needs the scheduler")
 	}
-	m := &Module{cfg: cfg, deps: deps, kit: httpx.New("vm")}
+	m := &Module{cfg: cfg, deps: deps, kit: httpx.New("vm"), newDriver: libvirtDriver}
 	if cfg.has(RoleController) {
 		m.svc = service.New(service.Config{StopGrace: cfg.StopGrace, ReservationTTL: cfg.ReservationTTL, NetworkPool: cfg.NetworkPool,
 			Flavors: cfg.Flavors}, deps.Log)
@@ -74,7 +79,7 @@ func (m *Module) Start(ctx context.Context) error {
 		m.controller = c
 	}
 	if m.cfg.has(RoleNode) && m.node == nil {
-		n, err := startNode(ctx, m.cfg, m.deps)
+		n, err := startNode(ctx, m.cfg, m.deps, m.newDriver)
 		if err != nil {
 			return fmt.Errorf("start vm node: %w", err)
 		}

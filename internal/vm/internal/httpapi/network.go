@@ -19,13 +19,13 @@ import (
 const networkWait = 30 * time.Second
 
 func (a *API) registerNetworks(kit *httpx.API) {
-	type createBody struct {
+	type NetworkCreate struct {
 		Name string   `json:"name" pattern:"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$" patternDescription:"RFC 1123 label" maxLength:"63" doc:"RFC 1123 label, unique in the tenant." example:"backend"`
 		Mode string   `json:"mode,omitempty" enum:"nat,isolated" default:"nat" doc:"nat reaches the outside through the node's address; isolated does not."`
 		CIDR string   `json:"cidr,omitempty" maxLength:"18" doc:"Private IPv4 range, /16 to /29; its first address is the gateway. Default: the next free /24." example:"10.101.0.0/24"`
 		DHCP *vm.DHCP `json:"dhcp,omitempty" doc:"Addresses that guests get. Default: all but the gateway."`
 	}
-	type createInput struct{ Body createBody }
+	type createInput struct{ Body NetworkCreate }
 	type networkOutput struct {
 		Status   int
 		Location string `header:"Location"`

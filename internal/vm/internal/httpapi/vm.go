@@ -20,30 +20,30 @@ type VMPath struct {
 	ID uuid.UUID `path:"id" format:"uuid" doc:"Id of the virtual machine."`
 }
 
-type createBody struct {
+type VMCreate struct {
 	Name           string            `json:"name" pattern:"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$" patternDescription:"RFC 1123 label" maxLength:"63" doc:"RFC 1123 label, unique in the tenant." example:"web-1"`
 	HypervisorType string            `json:"hypervisor_type,omitempty" enum:"kvm" default:"kvm" doc:"What runs it."`
 	ImageID        uuid.UUID         `json:"image_id" format:"uuid" doc:"Image that its root disk is made from."`
 	Flavor         string            `json:"flavor,omitempty" maxLength:"63" doc:"Named size; resources override its parts." example:"small"`
-	Resources      *resourcesBody    `json:"resources,omitempty"`
-	Networks       []networkRef      `json:"networks,omitempty" maxItems:"8" doc:"One interface on each; none means the tenant's default network."`
+	Resources      *VMResources    `json:"resources,omitempty"`
+	Networks       []VMNetwork      `json:"networks,omitempty" maxItems:"8" doc:"One interface on each; none means the tenant's default network."`
 	SSHKeys        []string          `json:"ssh_keys,omitempty" maxItems:"64" doc:"Public keys for the default user, through cloud-init."`
 	UserData       string            `json:"user_data,omitempty" maxLength:"65536" doc:"cloud-init user-data." example:"#cloud-config\nruncmd: [\"echo hello\"]"`
 	Tags           map[string]string `json:"tags,omitempty" maxProperties:"64" doc:"Free labels."`
 	Start          *bool             `json:"start,omitempty" default:"true" doc:"Power it on once it is made."`
 }
 
-type resourcesBody struct {
+type VMResources struct {
 	VCPUs     int   `json:"vcpus,omitempty" minimum:"1" maximum:"1024" example:"1"`
 	MemoryMiB int64 `json:"memory_mib,omitempty" minimum:"32" maximum:"16777216" example:"512"`
 	DiskGiB   int64 `json:"disk_gib,omitempty" minimum:"1" maximum:"65536" doc:"Size of the root disk; at least the image's." example:"5"`
 }
 
-type networkRef struct {
+type VMNetwork struct {
 	NetworkID uuid.UUID `json:"network_id" format:"uuid"`
 }
 
-func (b createBody) request() (vm.CreateVMRequest, error) {
+func (b VMCreate) request() (vm.CreateVMRequest, error) {
 	req := vm.CreateVMRequest{Name: b.Name, HypervisorType: b.HypervisorType, ImageID: b.ImageID, Flavor: b.Flavor, SSHKeys: b.SSHKeys,
 		UserData: b.UserData, Tags: b.Tags, Stopped: b.Start != nil && !*b.Start}
 	if b.Resources != nil {
@@ -68,7 +68,7 @@ func (b createBody) request() (vm.CreateVMRequest, error) {
 func (a *API) registerVMs(kit *httpx.API) {
 	type createInput struct {
 		WaitParams
-		Body createBody
+		Body VMCreate
 	}
 	httpx.Handle(kit, httpx.Op{ID: "vm-create", Method: http.MethodPost, Path: "/api/v1/vms", Permission: "vm:create",
 		Summary: "Create a virtual machine", Tag: "vms", Status: http.StatusAccepted,
@@ -160,14 +160,14 @@ func (a *API) registerActions(kit *httpx.API) {
 		VMPath
 		WaitParams
 	}
-	type stopBody struct {
+	type VMStop struct {
 		Force        bool `json:"force,omitempty" doc:"Power off at once."`
 		GraceSeconds *int `json:"grace_seconds,omitempty" minimum:"0" maximum:"3600" doc:"How long the guest may take to shut down before it is powered off."`
 	}
 	type stopInput struct {
 		VMPath
 		WaitParams
-		Body *stopBody `required:"false"`
+		Body *VMStop `required:"false"`
 	}
 	for _, action := range []struct {
 		verb, permission, summary string

@@ -12,7 +12,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/novacron/novacron/internal/bus"
-	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/vm/internal/driver"
 	"github.com/novacron/novacron/internal/vm/internal/node/journal"
 	"github.com/novacron/novacron/internal/vm/internal/node/report"
@@ -54,9 +53,6 @@ type Node struct {
 	commands     bus.Subscription
 	unknown      map[uuid.UUID]*stranger
 }
-
-// ErrNotReady is the state of a node before the controller has acknowledged its first report.
-var ErrNotReady = errs.New(errs.Unavailable, "vm.node_not_ready", "the node is not ready")
 
 // New makes a node that is not started.
 func New(cfg Config) *Node {
@@ -168,7 +164,7 @@ func (n *Node) Ready(context.Context) error {
 	case !n.connected.Load():
 		return nodeapi.ErrHypervisor
 	case !n.acked.Load():
-		return ErrNotReady.WithMessage("the controller has not answered the node's first report")
+		return nodeapi.ErrNotReady
 	}
 	return nil
 }
@@ -185,8 +181,12 @@ func (n *Node) event(ctx context.Context, e driver.Event) {
 	case driver.EventConnected:
 		n.metrics.connects.Inc()
 		n.connected.Store(true)
-		kick(n.pollNow)
 		kick(n.beatNow)
+		kick(n.pollNow)
+		// A hypervisor that has just come up may change its mind about its guests, and not always tells.
+		for _, later := range []time.Duration{time.Second, 3 * time.Second} {
+			time.AfterFunc(later, func() { kick(n.pollNow) })
+		}
 	case driver.EventDisconnected:
 		n.connected.Store(false)
 		kick(n.beatNow)

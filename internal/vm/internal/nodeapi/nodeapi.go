@@ -209,6 +209,7 @@ var (
 	ErrWrongInstallation = errs.New(errs.Conflict, "vm.wrong_installation", "the node belongs to another installation")
 	ErrNodeSilent        = errs.New(errs.Unavailable, "vm.node_unavailable", "the node of the virtual machine does not answer").
 				WithAction("Check the node; the operation goes on by itself when it is back.")
+	ErrNotReady       = errs.New(errs.Unavailable, "vm.node_not_ready", "the controller has not answered the node's first report")
 	ErrUnknownVerb    = errs.New(errs.Invalid, "vm.unknown_verb", "the node does not know this command")
 	ErrInvalidCommand = errs.New(errs.Invalid, "vm.invalid_command", "the node cannot carry this command out as it is")
 )
@@ -216,5 +217,5 @@ var (
 // Errors lists the package's errors for the reference.
 func Errors() []*errs.Error {
 	return []*errs.Error{ErrStaleGeneration, ErrNotDefined, ErrHypervisor, ErrHypervisorRefused, ErrStorage, ErrStorageFull,
-		ErrWrongInstallation, ErrNodeSilent, ErrUnknownVerb, ErrInvalidCommand}
+		ErrWrongInstallation, ErrNodeSilent, ErrNotReady, ErrUnknownVerb, ErrInvalidCommand}
 }

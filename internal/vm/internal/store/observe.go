@@ -53,7 +53,8 @@ func (s *Store) observe(ctx context.Context, tx pgx.Tx, r Record, epoch int64, s
 	epoch = max(epoch, seen.Epoch) // answers to commands carry no epoch
 	addressed := mergeAddresses(r.Networks, status)
 	state, desired := r.State, r.DesiredState
-	if r.OperationID == nil || r.State != vm.StateCreating {
+	creating := r.OperationID != nil && r.State == vm.StateCreating
+	if !creating && r.DesiredState != vm.DesiredDeleted { // what is being removed keeps the state that it had
 		state = stateOf(status.Observed)
 	}
 	if status.Observed == seen.State && status.Reason == seen.Reason && state == r.State && !addressed && epoch == seen.Epoch {

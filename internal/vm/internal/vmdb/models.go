@@ -76,12 +76,6 @@ type Image struct {
 	UpdatedAt        time.Time
 }
 
-type Installation struct {
-	ID        uuid.UUID
-	Singleton bool
-	CreatedAt time.Time
-}
-
 type Vm struct {
 	ID             uuid.UUID
 	Name           string
@@ -110,12 +104,6 @@ type Vm struct {
 	ObservedEpoch  int64
 	ObservedAt     *time.Time
 	Error          []byte
-}
-
-type VmMac struct {
-	Mac       string
-	VmID      uuid.UUID
-	NetworkID uuid.UUID
 }
 
 type VmNetwork struct {

@@ -3,6 +3,7 @@ package libvirt
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/google/uuid"
 	"libvirt.org/go/libvirt"
@@ -48,8 +49,10 @@ func domain(c *libvirt.Connect, vm uuid.UUID, f func(*libvirt.Domain) error) err
 	return f(dom)
 }
 
-// unless runs f, and takes its refusal for success when the domain is in the wanted state anyway.
-func unless(dom *libvirt.Domain, wanted func(libvirt.DomainState) bool, f func() error) error {
+// unless runs f, and takes its refusal for success when the domain is in the wanted state anyway. Its state is told then as if by an
+// event: libvirt sends none for a guest that it gives up while it finds its guests again after its own restart, which is what a
+// destroy at that moment leads to (9.0.0).
+func (d *Driver) unless(dom *libvirt.Domain, vm uuid.UUID, wanted func(libvirt.DomainState) bool, f func() error) error {
 	state, _, err := dom.GetState()
 	if err != nil {
 		return err
@@ -62,6 +65,7 @@ func unless(dom *libvirt.Domain, wanted func(libvirt.DomainState) bool, f func()
 		return err
 	}
 	if state, _, stateErr := dom.GetState(); stateErr == nil && wanted(state) {
+		d.queue.push(rawEvent{driver: d, look: true, vm: vm, at: time.Now()})
 		return nil
 	}
 	return err
@@ -79,7 +83,7 @@ func isRunning(s libvirt.DomainState) bool {
 // Start implements driver.Driver.
 func (d *Driver) Start(ctx context.Context, vm uuid.UUID) error {
 	return d.change(ctx, "start the virtual machine", func(c *libvirt.Connect) error {
-		return domain(c, vm, func(dom *libvirt.Domain) error { return unless(dom, isOn, dom.Create) })
+		return domain(c, vm, func(dom *libvirt.Domain) error { return d.unless(dom, vm, isOn, dom.Create) })
 	})
 }
 
@@ -88,7 +92,7 @@ func (d *Driver) Shutdown(ctx context.Context, vm uuid.UUID) error {
 	return d.change(ctx, "shut the virtual machine down", func(c *libvirt.Connect) error {
 		return domain(c, vm, func(dom *libvirt.Domain) error {
 			// The power button only: asking the guest agent as well would wait for one that hangs.
-			return unless(dom, isOff, func() error { return dom.ShutdownFlags(libvirt.DOMAIN_SHUTDOWN_ACPI_POWER_BTN) })
+			return d.unless(dom, vm, isOff, func() error { return dom.ShutdownFlags(libvirt.DOMAIN_SHUTDOWN_ACPI_POWER_BTN) })
 		})
 	})
 }
@@ -96,7 +100,7 @@ func (d *Driver) Shutdown(ctx context.Context, vm uuid.UUID) error {
 // Destroy implements driver.Driver.
 func (d *Driver) Destroy(ctx context.Context, vm uuid.UUID) error {
 	return d.change(ctx, "power the virtual machine off", func(c *libvirt.Connect) error {
-		return domain(c, vm, func(dom *libvirt.Domain) error { return unless(dom, isOff, dom.Destroy) })
+		return domain(c, vm, func(dom *libvirt.Domain) error { return d.unless(dom, vm, isOff, dom.Destroy) })
 	})
 }
 
@@ -110,7 +114,7 @@ func (d *Driver) Reset(ctx context.Context, vm uuid.UUID) error {
 // Suspend implements driver.Driver.
 func (d *Driver) Suspend(ctx context.Context, vm uuid.UUID) error {
 	return d.change(ctx, "pause the virtual machine", func(c *libvirt.Connect) error {
-		return domain(c, vm, func(dom *libvirt.Domain) error { return unless(dom, isPaused, dom.Suspend) })
+		return domain(c, vm, func(dom *libvirt.Domain) error { return d.unless(dom, vm, isPaused, dom.Suspend) })
 	})
 }
 
@@ -118,7 +122,7 @@ func (d *Driver) Suspend(ctx context.Context, vm uuid.UUID) error {
 func (d *Driver) Resume(ctx context.Context, vm uuid.UUID) error {
 	return d.change(ctx, "resume the virtual machine", func(c *libvirt.Connect) error {
 		return domain(c, vm, func(dom *libvirt.Domain) error {
-			return unless(dom, isRunning, func() error {
+			return d.unless(dom, vm, isRunning, func() error {
 				if state, _, err := dom.GetState(); err == nil && state == libvirt.DOMAIN_PMSUSPENDED {
 					return dom.PMWakeup(0)
 				}

@@ -2,6 +2,8 @@ package libvirt
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -21,6 +23,9 @@ type Config struct {
 	URI   string // of libvirtd; empty means DefaultURI
 	Accel Accel  // empty means AccelAuto
 	Log   *slog.Logger
+
+	PingInterval time.Duration // between two pings to libvirtd; default 5 s
+	PingPatience time.Duration // how long it may take to answer one before it is given up; default 15 s
 }
 
 // Driver is the driver of one libvirtd. Make it with New.
@@ -53,6 +58,12 @@ func New(cfg Config) *Driver {
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.PingInterval <= 0 {
+		cfg.PingInterval = defaultPingInterval
+	}
+	if cfg.PingPatience <= 0 {
+		cfg.PingPatience = defaultPingPatience
 	}
 	return &Driver{
 		cfg: cfg, accel: ChooseAccel(cfg.Accel), queue: newQueue(), facts: map[uuid.UUID]facts{},
@@ -127,7 +138,10 @@ func (d *Driver) keepConnected() {
 		case <-d.stop:
 			d.setSession(nil)
 			s.retire()
-			<-s.closed
+			select {
+			case <-s.closed:
+			case <-s.lost: // what still hangs in it ends with libvirtd
+			}
 			return
 		}
 	}
@@ -176,21 +190,32 @@ func (d *Driver) acquire() (*session, error) {
 	return d.session, nil
 }
 
-// change runs a call that changes something, to its end.
+// change runs a call that changes something, to its end or to that of the connection.
 func (d *Driver) change(ctx context.Context, what string, f func(*libvirt.Connect) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	s, err := d.acquire()
-	if err != nil {
-		return err
-	}
-	defer s.release()
-	return mapError(what, f(s.conn), s)
+	_, err := call(nil, d, what, func(c *libvirt.Connect) (struct{}, error) { return struct{}{}, f(c) })
+	return err
 }
 
 // ask runs a call that only asks and leaves it behind when ctx ends first.
 func ask[T any](ctx context.Context, d *Driver, what string, f func(*libvirt.Connect) (T, error)) (T, error) {
+	v, err := call(ctx.Done(), d, what, f)
+	if err == errLeft { //nolint:errorlint // our own, as it is
+		return v, ctx.Err()
+	}
+	return v, err
+}
+
+var errLeft = errors.New("the caller did not wait")
+
+// lostGrace is how long a call may take to fail by itself once the connection is lost.
+const lostGrace = time.Second
+
+// call runs f with the connection. It returns without f's answer when leave is closed, and when the connection is lost: calls to a
+// libvirtd that hangs return when that goes on or ends.
+func call[T any](leave <-chan struct{}, d *Driver, what string, f func(*libvirt.Connect) (T, error)) (T, error) {
 	type result struct {
 		v   T
 		err error
@@ -201,7 +226,7 @@ func ask[T any](ctx context.Context, d *Driver, what string, f func(*libvirt.Con
 		return zero, err
 	}
 	got := make(chan result, 1)
-	go func() { // ends when libvirt answers or the keepalive gives the connection up
+	go func() { // ends when libvirt answers, at the latest when libvirtd ends
 		defer s.release()
 		v, err := f(s.conn)
 		got <- result{v, mapError(what, err, s)}
@@ -209,7 +234,14 @@ func ask[T any](ctx context.Context, d *Driver, what string, f func(*libvirt.Con
 	select {
 	case r := <-got:
 		return r.v, r.err
-	case <-ctx.Done():
-		return zero, ctx.Err()
+	case <-leave:
+		return zero, errLeft
+	case <-s.lost:
+	}
+	select {
+	case r := <-got:
+		return r.v, r.err
+	case <-time.After(lostGrace):
+		return zero, nodeapi.ErrHypervisor.Wrap(fmt.Errorf("%s: the connection was lost", what))
 	}
 }

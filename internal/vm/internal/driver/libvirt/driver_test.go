@@ -2,12 +2,16 @@ package libvirt_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -15,6 +19,7 @@ import (
 	"github.com/novacron/novacron/internal/vm/internal/driver/drivertest"
 	"github.com/novacron/novacron/internal/vm/internal/driver/libvirt"
 	"github.com/novacron/novacron/internal/vm/internal/driver/testhost"
+	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
 )
 
 func run(t *testing.T, name string, args ...string) {
@@ -76,5 +81,106 @@ func TestForeignDomainsAreLeftAlone(t *testing.T) {
 	}
 	if _, err := d.Status(context.Background(), uuid.MustParse(id)); err == nil {
 		t.Error("a domain without our metadata has a status")
+	}
+}
+
+// opened opens a driver and answers its events.
+func opened(t *testing.T, h *testhost.Host, ping time.Duration) (*libvirt.Driver, <-chan driver.Event) {
+	t.Helper()
+	events := make(chan driver.Event, 256)
+	d := libvirt.New(libvirt.Config{
+		URI: h.URI(), Accel: libvirt.AccelTCG, Log: testLog(t), PingInterval: ping, PingPatience: 4 * ping,
+	})
+	if err := d.Open(t.Context(), func(e driver.Event) { events <- e }); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	await(t, events, driver.EventConnected)
+	return d, events
+}
+
+func await(t *testing.T, events <-chan driver.Event, kind driver.EventKind) {
+	t.Helper()
+	deadline := time.After(90 * time.Second)
+	for {
+		select {
+		case e := <-events:
+			if e.Kind == kind {
+				return
+			}
+		case <-deadline:
+			t.Fatalf("no event %s", kind)
+		}
+	}
+}
+
+func openFiles(t *testing.T) int {
+	t.Helper()
+	files, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(files)
+}
+
+// TestReconnectionsLeakNothing restarts libvirtd again and again under questions.
+func TestReconnectionsLeakNothing(t *testing.T) {
+	h := testhost.Start(t, "again")
+	d, events := opened(t, h, 0)
+	restart := func() {
+		h.KillLibvirtd(t)
+		await(t, events, driver.EventDisconnected)
+		h.StartLibvirtd(t)
+		await(t, events, driver.EventConnected)
+		if _, err := d.List(t.Context()); err != nil {
+			t.Errorf("list: %v", err)
+		}
+	}
+	restart() // the first brings what stays
+	files, goroutines := openFiles(t), runtime.NumGoroutine()
+	for range 5 {
+		restart()
+	}
+	deadline, tick := time.After(30*time.Second), time.NewTicker(50*time.Millisecond)
+	defer tick.Stop()
+	for openFiles(t) > files || runtime.NumGoroutine() > goroutines {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("%d files and %d goroutines, before %d and %d", openFiles(t), runtime.NumGoroutine(), files, goroutines)
+		}
+	}
+}
+
+// TestHungLibvirtdIsGivenUp has a libvirtd that keeps its connections and answers nothing, to several calls at once; then it goes
+// on, and the next time it is killed.
+func TestHungLibvirtdIsGivenUp(t *testing.T) {
+	h := testhost.Start(t, "hung")
+	d, events := opened(t, h, time.Second)
+	for _, end := range []func(){
+		func() { h.Run(t, "bash", "-c", "kill -CONT $(cat /run/libvirtd.pid)") },
+		func() { h.KillLibvirtd(t); h.StartLibvirtd(t) },
+	} {
+		h.Run(t, "bash", "-c", "kill -STOP $(cat /run/libvirtd.pid)")
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		if _, err := d.List(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a question without patience: %v", err)
+		}
+		cancel()
+		var calls sync.WaitGroup
+		for range 4 {
+			calls.Go(func() {
+				if err := d.Start(t.Context(), uuid.New()); !errors.Is(err, nodeapi.ErrHypervisor) {
+					t.Errorf("a change: %v", err)
+				}
+			})
+		}
+		calls.Wait()
+		await(t, events, driver.EventDisconnected)
+		end()
+		await(t, events, driver.EventConnected)
+		if _, err := d.List(t.Context()); err != nil {
+			t.Errorf("list after all: %v", err)
+		}
 	}
 }

@@ -17,6 +17,7 @@ type rawEvent struct {
 	driver       *Driver
 	connected    bool
 	disconnected bool
+	look         bool // no event of libvirt's: the state is to be asked for
 	vm           uuid.UUID
 	event        libvirt.DomainEventType
 	detail       int

@@ -10,10 +10,12 @@ import (
 	"libvirt.org/go/libvirt"
 )
 
-// Keepalive: libvirtd is given up when it misses this many answers at this interval.
+// A libvirtd that hangs is given up when it has not answered a ping for this long. libvirt has a keepalive of its own for that, which
+// is left off: when it strikes with more than one call under way, libvirt 9.0.0 fails the first, leaves the socket to the thread of
+// the second, and that one then waits for ever or ends the process with a segmentation fault.
 const (
-	keepaliveSeconds = 5
-	keepaliveMisses  = 3
+	defaultPingInterval = 5 * time.Second
+	defaultPingPatience = 15 * time.Second
 )
 
 // eventLoop is the state of libvirt's event loop, which the C library has once per process: it must be registered before the
@@ -45,6 +47,7 @@ type session struct {
 	conn     *libvirt.Connect
 	callback int           // id of the lifecycle subscription
 	lost     chan struct{} // closed when libvirtd hung up
+	retiring chan struct{} // closed by retire
 	closed   chan struct{} // closed when the connection is closed
 
 	mu      sync.Mutex // guards what follows
@@ -58,28 +61,19 @@ func newSession(d *Driver) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &session{conn: conn, callback: -1, lost: make(chan struct{}), closed: make(chan struct{})}
+	s := &session{conn: conn, callback: -1, lost: make(chan struct{}), retiring: make(chan struct{}), closed: make(chan struct{})}
 	if err := s.watch(d); err != nil {
 		s.retire()
 		return nil, err
 	}
+	go s.ping(d.cfg.PingInterval, d.cfg.PingPatience) // ends with the session
 	return s, nil
 }
 
 func (s *session) watch(d *Driver) error {
-	err := s.conn.RegisterCloseCallback(func(*libvirt.Connect, libvirt.ConnectCloseReason) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if !s.gone {
-			s.gone = true
-			close(s.lost)
-		}
-	})
+	err := s.conn.RegisterCloseCallback(func(*libvirt.Connect, libvirt.ConnectCloseReason) { s.markLost() })
 	if err != nil && !isCode(err, libvirt.ERR_NO_SUPPORT) {
 		return fmt.Errorf("watch for the connection's end: %w", err)
-	}
-	if err := s.conn.SetKeepAlive(keepaliveSeconds, keepaliveMisses); err != nil && !isCode(err, libvirt.ERR_NO_SUPPORT) {
-		return fmt.Errorf("set keepalive: %w", err)
 	}
 	s.callback, err = s.conn.DomainEventLifecycleRegister(nil, func(_ *libvirt.Connect, dom *libvirt.Domain, e *libvirt.DomainEventLifecycle) {
 		id, ok := managedID(dom)
@@ -95,6 +89,50 @@ func (s *session) watch(d *Driver) error {
 		return fmt.Errorf("subscribe to lifecycle events: %w", err)
 	}
 	return nil
+}
+
+func (s *session) markLost() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.gone {
+		s.gone = true
+		close(s.lost)
+	}
+}
+
+// ping finds a libvirtd that hangs: the connection counts as lost then, though it is closed only when the calls that wait in it
+// have returned, which they do when libvirtd goes on or ends. It ends with the session.
+func (s *session) ping(interval, patience time.Duration) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-s.lost:
+			return
+		case <-s.retiring:
+			return
+		}
+		if !s.acquire() {
+			return
+		}
+		answered := make(chan struct{})
+		go func() { // ends when libvirtd answers or ends
+			defer s.release()
+			_, _ = s.conn.GetLibVersion() // an error is an answer, too
+			close(answered)
+		}()
+		select {
+		case <-answered:
+		case <-time.After(patience):
+			s.markLost()
+			return
+		case <-s.lost:
+			return
+		case <-s.retiring:
+			return
+		}
+	}
 }
 
 // forget drops what is remembered of a definition that changed.
@@ -133,6 +171,7 @@ func (s *session) retire() {
 		return
 	}
 	s.retired = true
+	close(s.retiring)
 	last := s.users == 0
 	s.mu.Unlock()
 	if last {

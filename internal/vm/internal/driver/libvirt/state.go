@@ -87,6 +87,8 @@ func (r rawEvent) resolve() (driver.Event, bool) {
 		return driver.Event{Kind: driver.EventConnected, At: time.Now()}, true
 	case r.disconnected:
 		return driver.Event{Kind: driver.EventDisconnected, At: time.Now()}, true
+	case r.look:
+		return r.ask(e)
 	}
 	switch r.event {
 	case libvirt.DOMAIN_EVENT_STARTED:
@@ -111,16 +113,23 @@ func (r rawEvent) resolve() (driver.Event, bool) {
 		}
 	case libvirt.DOMAIN_EVENT_DEFINED, libvirt.DOMAIN_EVENT_UNDEFINED:
 		// Neither tells the state: a running domain can be redefined, and lives on when it is undefined.
-		s, err := r.status()
-		switch {
-		case err == nil:
-			e.Observed, e.Reason = s.Observed, s.Reason
-		case errors.Is(err, nodeapi.ErrNotDefined):
-			e.Observed, e.Reason = nodeapi.ObservedAbsent, "undefined"
-		default:
-			return driver.Event{}, false // away: the list after the reconnection tells
-		}
+		return r.ask(e)
 	default: // SHUTDOWN: STOPPED follows when the process has ended
+		return driver.Event{}, false
+	}
+	return e, true
+}
+
+// ask fills an event with the domain's state as it is now. It answers false while libvirtd is away: the list after the
+// reconnection tells.
+func (r rawEvent) ask(e driver.Event) (driver.Event, bool) {
+	s, err := r.status()
+	switch {
+	case err == nil:
+		e.Observed, e.Reason = s.Observed, s.Reason
+	case errors.Is(err, nodeapi.ErrNotDefined):
+		e.Observed, e.Reason = nodeapi.ObservedAbsent, "undefined"
+	default:
 		return driver.Event{}, false
 	}
 	return e, true

@@ -42,7 +42,7 @@ printf 'security_driver = "none"\nnamespaces = []\nstdio_handler = "logd"\n' > /
 virtlogd -d
 libvirtd -d
 touch "$D/up"
-while :; do sleep 3600 & wait $! || true; done
+cat > /dev/null
 `
 
 // Start starts a host that ends with the test, guests included.
@@ -71,11 +71,17 @@ func Start(t testing.TB, name string) *Host {
 		t.Fatal(err)
 	}
 	cmd.Stdout, cmd.Stderr = log, log
+	// The host ends with its input, which the kernel closes also when the test process dies without a word.
+	alive, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	h := &Host{dir: dir}
 	t.Cleanup(func() {
+		_ = alive.Close()
 		_ = cmd.Process.Kill() // the first process of the host dies with it, and all others with that
 		_ = cmd.Wait()
 		_ = log.Close()

@@ -1,0 +1,153 @@
+// Package app is the composition root: the only place that knows every module. It builds them from the configuration, hands each what it
+// needs, and runs them until the process is told to end.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/novacron/novacron/internal/app/topology"
+	"github.com/novacron/novacron/internal/bus/membus"
+	"github.com/novacron/novacron/internal/config"
+	"github.com/novacron/novacron/internal/platform/cache"
+	"github.com/novacron/novacron/internal/platform/httpx"
+	"github.com/novacron/novacron/internal/platform/logx"
+	"github.com/novacron/novacron/internal/platform/pg/pgserver"
+	"github.com/novacron/novacron/internal/platform/systemd"
+	"github.com/novacron/novacron/internal/platform/telemetry"
+)
+
+// Options is what Run is told besides the configuration.
+type Options struct {
+	Build telemetry.Build
+	// OnFirstAdmin is told, once in the life of an installation, the password of its first administrator. May be nil.
+	OnFirstAdmin func(username, password, file string)
+	// OnRunning is told when every module has started, with the address of the API; empty without a gateway. May be nil.
+	OnRunning func(address string)
+}
+
+// memoryCacheEntries bounds the cache in process: some 20 MiB when it is full.
+const memoryCacheEntries = 100_000
+
+// databaseStopTimeout bounds how long the private PostgreSQL may take to end.
+const databaseStopTimeout = 30 * time.Second
+
+// Run runs the configured modules until ctx ends or one of them fails. What it starts it stops in the reverse order: modules, bus,
+// cache, and the database last. Guests run on.
+func Run(ctx context.Context, cfg config.Config, opts Options) (err error) {
+	log, _, err := logx.New(logx.Options{Level: cfg.Log.Level, Format: cfg.Log.Format,
+		Context: []logx.Extractor{logx.FromString("request_id", httpx.RequestID)}})
+	if err != nil {
+		return err
+	}
+	slog.SetDefault(log)
+	unlock, err := lockDataDir(cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	log.InfoContext(ctx, "novacron starts", "version", opts.Build.Version, "commit", opts.Build.Commit, "data_dir", cfg.DataDir, "modules", strings.Join(cfg.Modules, ","))
+
+	if cfg.Database.URL == "" && needsDatabase(cfg) {
+		server := pgserver.New(pgserver.Config{DataDir: filepath.Join(cfg.DataDir, "postgres"), Log: logx.ForModule(log, "database")})
+		if err := server.Start(ctx); err != nil {
+			return fmt.Errorf("start private PostgreSQL: %w", err)
+		}
+		defer func() {
+			stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), databaseStopTimeout)
+			defer cancel()
+			err = errors.Join(err, server.Stop(stopping))
+		}()
+		cfg.Database.URL = server.URL()
+	}
+	shared, err := openCache(cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, shared.Close()) }()
+	b := membus.New()
+	defer func() { err = errors.Join(err, b.Close()) }()
+	registry, err := telemetry.NewRegistry(opts.Build)
+	if err != nil {
+		return err
+	}
+	build := &builder{cfg: cfg, opts: opts, log: log, bus: b, cache: shared, registry: registry}
+	return build.run(ctx)
+}
+
+func openCache(cfg config.Config) (cache.Cache, error) {
+	if cfg.Redis.URL == "" {
+		return cache.NewMemory(memoryCacheEntries), nil
+	}
+	return cache.NewRedis(cfg.Redis.URL)
+}
+
+// run starts the modules, tells the service manager, and waits for the end.
+func (b *builder) run(ctx context.Context) error {
+	graph, err := Graph(b.cfg)
+	if err != nil {
+		return err
+	}
+	modules, err := b.modules()
+	if err != nil {
+		return err
+	}
+	watching, stopWatching := context.WithCancel(ctx)
+	defer stopWatching()
+	runtime, err := topology.New(graph, modules, topology.Options{Log: b.log,
+		OnRunning: func() {
+			b.notify(systemd.Ready("serving"))
+			go func() { // ends with watching
+				alive := func(context.Context) error { return nil } // the process schedules goroutines, which is what a watchdog can know
+				if err := systemd.Watchdog(watching, b.log, alive); err != nil {
+					b.log.WarnContext(ctx, "watchdog is not served", "error", err)
+				}
+			}()
+			if b.opts.OnRunning != nil {
+				b.opts.OnRunning(b.address())
+			}
+		},
+		OnStopping: func(error) { b.notify(systemd.Stopping("stopping")) },
+	})
+	if err != nil {
+		return err
+	}
+	b.runtime = runtime
+	return runtime.Run(ctx)
+}
+
+func (b *builder) notify(err error) {
+	if err != nil {
+		b.log.Warn("the service manager could not be told", "error", err)
+	}
+}
+
+// address is where the gateway listens.
+func (b *builder) address() string {
+	if b.gateway == nil || b.gateway.Addr() == nil {
+		return ""
+	}
+	return b.gateway.Addr().String()
+}
+
+// needsDatabase tells whether any part of the process keeps rows.
+func needsDatabase(cfg config.Config) bool {
+	return cfg.Has("auth") || cfg.Has("scheduler") || cfg.Has("vm") && hasController(cfg)
+}
+
+// makeDataDir makes the data folder. Others may pass through it, because PostgreSQL and QEMU run as users of their own, but not list it.
+func makeDataDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return fmt.Errorf("make data folder: %w", err)
+	}
+	if err := os.Chmod(dir, 0o711); err != nil {
+		return fmt.Errorf("set mode of data folder: %w", err)
+	}
+	return nil
+}

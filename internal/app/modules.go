@@ -1,0 +1,141 @@
+package app
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/novacron/novacron/internal/app/topology"
+	"github.com/novacron/novacron/internal/auth/authmodule"
+	"github.com/novacron/novacron/internal/bus"
+	"github.com/novacron/novacron/internal/config"
+	"github.com/novacron/novacron/internal/federation/federationmodule"
+	"github.com/novacron/novacron/internal/gateway/gatewaymodule"
+	"github.com/novacron/novacron/internal/monitoring/monitoringmodule"
+	"github.com/novacron/novacron/internal/platform/cache"
+	"github.com/novacron/novacron/internal/platform/logx"
+	"github.com/novacron/novacron/internal/scheduler/schedulermodule"
+	"github.com/novacron/novacron/internal/vm/vmmodule"
+)
+
+func hasController(cfg config.Config) bool {
+	return slices.Contains(cfg.VM.Roles, vmmodule.RoleController)
+}
+
+// Graph declares the modules, what they need, and which of them the configuration runs here. The vm module's node role needs nothing
+// but the bus.
+func Graph(cfg config.Config) (*topology.Graph, error) {
+	vmNeeds := []string{}
+	if hasController(cfg) {
+		vmNeeds = []string{"scheduler"}
+	}
+	nodes := []topology.Node{
+		{Name: "auth"},
+		{Name: "monitoring"},
+		{Name: "scheduler"},
+		{Name: "vm", Needs: vmNeeds},
+		{Name: "federation", Needs: []string{"vm", "monitoring"}},
+		{Name: "gateway", Needs: []string{"auth"}},
+	}
+	for i := range nodes {
+		nodes[i].Enabled = cfg.Has(nodes[i].Name)
+	}
+	return topology.Resolve(nodes)
+}
+
+// builder builds the modules of one process.
+type builder struct {
+	cfg      config.Config
+	opts     Options
+	log      *slog.Logger
+	bus      bus.Bus
+	cache    cache.Cache
+	registry *prometheus.Registry
+
+	runtime  *topology.Runtime
+	gateway  *gatewaymodule.Module
+	surfaces []gatewaymodule.Surface
+}
+
+// modules builds those that the configuration runs here. None of them does anything before it is started.
+func (b *builder) modules() ([]topology.Module, error) {
+	var list []topology.Module
+	var auth *authmodule.Module
+	var monitoring *monitoringmodule.Module
+	var scheduler *schedulermodule.Module
+	var vm *vmmodule.Module
+	for _, part := range []struct {
+		name string
+		make func() (topology.Module, error)
+	}{
+		{"auth", func() (_ topology.Module, err error) {
+			auth, err = authmodule.New(b.cfg.AuthModule(), authmodule.Deps{Bus: b.bus, Cache: b.cache, Log: logx.ForModule(b.log, "auth"),
+				Registerer: b.registry, Permissions: b.permissions, OnFirstAdmin: b.opts.OnFirstAdmin})
+			return auth, err
+		}},
+		{"monitoring", func() (_ topology.Module, err error) {
+			monitoring, err = monitoringmodule.New(monitoringmodule.Default(), monitoringmodule.Deps{Bus: b.bus, Log: logx.ForModule(b.log, "monitoring")})
+			return monitoring, err
+		}},
+		{"scheduler", func() (_ topology.Module, err error) {
+			scheduler, err = schedulermodule.New(b.cfg.SchedulerModule(), schedulermodule.Deps{Bus: b.bus, Log: logx.ForModule(b.log, "scheduler"), Registerer: b.registry})
+			return scheduler, err
+		}},
+		{"vm", func() (_ topology.Module, err error) {
+			cfg := b.cfg.VMModule()
+			cfg.Version = b.opts.Build.Version
+			deps := vmmodule.Deps{Bus: b.bus, Log: logx.ForModule(b.log, "vm"), Registerer: b.registry, Fault: fault()}
+			if scheduler != nil {
+				deps.Scheduler = scheduler.Service()
+			}
+			vm, err = vmmodule.New(cfg, deps)
+			return vm, err
+		}},
+		{"federation", func() (topology.Module, error) {
+			return federationmodule.New(federationmodule.Deps{VM: vm.Service(), Monitoring: monitoring})
+		}},
+		{"gateway", func() (_ topology.Module, err error) {
+			reference, err := Errors()
+			if err != nil {
+				return nil, err
+			}
+			b.gateway, err = gatewaymodule.New(b.cfg.GatewayModule(), gatewaymodule.Deps{Auth: auth.Service(), Surfaces: b.surfaces,
+				Readiness: b.readiness, Gatherer: b.registry, Registerer: b.registry, Log: logx.ForModule(b.log, "gateway"), Build: b.opts.Build,
+				Modules: b.cfg.Modules, Errors: reference})
+			return b.gateway, err
+		}},
+	} {
+		if !b.cfg.Has(part.name) {
+			continue
+		}
+		m, err := part.make()
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, m)
+		if s, ok := m.(gatewaymodule.Surface); ok && part.name != "gateway" {
+			b.surfaces = append(b.surfaces, s)
+		}
+	}
+	return list, nil
+}
+
+// permissions lists what the routes of the process ask for.
+func (b *builder) permissions() []string {
+	var list []string
+	for _, s := range b.surfaces {
+		for _, r := range s.Routes() {
+			list = append(list, r.Permission)
+		}
+	}
+	if b.gateway != nil {
+		for _, r := range b.gateway.Routes() {
+			list = append(list, r.Permission)
+		}
+	}
+	return list
+}
+
+func (b *builder) readiness(ctx context.Context) map[string]error { return b.runtime.Readiness(ctx) }

@@ -1,0 +1,28 @@
+package config
+
+import (
+	"github.com/novacron/novacron/internal/auth/authmodule"
+	"github.com/novacron/novacron/internal/gateway/gatewaymodule"
+	"github.com/novacron/novacron/internal/scheduler/schedulermodule"
+	"github.com/novacron/novacron/internal/vm/vmmodule"
+)
+
+// DefaultDataDir is where NovaCron keeps everything where nothing else is said.
+const DefaultDataDir = "/var/lib/novacron"
+
+// Default gives the configuration of a single host. The modules' own defaults are the truth; here they are only named.
+func Default() Config {
+	a, g, s, v := authmodule.Default(), gatewaymodule.Default(), schedulermodule.Default(), vmmodule.Default()
+	return Config{
+		DataDir: DefaultDataDir, Modules: []string{"all"},
+		HTTP: HTTPConfig{Listen: g.Listen, ReadHeaderTimeout: g.ReadHeaderTimeout, IdleTimeout: g.IdleTimeout,
+			MaxHeaderBytes: g.MaxHeaderBytes, DrainGrace: g.DrainGrace},
+		Database: DatabaseConfig{MaxConns: 10},
+		Log:      LogConfig{Level: "info", Format: "auto"},
+		Auth:     AuthConfig{AccessTTL: a.AccessTTL, RefreshTTL: a.RefreshTTL, SessionTTL: a.SessionTTL, Issuer: a.Issuer, Audience: a.Audience},
+		VM: VMConfig{Roles: v.Roles, Libvirt: LibvirtConfig{URI: v.LibvirtURI, Accel: v.Accel}, StopGrace: v.StopGrace,
+			ImageMaxBytes: v.MaxImageBytes, NetworkPool: v.NetworkPool, ReservationTTL: v.ReservationTTL},
+		Sched: SchedConfig{OvercommitVCPU: s.OvercommitVCPU, OvercommitMemory: s.OvercommitMemory,
+			MemoryReserveBytes: s.MemoryReserveBytes, StorageReserveBytes: s.StorageReserveBytes, NodeTimeout: s.NodeTimeout},
+	}
+}

@@ -1,0 +1,72 @@
+package gateway
+
+import (
+	"time"
+
+	"github.com/novacron/novacron/internal/platform/errs"
+)
+
+// APIVersion is the version of the REST API that unversioned paths stand for.
+const APIVersion = "v1"
+
+// Info tells what the installation is.
+type Info struct {
+	Name           string    `json:"name" example:"NovaCron"`
+	Version        string    `json:"version" example:"0.1.0"`
+	Commit         string    `json:"commit" example:"90a10fd"`
+	BuiltAt        string    `json:"built_at,omitempty" doc:"When the program's commit was made, RFC 3339."`
+	APIVersions    []string  `json:"api_versions" nullable:"false" doc:"Versions of this API that are served."`
+	DefaultVersion string    `json:"default_api_version" example:"v1" doc:"What paths without a version stand for."`
+	Modules        []string  `json:"modules" nullable:"false" doc:"The modules that this process runs."`
+	Time           time.Time `json:"time" doc:"The server's clock."`
+}
+
+// Route is one row of the effective route table.
+type Route struct {
+	Method      string `json:"method" example:"GET"`
+	Path        string `json:"path" example:"/api/v1/vms/{id}"`
+	Module      string `json:"module" example:"vm"`
+	Permission  string `json:"permission" example:"vm:read" doc:"What a caller needs: a permission, 'authenticated' or 'public'."`
+	OperationID string `json:"operation_id" example:"vm-get"`
+}
+
+// Health says that the process lives.
+type Health struct {
+	Status string `json:"status" enum:"ok"`
+}
+
+// The states of an installation in Readiness.
+const (
+	StatusReady    = "ready"
+	StatusNotReady = "not_ready"
+	StatusStarting = "starting"
+	StatusDraining = "draining"
+)
+
+// Readiness says whether the process can do its work, module by module.
+type Readiness struct {
+	Status  string                     `json:"status" enum:"ready,not_ready,starting,draining"`
+	Modules map[string]ModuleReadiness `json:"modules" nullable:"false" doc:"Every module that this process runs."`
+}
+
+// ModuleReadiness says whether one module can do its work.
+type ModuleReadiness struct {
+	Ready bool   `json:"ready"`
+	Error string `json:"error,omitempty" doc:"What keeps it from being ready. Causes that are not for the public are in the log."`
+}
+
+// The errors of the gateway.
+var (
+	ErrAmbiguousCredentials = errs.New(errs.Malformed, "gateway.ambiguous_credentials", "the request carries more than one kind of credentials").
+				WithAction("Send either one Authorization header or one X-API-Key header.")
+	ErrNotBearer = errs.New(errs.Unauthenticated, "gateway.unsupported_credentials", "the Authorization header is not a bearer token").
+			WithAction("Send an access token as 'Authorization: Bearer …'; POST /auth/login gives one.")
+	ErrAPIKeysOff = errs.New(errs.Unauthenticated, "gateway.api_keys_not_accepted", "this installation does not accept API keys").
+			WithAction("Send an access token as 'Authorization: Bearer …'; POST /auth/login gives one.")
+	ErrDraining = errs.New(errs.Unavailable, "gateway.draining", "this process is shutting down").WithAction("Try again in a moment.")
+)
+
+// Errors lists the package's errors for the reference.
+func Errors() []*errs.Error {
+	return []*errs.Error{ErrAmbiguousCredentials, ErrNotBearer, ErrAPIKeysOff, ErrDraining}
+}

@@ -1,0 +1,51 @@
+package gatewaymodule
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+)
+
+// Config is what the module is told at start.
+type Config struct {
+	Listen            string        // HOST:PORT; port 0 takes a free one
+	ReadHeaderTimeout time.Duration // a client has so long to send the head of a request
+	IdleTimeout       time.Duration // an idle connection is closed after so long
+	ReadStall         time.Duration // a body whose bytes stop coming for so long ends the request
+	WriteStall        time.Duration // a client that takes nothing of an answer for so long loses the connection
+	MaxHeaderBytes    int           // the most the head of a request may have; more is answered with 431
+	MaxUploadBytes    int64         // the most any body may have; each route has a limit of its own below that
+	DrainDelay        time.Duration // at the end, /ready answers 503 for so long before the listener is closed
+	DrainGrace        time.Duration // requests that are being answered then may take so long; after it their context ends
+}
+
+// Default gives the usual limits.
+func Default() Config {
+	return Config{
+		Listen: "127.0.0.1:8080", ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ReadStall: 30 * time.Second,
+		WriteStall: 30 * time.Second, MaxHeaderBytes: 64 << 10, MaxUploadBytes: 65 << 30, DrainGrace: 10 * time.Second,
+	}
+}
+
+// Validate lists every mistake.
+func (c Config) Validate() []error {
+	var failed []error
+	check := func(ok bool, path, rule string) {
+		if !ok {
+			failed = append(failed, fmt.Errorf("http.%s: %s", path, rule))
+		}
+	}
+	_, port, err := net.SplitHostPort(c.Listen)
+	_, portErr := strconv.ParseUint(port, 10, 16)
+	check(err == nil && portErr == nil, "listen", "must be HOST:PORT")
+	check(c.ReadHeaderTimeout > 0, "read_header_timeout", "must be positive")
+	check(c.IdleTimeout > 0, "idle_timeout", "must be positive")
+	check(c.ReadStall > 0, "read_stall_timeout", "must be positive")
+	check(c.WriteStall > 0, "write_stall_timeout", "must be positive")
+	check(c.MaxHeaderBytes >= 4<<10, "max_header_bytes", "must be at least 4096")
+	check(c.MaxUploadBytes >= 1<<20, "max_upload_bytes", "must be at least 1 MiB")
+	check(c.DrainDelay >= 0, "drain_delay", "must not be negative")
+	check(c.DrainGrace >= 0, "drain_grace", "must not be negative")
+	return failed
+}

@@ -1,0 +1,210 @@
+// Package gatewaymodule builds the gateway module: it takes what the other modules show to the outside and serves it on one address.
+// Only the composition root imports it. The gateway starts last and stops first.
+package gatewaymodule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/novacron/novacron/internal/gateway"
+	"github.com/novacron/novacron/internal/gateway/internal/edge"
+	"github.com/novacron/novacron/internal/platform/errs"
+	"github.com/novacron/novacron/internal/platform/httpx"
+	"github.com/novacron/novacron/internal/platform/telemetry"
+)
+
+// Surface is what a module shows of itself to the outside. Every module is one.
+type Surface = edge.Surface
+
+// Authenticator is the part of the auth module that the gateway needs; auth.Service is one.
+type Authenticator = edge.Authenticator
+
+// Deps is what the module needs of others.
+type Deps struct {
+	Auth     Authenticator
+	Surfaces []Surface // of the modules that this process runs, without the gateway itself
+	// Readiness asks every module of the process whether it can work. May be nil: then only the gateway itself counts.
+	Readiness func(ctx context.Context) map[string]error
+	Gatherer  prometheus.Gatherer // what /metrics shows
+	// Registerer takes the HTTP metrics. May be nil.
+	Registerer prometheus.Registerer
+	Log        *slog.Logger
+	Build      telemetry.Build
+	Modules    []string      // that this process runs, for /api/v1/info
+	Errors     []*errs.Error // of all modules, for /docs/errors
+	Now        func() time.Time
+}
+
+// Module is the gateway module.
+type Module struct {
+	cfg   Config
+	deps  Deps
+	kit   *httpx.API
+	table *edge.Table
+	edge  *edge.Edge
+	http  *telemetry.HTTP
+	spec  []byte // the merged OpenAPI document
+
+	ready    readiness
+	draining atomic.Bool
+	failed   chan error // holds the error of a listener that ended by itself
+
+	mu      sync.Mutex // guards what follows
+	server  *http.Server
+	addr    net.Addr
+	endAll  context.CancelFunc // ends the context of every request
+	serving chan struct{}      // closed when Serve has returned
+}
+
+// New makes the route table and the OpenAPI document. It fails where two modules claim one route, one operation id or one error code, and
+// where a route declares no permission. Start does the rest.
+func New(cfg Config, deps Deps) (*Module, error) {
+	if err := errors.Join(cfg.Validate()...); err != nil {
+		return nil, err
+	}
+	if deps.Auth == nil || deps.Gatherer == nil || deps.Log == nil {
+		return nil, errors.New("gateway: an authenticator, a gatherer of metrics and a logger are needed")
+	}
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
+	metrics, err := telemetry.NewHTTP(deps.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	m := &Module{cfg: cfg, deps: deps, kit: httpx.New("gateway"), http: metrics, failed: make(chan error, 1)}
+	if err := m.register(); err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	if m.table, err = edge.NewTable(m.Surfaces(), "/health", "/ready", "/metrics"); err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	if m.spec, err = m.mergeSpecs(); err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	m.edge = edge.New(edge.Config{MaxUploadBytes: cfg.MaxUploadBytes, ReadStall: cfg.ReadStall, WriteStall: cfg.WriteStall},
+		edge.Deps{Table: m.table, Auth: deps.Auth, Metrics: metrics, Log: deps.Log})
+	return m, nil
+}
+
+// Name is the module's name.
+func (m *Module) Name() string { return "gateway" }
+
+// Start opens the listener. From then on requests are served. It is idempotent, and may follow Stop.
+func (m *Module) Start(ctx context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.server != nil {
+		return nil
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", m.cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("listen on %s (http.listen): %w", m.cfg.Listen, err)
+	}
+	base, endAll := context.WithCancel(context.Background())
+	server := &http.Server{
+		Handler: m.edge, ReadHeaderTimeout: m.cfg.ReadHeaderTimeout, IdleTimeout: m.cfg.IdleTimeout, MaxHeaderBytes: m.cfg.MaxHeaderBytes,
+		BaseContext: func(net.Listener) context.Context { return base }, ConnState: m.http.ConnState("gateway"),
+		ErrorLog: slog.NewLogLogger(m.deps.Log.Handler(), slog.LevelDebug), // broken connections; nothing an operator could act on
+	}
+	serving := make(chan struct{})
+	m.server, m.addr, m.endAll, m.serving = server, l.Addr(), endAll, serving
+	m.draining.Store(false)
+	m.edge.Resume()
+	go func() { // ends with Stop
+		defer close(serving)
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			select {
+			case m.failed <- fmt.Errorf("serve on %s: %w", l.Addr(), err):
+			default: // one is enough to end the run
+			}
+		}
+	}()
+	m.deps.Log.InfoContext(ctx, "gateway listens", "address", l.Addr().String())
+	return nil
+}
+
+// Done tells when the listener has ended by itself.
+func (m *Module) Done() <-chan error { return m.failed }
+
+// Addr gives the address that the gateway listens on; nil while it does not.
+func (m *Module) Addr() net.Addr {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.addr
+}
+
+// Stop lets no new request in and waits for those that are being answered, at most until ctx ends: first /ready says so for as long as
+// DrainDelay, then streams are told to end, then everything else when DrainGrace is over. It is idempotent.
+func (m *Module) Stop(ctx context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.server == nil {
+		return nil
+	}
+	m.draining.Store(true)
+	if m.cfg.DrainDelay > 0 {
+		delay := time.NewTimer(m.cfg.DrainDelay)
+		defer delay.Stop()
+		select {
+		case <-delay.C:
+		case <-ctx.Done():
+		}
+	}
+	m.edge.Drain()
+	grace := time.AfterFunc(m.cfg.DrainGrace, m.endAll)
+	defer grace.Stop()
+	err := m.server.Shutdown(ctx)
+	if err == nil {
+		err = m.edge.Wait(ctx) // for websockets, which the server does not count
+	}
+	m.endAll()
+	if err != nil {
+		err = fmt.Errorf("requests were cut off: %w", errors.Join(err, m.server.Close()))
+	}
+	<-m.serving
+	m.server, m.addr = nil, nil
+	return err
+}
+
+// Ready tells whether the gateway accepts requests.
+func (m *Module) Ready(context.Context) error {
+	if m.draining.Load() {
+		return gateway.ErrDraining
+	}
+	if m.Addr() == nil {
+		return errNotStarted
+	}
+	return nil
+}
+
+var errNotStarted = errs.New(errs.Unavailable, "gateway.not_started", "the gateway module has not started")
+
+// Errors lists the module's errors for the reference.
+func Errors() []*errs.Error { return append(gateway.Errors(), errNotStarted) }
+
+// Routes lists the gateway's own routes.
+func (m *Module) Routes() []httpx.Route { return m.kit.Routes() }
+
+// Handler serves the gateway's own routes. Edge serves those of all modules.
+func (m *Module) Handler() http.Handler { return m.kit.Handler() }
+
+// Edge serves everything, as the listener does.
+func (m *Module) Edge() http.Handler { return m.edge }
+
+// Surfaces lists the surfaces that are served, the gateway's own included.
+func (m *Module) Surfaces() []Surface { return append(slices.Clone(m.deps.Surfaces), m) }
+
+// Spec gives the merged OpenAPI document as JSON.
+func (m *Module) Spec() []byte { return slices.Clone(m.spec) }

@@ -1,0 +1,108 @@
+package gatewaymodule
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/novacron/novacron/internal/gateway"
+	"github.com/novacron/novacron/internal/gateway/internal/docs"
+	"github.com/novacron/novacron/internal/gateway/internal/openapi"
+	"github.com/novacron/novacron/internal/platform/httpx"
+	"github.com/novacron/novacron/internal/platform/identity"
+)
+
+const (
+	tagOperations = "operations of the server"
+	tagDocs       = "documentation"
+)
+
+// register registers the gateway's own routes.
+func (m *Module) register() error {
+	type healthOutput struct{ Body gateway.Health }
+	httpx.Handle(m.kit, httpx.Op{ID: "health", Method: http.MethodGet, Path: "/health", Permission: identity.Public,
+		Summary: "Tell that the process lives", Tag: tagOperations,
+		Description: "Answers as long as the process can answer at all. Whether it can do its work is told by /ready."},
+		func(context.Context, *struct{}) (*healthOutput, error) {
+			return &healthOutput{Body: gateway.Health{Status: "ok"}}, nil
+		})
+
+	type readyOutput struct {
+		Status int
+		Body   gateway.Readiness
+	}
+	httpx.Handle(m.kit, httpx.Op{ID: "ready", Method: http.MethodGet, Path: "/ready", Permission: identity.Public,
+		Summary: "Tell whether every module of the process can work", Tag: tagOperations,
+		Description: "Answers 200 only when every module that this process runs is ready, and 503 with the same body otherwise."},
+		func(ctx context.Context, _ *struct{}) (*readyOutput, error) {
+			out := &readyOutput{Status: http.StatusOK, Body: m.readyNow(ctx)}
+			if out.Body.Status != gateway.StatusReady {
+				out.Status = http.StatusServiceUnavailable
+			}
+			return out, nil
+		})
+
+	m.kit.Raw(httpx.Op{ID: "metrics", Method: http.MethodGet, Path: "/metrics", Permission: identity.Public,
+		Summary: "Show the process's metrics to Prometheus", Tag: tagOperations},
+		httpx.RawDoc{AnswerType: "text/plain", AnswerText: "The metrics in the text format, or in OpenMetrics where the client accepts it."},
+		promhttp.HandlerFor(m.deps.Gatherer, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(m.deps.Log.Handler(), slog.LevelWarn),
+			ErrorHandling: promhttp.ContinueOnError, EnableOpenMetrics: true, MaxRequestsInFlight: 4}).ServeHTTP)
+
+	type infoOutput struct{ Body gateway.Info }
+	httpx.Handle(m.kit, httpx.Op{ID: "info", Method: http.MethodGet, Path: "/api/v1/info", Permission: identity.Public,
+		Summary: "Tell what this installation is", Tag: tagOperations},
+		func(context.Context, *struct{}) (*infoOutput, error) {
+			return &infoOutput{Body: gateway.Info{Name: "NovaCron", Version: m.deps.Build.Version, Commit: m.deps.Build.Commit, BuiltAt: m.deps.Build.Date,
+				APIVersions: []string{gateway.APIVersion}, DefaultVersion: gateway.APIVersion, Modules: append([]string{}, m.deps.Modules...),
+				Time: m.deps.Now().UTC()}}, nil
+		})
+
+	type routesOutput struct{ Body httpx.Page[gateway.Route] }
+	httpx.Handle(m.kit, httpx.Op{ID: "gateway-route-list", Method: http.MethodGet, Path: "/api/v1/gateway/routes", Permission: "gateway:read",
+		Summary: "List the routes that are served, with the module and the permission of each", Tag: "gateway"},
+		func(context.Context, *struct{}) (*routesOutput, error) {
+			rows := m.table.Rows()
+			page := httpx.Page[gateway.Route]{Items: make([]gateway.Route, 0, len(rows))}
+			for _, r := range rows {
+				page.Items = append(page.Items, gateway.Route{Method: r.Method, Path: r.Path, Module: r.Module, Permission: r.Permission, OperationID: r.OperationID})
+			}
+			return &routesOutput{Body: page}, nil
+		})
+	return m.registerDocs()
+}
+
+func (m *Module) registerDocs() error {
+	pages, err := docs.New(m.deps.Errors)
+	if err != nil {
+		return err
+	}
+	page := func(id, path, summary, contentType string, h http.HandlerFunc) {
+		m.kit.Raw(httpx.Op{ID: id, Method: http.MethodGet, Path: path, Permission: identity.Public, Summary: summary, Tag: tagDocs},
+			httpx.RawDoc{AnswerType: contentType, AnswerText: summary + "."}, h)
+	}
+	page("docs", "/docs", "The interactive documentation of this API", "text/html", pages.Index.ServeHTTP)
+	page("docs-errors", "/docs/errors", "The reference of error codes", "text/html", pages.Errors.ServeHTTP)
+	page("docs-file", "/docs/{file}", "A file that the documentation's pages need", "*/*",
+		pages.File(func(r *http.Request) string { return chi.URLParam(r, "file") }))
+	// The document has these two routes in it, so it is complete only when they are registered.
+	page("openapi-json", "/api/v1/openapi.json", "The OpenAPI 3.1 document of everything that is served, as JSON", "application/json",
+		func(w http.ResponseWriter, r *http.Request) { m.specFile(false).ServeHTTP(w, r) })
+	page("openapi-yaml", "/api/v1/openapi.yaml", "The OpenAPI 3.1 document of everything that is served, as YAML", "application/yaml",
+		func(w http.ResponseWriter, r *http.Request) { m.specFile(true).ServeHTTP(w, r) })
+	return nil
+}
+
+// specFile gives the document to serve. It is asked for rarely and YAML seldom, so nothing but the JSON is kept.
+func (m *Module) specFile(asYAML bool) http.Handler {
+	if !asYAML {
+		return docs.NewFile("application/json", m.spec)
+	}
+	text, err := openapi.YAML(m.spec)
+	if err != nil {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { httpx.WriteError(w, r, err) })
+	}
+	return docs.NewFile("application/yaml", text)
+}

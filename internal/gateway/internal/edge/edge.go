@@ -1,0 +1,283 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/novacron/novacron/internal/gateway"
+	"github.com/novacron/novacron/internal/platform/errs"
+	"github.com/novacron/novacron/internal/platform/httpx"
+	"github.com/novacron/novacron/internal/platform/identity"
+	"github.com/novacron/novacron/internal/platform/logx"
+	"github.com/novacron/novacron/internal/platform/telemetry"
+)
+
+// Config bounds what clients may do.
+type Config struct {
+	MaxUploadBytes int64         // the most bytes any body may have; a route may allow less
+	ReadStall      time.Duration // a body whose bytes stop coming for so long ends the request
+	WriteStall     time.Duration // a client that takes nothing for so long loses the connection
+}
+
+// Deps are what the edge stands on.
+type Deps struct {
+	Table   *Table
+	Auth    Authenticator
+	Metrics *telemetry.HTTP
+	Log     *slog.Logger
+}
+
+// Edge serves requests. It is safe for concurrent use.
+type Edge struct {
+	cfg      Config
+	deps     Deps
+	inflight inflight
+}
+
+// New makes an Edge.
+func New(cfg Config, deps Deps) *Edge {
+	return &Edge{cfg: cfg, deps: deps, inflight: inflight{streams: map[*writer]context.CancelCauseFunc{}}}
+}
+
+// Drain tells streams to end, those that are open and those that still begin. Other requests are answered as usual.
+func (e *Edge) Drain() { e.inflight.drain() }
+
+// Resume takes Drain back.
+func (e *Edge) Resume() { e.inflight.resume() }
+
+// Wait waits until no request is being answered, websockets included.
+func (e *Edge) Wait(ctx context.Context) error { return e.inflight.wait(ctx) }
+
+// exchange is what is known of one request when it is over.
+type exchange struct {
+	began     time.Time
+	method    string // as the client sent it
+	entry     *entry // nil: no route matched
+	principal identity.Principal
+	known     bool   // principal is valid
+	panicked  any    // what the handler panicked with
+	stack     []byte // where
+}
+
+// ServeHTTP implements http.Handler.
+func (e *Edge) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	x := &exchange{began: time.Now(), method: r.Method}
+	ctx, cancel := context.WithCancelCause(e.contextOf(r))
+	defer cancel(nil)
+	r = r.WithContext(ctx)
+	stdHeaders(rw.Header(), httpx.RequestID(ctx))
+
+	w := &writer{ResponseWriter: rw, ctl: http.NewResponseController(rw), stall: e.cfg.WriteStall, hasBody: r.Body != nil && r.Body != http.NoBody}
+	endStream := func() {}
+	w.onStream = func(kind string) {
+		endStream = e.deps.Metrics.Stream("gateway", kind)
+		e.inflight.stream(w, cancel)
+	}
+	if r.Method == http.MethodHead {
+		w.head = func() { cancel(errors.New("a HEAD request has no body to stream")) }
+	}
+	if w.hasBody {
+		limited := r.Body
+		if e.cfg.MaxUploadBytes > 0 {
+			limited = http.MaxBytesReader(rw, r.Body, e.cfg.MaxUploadBytes)
+		}
+		r.Body = &body{ReadCloser: limited, w: w, stall: e.cfg.ReadStall}
+	}
+
+	e.inflight.begin()
+	func() {
+		defer func() {
+			if x.panicked = recover(); x.panicked != nil {
+				x.stack = debug.Stack()
+			}
+		}()
+		e.serve(w, r, x)
+	}()
+	endStream()
+	incomplete := x.panicked != nil && !e.answerPanic(w, r, x)
+	e.finish(w, r, x)
+	w.renew() // for what is still in the server's buffer
+	e.inflight.end(w)
+	if incomplete {
+		panic(http.ErrAbortHandler) // the server cuts the connection, which is how the client sees it
+	}
+}
+
+// serve checks, routes and authenticates a request and hands it to its module.
+func (e *Edge) serve(w *writer, r *http.Request, x *exchange) {
+	if err := sane(r); err != nil {
+		httpx.WriteError(w, r, err)
+		return
+	}
+	found, u, allowed := e.deps.Table.route(r.Method, r.URL)
+	switch {
+	case found == nil && len(allowed) > 0:
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
+		httpx.WriteError(w, r, httpx.ErrMethodNotAllowed)
+		return
+	case found == nil:
+		httpx.WriteError(w, r, httpx.ErrNotFound)
+		return
+	}
+	x.entry = found
+	if !found.public {
+		p, known, err := e.authenticate(r)
+		if err != nil {
+			httpx.WriteError(w, r, err)
+			return
+		}
+		if known {
+			x.principal, x.known = p, true
+			r = r.WithContext(identity.With(r.Context(), p))
+		}
+	}
+	r.URL = u // r is the edge's own copy
+	if found.Method != r.Method {
+		r.Method = found.Method // HEAD, answered by GET; the server drops the body
+	}
+	found.handler.ServeHTTP(w, r)
+}
+
+// answerPanic answers for a handler that panicked. It tells whether the client has a whole answer.
+func (e *Edge) answerPanic(w *writer, r *http.Request, x *exchange) bool {
+	if err, ok := x.panicked.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+		return false
+	}
+	ctx := r.Context()
+	e.deps.Log.ErrorContext(ctx, "handler panicked", "panic", fmt.Sprint(x.panicked), "stack", string(x.stack),
+		"method", x.method, "path", httpx.InstancePath(ctx))
+	if w.status != 0 {
+		return false
+	}
+	h := w.Header()
+	for _, name := range []string{"Content-Encoding", "Content-Disposition", "Content-Range", "Etag", "Last-Modified", "Location", "Set-Cookie"} {
+		h.Del(name) // what the handler meant to answer does not fit any more
+	}
+	httpx.WriteError(w, r, errs.ErrInternal.Wrap(fmt.Errorf("panic: %v", x.panicked)))
+	return true
+}
+
+// finish logs and measures the request.
+func (e *Edge) finish(w *writer, r *http.Request, x *exchange) {
+	ctx := r.Context()
+	status, service, endpoint, quiet := w.status, "gateway", telemetry.Unmatched, false
+	if status == 0 { // net/http answers 200 for a handler that wrote nothing; a client that left gets no answer
+		status = http.StatusOK
+		if ctx.Err() != nil {
+			status = statusClientClosed
+		}
+	}
+	if x.entry != nil {
+		service, endpoint, quiet = x.entry.module, x.entry.Path, x.entry.quiet
+	}
+	took := time.Since(x.began)
+	code := httpx.ProblemCode(ctx)
+	e.deps.Metrics.Observe(service, x.method, endpoint, status, code, took)
+
+	level := slog.LevelInfo
+	switch {
+	case quiet && status < http.StatusInternalServerError, quiet && status == http.StatusServiceUnavailable:
+		level = slog.LevelDebug
+	case status >= http.StatusInternalServerError:
+		level = slog.LevelWarn
+	}
+	if !e.deps.Log.Enabled(ctx, level) {
+		return
+	}
+	// The query stays out: it may hold tickets and what people search for.
+	attrs := []slog.Attr{
+		slog.String("request_id", httpx.RequestID(ctx)), slog.String("method", x.method), slog.String("path", httpx.InstancePath(ctx)),
+		slog.String("route", endpoint), slog.String("service", service), slog.Int("status", status), slog.Int64("bytes", w.bytes),
+		slog.Duration("duration", took), slog.String("remote", remoteOf(ctx)), slog.String("user_agent", httpx.ClientInfo(ctx).UserAgent),
+	}
+	if x.known {
+		attrs = append(attrs, slog.String("user_id", x.principal.UserID.String()), slog.String("tenant_id", x.principal.TenantID.String()))
+	}
+	if code != "" {
+		attrs = append(attrs, slog.String("code", code))
+	}
+	e.deps.Log.LogAttrs(ctx, level, "request", attrs...)
+}
+
+// statusClientClosed is what logs and metrics show for a request whose client left before there was an answer.
+const statusClientClosed = 499
+
+func remoteOf(ctx context.Context) string {
+	if addr := httpx.ClientInfo(ctx).Addr; addr.IsValid() {
+		return addr.String()
+	}
+	return ""
+}
+
+// contextOf makes the context of a request: its id, its path as the client wrote it, the client and the trace.
+func (e *Edge) contextOf(r *http.Request) context.Context {
+	path := r.URL.Path
+	if len(path) > maxShownPath {
+		path = path[:maxShownPath]
+	}
+	ctx := httpx.WithRequest(r.Context(), requestID(r.Header), strings.ToValidUTF8(path, "\uFFFD"))
+	info := httpx.Client{UserAgent: r.UserAgent()}
+	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		if addr, err := netip.ParseAddr(host); err == nil {
+			info.Addr = addr
+		}
+	}
+	ctx = httpx.WithClientInfo(ctx, info)
+	if trace := r.Header.Get("Traceparent"); trace != "" {
+		if id := logx.TraceParent(trace); id != "" {
+			ctx = logx.WithTraceID(ctx, id)
+		}
+	}
+	return ctx
+}
+
+// maxShownPath is how much of a path goes into logs and problems.
+const maxShownPath = 1024
+
+// requestID takes the client's id where it is a sane one, so that logs of both sides can be matched, and makes one otherwise.
+func requestID(h http.Header) string {
+	if list := h["X-Request-Id"]; len(list) == 1 && saneID(list[0]) {
+		return list[0]
+	}
+	id, err := uuid.NewV7()
+	if err != nil { // cannot happen: crypto/rand never fails
+		return uuid.Nil.String()
+	}
+	return id.String()
+}
+
+func saneID(s string) bool {
+	if s == "" || len(s) > 64 {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '.', c == '_', c == '-':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// stdHeaders are in every answer. Handlers may replace them: pages for browsers bring their own policy.
+func stdHeaders(h http.Header, id string) {
+	h["Api-Version"] = []string{gateway.APIVersion}
+	h["X-Request-Id"] = []string{id}
+	h["X-Content-Type-Options"] = []string{"nosniff"}
+	h["X-Frame-Options"] = []string{"DENY"}
+	h["Referrer-Policy"] = []string{"no-referrer"}
+	h["Content-Security-Policy"] = []string{"default-src 'none'; frame-ancestors 'none'"}
+	h["Cache-Control"] = []string{"no-store"}
+}

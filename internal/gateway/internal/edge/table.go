@@ -1,0 +1,124 @@
+// Package edge is the way of a request through the gateway: it is given an id, checked, routed, authenticated and handed to the module
+// that the route belongs to; then it is logged and measured. Nothing here knows a module by name. Only gatewaymodule uses it.
+//
+// Invariants: a module sees a request only under its canonical path and after its credentials were resolved; whatever a client sends, the
+// answer is never a 500 of the edge's own; a raw path is never a metric's label.
+package edge
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/novacron/novacron/internal/platform/httpx"
+	"github.com/novacron/novacron/internal/platform/identity"
+)
+
+// Surface is what a module shows of itself to the outside.
+type Surface interface {
+	Name() string
+	Routes() []httpx.Route
+	Handler() http.Handler
+	OpenAPI() ([]byte, error)
+}
+
+// entry is one row of the table.
+type entry struct {
+	httpx.Route
+	module  string
+	handler http.Handler
+	public  bool // credentials are not looked at
+	quiet   bool // logged at debug only: asked every few seconds by machines
+}
+
+// Table is every route of every surface. It is immutable.
+type Table struct {
+	mux     *chi.Mux // finds patterns; it never serves
+	entries map[string]*entry
+	methods []string // that occur at all, sorted
+	pool    sync.Pool
+}
+
+// NewTable takes the routes of the surfaces. It refuses routes without a permission and routes that two surfaces claim.
+func NewTable(surfaces []Surface, quiet ...string) (*Table, error) {
+	t := &Table{mux: chi.NewMux(), entries: map[string]*entry{}, pool: sync.Pool{New: func() any { return chi.NewRouteContext() }}}
+	var failed []error
+	for _, s := range surfaces {
+		handler := s.Handler()
+		for _, r := range s.Routes() {
+			key := r.Method + " " + r.Path
+			if other, ok := t.entries[key]; ok {
+				failed = append(failed, fmt.Errorf("route %s is claimed by %s and by %s", key, other.module, s.Name()))
+				continue
+			}
+			if r.Permission == "" {
+				failed = append(failed, fmt.Errorf("route %s of %s declares no permission", key, s.Name()))
+				continue
+			}
+			t.entries[key] = &entry{Route: r, module: s.Name(), handler: handler, public: r.Permission == identity.Public,
+				quiet: slices.Contains(quiet, r.Path)}
+			t.mux.Method(r.Method, r.Path, handler)
+			if !slices.Contains(t.methods, r.Method) {
+				t.methods = append(t.methods, r.Method)
+			}
+		}
+	}
+	slices.Sort(t.methods)
+	return t, errors.Join(failed...)
+}
+
+// find gives the row for a request, or nil and the methods that the path would take. HEAD is answered by GET.
+func (t *Table) find(method, path string) (*entry, []string) {
+	rctx, _ := t.pool.Get().(*chi.Context)
+	defer t.pool.Put(rctx)
+	lookup := func(method string) *entry {
+		rctx.Reset()
+		if pattern := t.mux.Find(rctx, method, path); pattern != "" {
+			return t.entries[method+" "+pattern]
+		}
+		return nil
+	}
+	if e := lookup(method); e != nil {
+		return e, nil
+	}
+	if method == http.MethodHead {
+		if e := lookup(http.MethodGet); e != nil {
+			return e, nil
+		}
+	}
+	var allowed []string
+	for _, m := range t.methods {
+		if lookup(m) == nil {
+			continue
+		}
+		allowed = append(allowed, m)
+		if m == http.MethodGet {
+			allowed = append(allowed, http.MethodHead)
+		}
+	}
+	slices.Sort(allowed)
+	return nil, slices.Compact(allowed)
+}
+
+// Row is a route with the module it belongs to.
+type Row struct {
+	httpx.Route
+	Module string
+}
+
+// Rows lists the table by path and method.
+func (t *Table) Rows() []Row {
+	rows := make([]Row, 0, len(t.entries))
+	for _, e := range t.entries {
+		rows = append(rows, Row{Route: e.Route, Module: e.module})
+	}
+	slices.SortFunc(rows, func(a, b Row) int {
+		return strings.Compare(a.Path+" "+a.Method, b.Path+" "+b.Method)
+	})
+	return rows
+}

@@ -1,0 +1,146 @@
+// Package logx sets up logging: log/slog as JSON or text, with the request's and the trace's id taken from the context, and with
+// secrets left out whatever a caller passes. main makes one logger with New and hands it down; modules get theirs with ForModule.
+package logx
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"golang.org/x/term"
+)
+
+// The formats.
+const (
+	FormatAuto = "auto" // text on a terminal, JSON otherwise
+	FormatJSON = "json"
+	FormatText = "text"
+)
+
+// Extractor takes one attribute out of a context; false where there is none.
+type Extractor func(ctx context.Context) (slog.Attr, bool)
+
+// Options say how to log.
+type Options struct {
+	Writer  io.Writer   // nil: standard error
+	Format  string      // FormatAuto, FormatJSON or FormatText; empty means FormatAuto
+	Level   string      // debug, info, warn or error; empty means info
+	Context []Extractor // what to add to every line; an attribute that the line has already is not added
+}
+
+// New makes a logger, and the variable by which its level can be changed while it is used.
+func New(opts Options) (*slog.Logger, *slog.LevelVar, error) {
+	level := new(slog.LevelVar)
+	if opts.Level != "" {
+		if err := level.UnmarshalText([]byte(opts.Level)); err != nil {
+			return nil, nil, fmt.Errorf("log level %q is none of debug, info, warn, error", opts.Level)
+		}
+	}
+	w := opts.Writer
+	if w == nil {
+		w = os.Stderr
+	}
+	handlerOpts := &slog.HandlerOptions{Level: level, ReplaceAttr: redact}
+	var h slog.Handler
+	switch format := opts.Format; {
+	case format == FormatText, (format == FormatAuto || format == "") && isTerminal(w):
+		h = slog.NewTextHandler(w, handlerOpts)
+	case format == FormatJSON, format == FormatAuto, format == "":
+		h = slog.NewJSONHandler(w, handlerOpts)
+	default:
+		return nil, nil, fmt.Errorf("log format %q is none of auto, json, text", format)
+	}
+	return slog.New(&contextHandler{Handler: h, extract: append([]Extractor{traceAttr}, opts.Context...)}), level, nil
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// ForModule gives a module's logger.
+func ForModule(log *slog.Logger, module string) *slog.Logger { return log.With("module", module) }
+
+// FromString makes an Extractor of a function that finds a text in a context, such as httpx.RequestID; the empty text is left out.
+func FromString(key string, find func(context.Context) string) Extractor {
+	return func(ctx context.Context) (slog.Attr, bool) {
+		v := find(ctx)
+		return slog.String(key, v), v != ""
+	}
+}
+
+type traceKey struct{}
+
+// WithTraceID puts the id of the trace that ctx belongs to into it; lines logged with ctx carry it as trace_id.
+func WithTraceID(ctx context.Context, id string) context.Context {
+	return context.WithValue(ctx, traceKey{}, id)
+}
+
+func traceAttr(ctx context.Context) (slog.Attr, bool) {
+	id, ok := ctx.Value(traceKey{}).(string)
+	return slog.String("trace_id", id), ok && id != ""
+}
+
+// TraceParent gives the trace id of a W3C traceparent header, or "" where it is not a valid one
+// (https://www.w3.org/TR/trace-context/#traceparent-header).
+func TraceParent(header string) string {
+	const length = 2 + 1 + 32 + 1 + 16 + 1 + 2 // version 00 has exactly these; later ones may append after a dash
+	if len(header) < length || header[2] != '-' || header[35] != '-' || header[52] != '-' || header[:2] == "ff" {
+		return ""
+	}
+	if (header[:2] == "00" && len(header) != length) || (len(header) > length && header[length] != '-') {
+		return ""
+	}
+	id := header[3:35]
+	for _, part := range []string{header[:2], id, header[36:52], header[53:55]} {
+		if strings.Trim(part, "0123456789abcdef") != "" {
+			return ""
+		}
+	}
+	if strings.Trim(id, "0") == "" || strings.Trim(header[36:52], "0") == "" {
+		return ""
+	}
+	return id
+}
+
+// contextHandler adds what the context knows to every record.
+type contextHandler struct {
+	slog.Handler
+	extract []Extractor
+}
+
+// Handle implements slog.Handler.
+func (h *contextHandler) Handle(ctx context.Context, r slog.Record) error {
+	if ctx != nil {
+		for _, extract := range h.extract {
+			a, ok := extract(ctx)
+			if !ok || holds(r, a.Key) {
+				continue
+			}
+			r.AddAttrs(a)
+		}
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+func holds(r slog.Record, key string) bool {
+	found := false
+	r.Attrs(func(a slog.Attr) bool {
+		found = a.Key == key
+		return !found
+	})
+	return found
+}
+
+// WithAttrs implements slog.Handler.
+func (h *contextHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &contextHandler{Handler: h.Handler.WithAttrs(attrs), extract: h.extract}
+}
+
+// WithGroup implements slog.Handler.
+func (h *contextHandler) WithGroup(name string) slog.Handler {
+	return &contextHandler{Handler: h.Handler.WithGroup(name), extract: h.extract}
+}
