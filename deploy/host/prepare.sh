@@ -59,11 +59,9 @@ libvirt() {
 # bring the device back. The host's files stay as they are.
 start_without_systemd() {
   local inside
-  inside=$(mktemp -d /run/novacron-libvirt.XXXXXX)
-  chmod 0755 "$inside"
-  touch "$inside/no-kvm"
-  chmod 0000 "$inside/no-kvm"
-  { cat /etc/libvirt/qemu.conf 2>/dev/null || true; echo 'namespaces = []'; } >"$inside/qemu.conf"
+  inside=$(as_root mktemp -d /run/novacron-libvirt.XXXXXX)
+  as_root bash -c "chmod 0755 $inside; touch $inside/no-kvm; chmod 0000 $inside/no-kvm
+    { cat /etc/libvirt/qemu.conf 2>/dev/null || true; echo 'namespaces = []'; } >$inside/qemu.conf"
   local hide=""
   if ! kvm_works && [ -e /dev/kvm ]; then hide="mount --bind $inside/no-kvm /dev/kvm; mount --bind $inside/qemu.conf /etc/libvirt/qemu.conf;"; fi
   as_root mkdir -p /run/libvirt /var/log/libvirt /var/lib/libvirt

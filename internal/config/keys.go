@@ -1,13 +1,9 @@
 package config
 
 import (
-	"os"
 	"reflect"
 	"strings"
 	"time"
-
-	"github.com/spf13/pflag"
-	"github.com/spf13/viper"
 )
 
 // key is one setting.
@@ -23,7 +19,10 @@ func (k key) env() string {
 }
 
 // keysOf lists the settings of a configuration in the order of the struct.
-func keysOf(c Config) []key {
+func keysOf(c Config) []key { return keysIn(reflect.ValueOf(c)) }
+
+// keysIn does so for a Config whose fields may be settable.
+func keysIn(c reflect.Value) []key {
 	var list []key
 	var walk func(prefix string, v reflect.Value)
 	walk = func(prefix string, v reflect.Value) {
@@ -37,31 +36,8 @@ func keysOf(c Config) []key {
 			list = append(list, key{path: path, doc: f.Tag.Get("doc"), secret: f.Tag.Get("secret") == "true", value: v.Field(i)})
 		}
 	}
-	walk("", reflect.ValueOf(c))
+	walk("", c)
 	return list
-}
-
-// sources tells where each setting came from.
-func sources(v *viper.Viper, keys []key, flags *pflag.FlagSet) map[string]string {
-	from := map[string]string{}
-	for _, k := range keys {
-		from[k.path] = "default"
-		if v.InConfig(k.path) {
-			from[k.path] = "file"
-		}
-		if _, set := os.LookupEnv(k.env()); set {
-			from[k.path] = "environment"
-		}
-	}
-	for name, path := range flagKeys {
-		if flags == nil {
-			continue
-		}
-		if f := flags.Lookup(name); f != nil && f.Changed {
-			from[path] = "flag"
-		}
-	}
-	return from
 }
 
 // text gives a setting's value as it would stand in the YAML file.

@@ -3,14 +3,13 @@ package config
 import (
 	"errors"
 	"fmt"
-	"net/url"
+	"maps"
 	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
-	"github.com/go-viper/mapstructure/v2"
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
 )
@@ -37,81 +36,129 @@ func AddFlags(flags *pflag.FlagSet) {
 type Loaded struct {
 	Config
 	File    string            // that was read; empty: none
-	Sources map[string]string // by key: default, file, env or flag
+	Sources map[string]string // by key: default, or file, environment or flag with the place behind it
 }
 
-// Load reads the configuration. flags may be nil, or those that AddFlags added to. The error lists every mistake there is.
+// Load reads the configuration. flags may be nil, or those that AddFlags added to. The error lists every mistake there is, each with its key
+// and where it stands.
 func Load(flags *pflag.FlagSet) (Loaded, error) {
-	v := viper.New()
-	v.SetEnvPrefix(EnvPrefix)
-	v.SetEnvKeyReplacer(strings.NewReplacer(".", "_"))
-	keys := keysOf(Default())
-	for _, k := range keys {
-		v.SetDefault(k.path, k.value.Interface())
-		if err := v.BindEnv(k.path); err != nil {
-			return Loaded{}, fmt.Errorf("bind environment of %s: %w", k.path, err)
+	l := loader{v: viper.New(), flags: flags, loaded: Loaded{Config: Default(), Sources: map[string]string{}}, lines: map[string]int{}}
+	l.keys = keysIn(reflect.ValueOf(&l.loaded.Config).Elem())
+	l.v.SetEnvPrefix(EnvPrefix)
+	l.v.SetEnvKeyReplacer(strings.NewReplacer(".", "_"))
+	for _, k := range l.keys {
+		value := k.value.Interface()
+		if d, ok := value.(time.Duration); ok {
+			value = d.String()
+		}
+		l.v.SetDefault(k.path, value)
+		if err := l.v.BindEnv(k.path); err != nil {
+			return l.loaded, fmt.Errorf("bind environment of %s: %w", k.path, err)
 		}
 	}
-	loaded := Loaded{}
-	file, explicit := DefaultFile, false
-	if flags != nil {
-		for name, key := range flagKeys {
-			if f := flags.Lookup(name); f != nil && f.Changed {
-				if err := v.BindPFlag(key, f); err != nil {
-					return Loaded{}, fmt.Errorf("bind flag --%s: %w", name, err)
-				}
+	for name, path := range flagKeys {
+		if f := l.flag(name); f != nil {
+			if err := l.v.BindPFlag(path, f); err != nil {
+				return l.loaded, fmt.Errorf("bind flag --%s: %w", name, err)
 			}
 		}
-		if f := flags.Lookup("config"); f != nil && f.Changed {
-			file, explicit = f.Value.String(), true
-		}
 	}
-	if env := os.Getenv(EnvPrefix + "_CONFIG"); env != "" && !explicit {
+	if err := l.readFile(); err != nil {
+		return l.loaded, err
+	}
+	l.decode()
+	l.failed = append(l.failed, unknownEnv(l.keys)...)
+	l.failed = append(l.failed, l.loaded.resolve()...)
+	return l.loaded, errors.Join(l.failed...)
+}
+
+type loader struct {
+	v      *viper.Viper
+	flags  *pflag.FlagSet
+	keys   []key // settable ones of loaded.Config
+	loaded Loaded
+	lines  map[string]int // of the keys that the file has
+	failed []error
+}
+
+// flag gives a flag that was set, or nil.
+func (l *loader) flag(name string) *pflag.Flag {
+	if l.flags == nil {
+		return nil
+	}
+	if f := l.flags.Lookup(name); f != nil && f.Changed {
+		return f
+	}
+	return nil
+}
+
+func (l *loader) readFile() error {
+	file, explicit := DefaultFile, false
+	if env := os.Getenv(EnvPrefix + "_CONFIG"); env != "" {
 		file, explicit = env, true
 	}
-	if _, err := os.Stat(file); err == nil || explicit {
-		v.SetConfigFile(file)
-		v.SetConfigType("yaml")
-		if err := v.ReadInConfig(); err != nil {
-			return Loaded{}, fmt.Errorf("read configuration %s: %w", file, err)
-		}
-		loaded.File = file
+	if f := l.flag("config"); f != nil {
+		file, explicit = f.Value.String(), true
 	}
-	var failed []error
-	hook := mapstructure.ComposeDecodeHookFunc(mapstructure.StringToTimeDurationHookFunc(), splitList)
-	err := v.UnmarshalExact(&loaded.Config, viper.DecodeHook(hook))
+	raw, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) && !explicit {
+		return nil
+	}
 	if err != nil {
-		failed = append(failed, mistakesOf(err)...)
+		return fmt.Errorf("read configuration: %w", err)
 	}
-	loaded.Sources = sources(v, keys, flags)
-	failed = append(failed, unknownEnv(keys)...)
+	l.loaded.File = file
+	values, err := l.parse(raw)
 	if err == nil {
-		failed = append(failed, loaded.Config.resolve()...)
+		err = l.v.MergeConfigMap(values)
 	}
-	return loaded, errors.Join(failed...)
+	if err != nil {
+		return fmt.Errorf("read configuration %s: %w", file, err)
+	}
+	return nil
 }
 
-// splitList lets a list be given as one text with commas, as in environment variables.
-func splitList(from, to reflect.Type, data any) (any, error) {
-	if from.Kind() != reflect.String || to != reflect.TypeFor[[]string]() {
-		return data, nil
-	}
-	list := []string{}
-	for part := range strings.SplitSeq(data.(string), ",") {
-		if part = strings.TrimSpace(part); part != "" {
-			list = append(list, part)
+// decode takes viper's values over one by one, so that every mistake is found. A setting that cannot be read keeps its default, so that the
+// checks which follow do not complain of it again.
+func (l *loader) decode() {
+	for _, k := range l.keys {
+		kind, place := l.source(k)
+		l.loaded.Sources[k.path] = strings.TrimSpace(kind + " " + place)
+		if err := convert(l.v.Get(k.path), k.value, kind != fromFile); err != nil {
+			l.failed = append(l.failed, fmt.Errorf("%s: %w (%s)", k.path, err, l.loaded.Sources[k.path]))
 		}
 	}
-	return list, nil
 }
 
-// mistakesOf takes the decoder's error apart, one mistake each.
+// The kinds of source.
+const (
+	fromDefault = "default"
+	fromFile    = "file"
+	fromEnv     = "environment"
+	fromFlag    = "flag"
+)
+
+func (l *loader) source(k key) (kind, place string) {
+	for name, path := range flagKeys {
+		if path == k.path && l.flag(name) != nil {
+			return fromFlag, "--" + name
+		}
+	}
+	if os.Getenv(k.env()) != "" { // viper takes an empty variable for none
+		return fromEnv, k.env()
+	}
+	if line, ok := l.lines[k.path]; ok {
+		return fromFile, fmt.Sprintf("%s:%d", l.loaded.File, line)
+	}
+	return fromDefault, ""
+}
+
+// mistakesOf takes a joined error apart, one mistake each.
 func mistakesOf(err error) []error {
 	var list []error
 	for line := range strings.SplitSeq(err.Error(), "\n") {
-		line = strings.TrimPrefix(strings.TrimSpace(line), "* ")
-		if line != "" && !strings.HasPrefix(line, "decoding failed due to the following error(s)") {
-			list = append(list, errors.New(strings.TrimPrefix(line, "'' ")))
+		if line = strings.TrimSpace(line); line != "" {
+			list = append(list, errors.New(line))
 		}
 	}
 	return list
@@ -130,74 +177,9 @@ func unknownEnv(keys []key) []error {
 	for _, pair := range os.Environ() {
 		name, _, _ := strings.Cut(pair, "=")
 		if strings.HasPrefix(name, EnvPrefix+"_") && !strings.HasPrefix(name, EnvPrefix+"_TEST_") && !known[name] {
-			failed = append(failed, fmt.Errorf("environment: %s is not a setting", name))
+			failed = append(failed, fmt.Errorf("environment: %s is not a setting%s", name, suggest(name, slices.Collect(maps.Keys(known)))))
 		}
 	}
 	slices.SortFunc(failed, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return failed
-}
-
-// moduleNames in the order of the documentation.
-var moduleNames = []string{"auth", "vm", "federation", "monitoring", "scheduler", "gateway"}
-
-// resolve reads the files of secrets, fills in what follows from the host, and lists every mistake.
-func (c *Config) resolve() []error {
-	var failed []error
-	bad := func(path, format string, args ...any) {
-		failed = append(failed, fmt.Errorf("%s: %s", path, fmt.Sprintf(format, args...)))
-	}
-	fromFile := func(path string, value *string, file string) {
-		switch {
-		case file == "":
-		case *value != "":
-			bad(path, "is given here and in %s_file; give one", path)
-		default:
-			content, err := os.ReadFile(file)
-			if err != nil {
-				bad(path+"_file", "%v", err)
-				return
-			}
-			*value = strings.TrimSpace(string(content))
-		}
-	}
-	fromFile("database.url", &c.Database.URL, c.Database.URLFile)
-	fromFile("redis.url", &c.Redis.URL, c.Redis.URLFile)
-	if c.Database.URL != "" {
-		if u, err := url.Parse(c.Database.URL); err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") {
-			bad("database.url", "is not a postgres:// URL")
-		}
-	}
-	if c.Database.MaxConns < 2 || c.Database.MaxConns > 1000 {
-		bad("database.max_conns", "must be from 2 to 1000")
-	}
-	if dir, err := filepath.Abs(c.DataDir); err != nil || c.DataDir == "" {
-		bad("data_dir", "must name a folder")
-	} else {
-		c.DataDir = dir
-	}
-	if len(c.Modules) == 0 {
-		bad("modules", "must be 'all' or name at least one module")
-	}
-	if len(c.Modules) == 1 && c.Modules[0] == "all" {
-		c.Modules = slices.Clone(moduleNames)
-	}
-	for _, m := range c.Modules {
-		if !slices.Contains(moduleNames, m) {
-			bad("modules", "%q is no module; there are %s", m, strings.Join(moduleNames, ", "))
-		}
-	}
-	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
-		bad("log.level", "%q is none of debug, info, warn, error", c.Log.Level)
-	}
-	if !slices.Contains([]string{"json", "text", "auto"}, c.Log.Format) {
-		bad("log.format", "%q is none of json, text, auto", c.Log.Format)
-	}
-	if c.Node.Name == "" {
-		name, err := os.Hostname()
-		if err != nil {
-			bad("node.name", "cannot be taken from the host: %v", err)
-		}
-		c.Node.Name = name
-	}
-	return append(failed, c.moduleMistakes()...)
 }

@@ -284,12 +284,12 @@ func TestNoLoginWithoutCache(t *testing.T) {
 func TestRehash(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	p := s.start(t)
+	s.start(t)
 	if got := s.hashOf(t, "admin"); !strings.Contains(got, "m=64,t=1,") {
 		t.Fatalf("hash %s", got)
 	}
 	s.cfg.PasswordIterations = 3
-	p = s.start(t)
+	p := s.start(t)
 	p.admin()
 	if got := s.hashOf(t, "admin"); !strings.Contains(got, "m=64,t=3,") {
 		t.Errorf("hash %s", got)

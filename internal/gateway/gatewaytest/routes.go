@@ -9,7 +9,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
-	"github.com/novacron/novacron/internal/gateway/gatewaymodule"
+	"github.com/novacron/novacron/internal/gateway/internal/edge"
 	"github.com/novacron/novacron/internal/platform/httpx"
 )
 
@@ -24,7 +24,7 @@ type operation struct {
 // CheckRoutes compares, for every surface, three lists that must say the same: the routes that it declares, the operations of its OpenAPI
 // document, and, where its handler is a chi router, what that router serves in fact. It answers every difference, and every route without a
 // permission or a documentation, or that two surfaces claim.
-func CheckRoutes(surfaces []gatewaymodule.Surface) []error {
+func CheckRoutes(surfaces []edge.Surface) []error {
 	c := checker{claimed: map[string]string{}, ids: map[string]string{}}
 	for _, s := range surfaces {
 		c.surface(s)
@@ -41,7 +41,7 @@ func (c *checker) report(format string, args ...any) {
 	c.found = append(c.found, fmt.Errorf(format, args...))
 }
 
-func (c *checker) surface(s gatewaymodule.Surface) {
+func (c *checker) surface(s edge.Surface) {
 	declared := map[string]httpx.Route{}
 	for _, r := range s.Routes() {
 		key := r.Method + " " + r.Path
@@ -71,7 +71,7 @@ func (c *checker) surface(s gatewaymodule.Surface) {
 	})
 }
 
-func (c *checker) documents(s gatewaymodule.Surface, declared map[string]httpx.Route) {
+func (c *checker) documents(s edge.Surface, declared map[string]httpx.Route) {
 	raw, err := s.OpenAPI()
 	if err != nil {
 		c.report("%s: OpenAPI document: %w", s.Name(), err)

@@ -54,7 +54,7 @@ func SyncDir(dir string) error {
 	if err != nil {
 		return fmt.Errorf("open folder %s: %w", dir, err)
 	}
-	defer d.Close() //nolint:errcheck // read only
+	defer d.Close() // read only
 	if err := d.Sync(); err != nil {
 		return fmt.Errorf("sync folder %s: %w", dir, err)
 	}

@@ -297,8 +297,8 @@ func TestManyAtOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 100 {
 		wg.Go(func() {
-			op, err := Operation{}, error(nil)
-			err = pg.InTx(t.Context(), pool, func(tx pgx.Tx) (err error) {
+			var op Operation
+			err := pg.InTx(t.Context(), pool, func(tx pgx.Tx) (err error) {
 				op, err = e.Create(t.Context(), tx, New{Kind: "toy", TargetID: uuid.New(), TenantID: uuid.New(), RequestedBy: uuid.New()})
 				return err
 			})

@@ -72,7 +72,7 @@ func TestWatchdogPingsWhileAlive(t *testing.T) {
 	t.Setenv("WATCHDOG_PID", strconv.Itoa(os.Getpid()))
 	ctx, cancel := context.WithCancel(t.Context())
 	asked := make(chan struct{}, 100)
-	var dead chan struct{} = make(chan struct{})
+	dead := make(chan struct{})
 	ended := make(chan error, 1)
 	go func() {
 		ended <- systemd.Watchdog(ctx, slog.New(slog.NewTextHandler(io.Discard, nil)), func(context.Context) error {

@@ -52,7 +52,7 @@ func viewOf(op operation.Operation) Operation {
 		Generation: op.Generation, Status: string(op.Status), Progress: op.Progress, Steps: []Step{}, Error: problemOf(op.Error),
 		CancelRequested: op.CancelRequested, CreatedAt: op.CreatedAt.UTC(), StartedAt: op.StartedAt, EndedAt: op.EndedAt, UpdatedAt: op.UpdatedAt.UTC()}
 	for _, step := range op.Steps {
-		view.Steps = append(view.Steps, Step{Name: step.Name, Status: string(step.Status), StartedAt: step.StartedAt, EndedAt: step.EndedAt,
+		view.Steps = append(view.Steps, Step{Name: step.Name, Status: step.Status, StartedAt: step.StartedAt, EndedAt: step.EndedAt,
 			Attempts: step.Attempts, Error: problemOf(step.Error)})
 	}
 	return view

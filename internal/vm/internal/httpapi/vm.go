@@ -25,8 +25,8 @@ type VMCreate struct {
 	HypervisorType string            `json:"hypervisor_type,omitempty" enum:"kvm" default:"kvm" doc:"What runs it."`
 	ImageID        uuid.UUID         `json:"image_id" format:"uuid" doc:"Image that its root disk is made from."`
 	Flavor         string            `json:"flavor,omitempty" maxLength:"63" doc:"Named size; resources override its parts." example:"small"`
-	Resources      *VMResources    `json:"resources,omitempty"`
-	Networks       []VMNetwork      `json:"networks,omitempty" maxItems:"8" doc:"One interface on each; none means the tenant's default network."`
+	Resources      *VMResources      `json:"resources,omitempty"`
+	Networks       []VMNetwork       `json:"networks,omitempty" maxItems:"8" doc:"One interface on each; none means the tenant's default network."`
 	SSHKeys        []string          `json:"ssh_keys,omitempty" maxItems:"64" doc:"Public keys for the default user, through cloud-init."`
 	UserData       string            `json:"user_data,omitempty" maxLength:"65536" doc:"cloud-init user-data." example:"#cloud-config\nruncmd: [\"echo hello\"]"`
 	Tags           map[string]string `json:"tags,omitempty" maxProperties:"64" doc:"Free labels."`

@@ -90,7 +90,7 @@ func totalMemory() (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("ask for the host's memory: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // read only
+	defer f.Close() // read only
 	return parseMemTotal(f)
 }
 

@@ -261,7 +261,7 @@ func TestConsoleStream(t *testing.T) {
 		_, _ = conn.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: novacron-stream\r\n\r\nearly "))
 		conns <- conn
 	})}
-	go srv.Serve(l) //nolint:errcheck // ends with Close
+	go srv.Serve(l) // ends with Close
 	defer srv.Close()
 	url := "unix:" + filepath.Join(dir, "s")
 	do[nodeapi.Empty](w.controller, vm, 0, nodeapi.VerbOpenConsole, nodeapi.ConsoleOpen{StreamURL: url + ":/s/1"})

@@ -193,7 +193,7 @@ func serveImage(t *testing.T, image []byte) string {
 	srv := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.ServeContent(w, r, "image", time.Time{}, bytes.NewReader(image))
 	})}
-	go srv.Serve(l) //nolint:errcheck // ends with Close
+	go srv.Serve(l) // ends with Close
 	t.Cleanup(func() { srv.Close() })
 	return "unix:" + filepath.Join(dir, "s") + ":/image"
 }

@@ -55,9 +55,9 @@ func testNetworks(t *testing.T, s *suite) {
 }
 
 func testAttachedNetwork(t *testing.T, s *suite) {
-	ctx, network, def := s.ctx(t), s.network(t, driver.ModeIsolated), driver.DomainDef{}
+	ctx, network := s.ctx(t), s.network(t, driver.ModeIsolated)
 	must(t, "ensure network", s.Driver.EnsureNetwork(ctx, network))
-	def = s.domain(t) // made after the network, so that it is cleaned up before it
+	def := s.domain(t) // made after the network, so that it is cleaned up before it
 	def.NICs = []nodeapi.NIC{{NetworkID: network.ID, MAC: "52:54:00:12:34:56"}}
 	must(t, "define", s.Driver.Define(ctx, def))
 	must(t, "start", s.Driver.Start(ctx, def.VMID))

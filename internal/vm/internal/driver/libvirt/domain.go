@@ -42,7 +42,7 @@ func domain(c *libvirt.Connect, vm uuid.UUID, f func(*libvirt.Domain) error) err
 	if err != nil {
 		return err
 	}
-	defer dom.Free() //nolint:errcheck // fails only on a nil pointer
+	defer dom.Free() // fails only on a nil pointer
 	if _, ok := managedID(dom); !ok {
 		return nodeapi.ErrNotDefined // a foreign domain that happens to have the id
 	}

@@ -29,7 +29,7 @@ func (d *Driver) EnsureNetwork(ctx context.Context, def driver.NetworkDef) error
 		if err != nil {
 			return err
 		}
-		defer network.Free() //nolint:errcheck // fails only on a nil pointer
+		defer network.Free() // fails only on a nil pointer
 		have, meta, err := readNetwork(network)
 		switch {
 		case err != nil:
@@ -67,7 +67,7 @@ func (d *Driver) RemoveNetwork(ctx context.Context, installation, id uuid.UUID) 
 		if err != nil {
 			return err
 		}
-		defer network.Free() //nolint:errcheck // fails only on a nil pointer
+		defer network.Free() // fails only on a nil pointer
 		_, meta, err := readNetwork(network)
 		if err != nil {
 			return err

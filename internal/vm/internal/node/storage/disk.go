@@ -74,8 +74,8 @@ func (s *Store) createDisk(ctx context.Context, path, image string, size int64) 
 	if err != nil {
 		return failed("make the disk", err)
 	}
-	defer temp.Close()           //nolint:errcheck // synced before
-	defer os.Remove(temp.Name()) //nolint:errcheck // gone under this name when all went well
+	defer temp.Close()           // synced before
+	defer os.Remove(temp.Name()) // gone under this name when all went well
 	args := []string{"create", "-q", "-f", "qcow2"}
 	if image != "" {
 		args = append(args, "-F", "qcow2", "-b", image)
@@ -171,7 +171,7 @@ func readHeader(path string) (header, error) {
 	if err != nil {
 		return header{}, err
 	}
-	defer f.Close() //nolint:errcheck // read only
+	defer f.Close() // read only
 	var b [32]byte
 	if _, err := io.ReadFull(f, b[:]); err != nil {
 		return header{}, fmt.Errorf("%w: %w", errNotQcow2, err)

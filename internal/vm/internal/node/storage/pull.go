@@ -116,8 +116,8 @@ func (s *Store) download(ctx context.Context, path string, want nodeapi.ImagePul
 	if err != nil {
 		return failed("make the image's file", err)
 	}
-	defer os.Remove(temp.Name()) //nolint:errcheck // gone under this name when all went well
-	defer temp.Close()           //nolint:errcheck // synced before
+	defer os.Remove(temp.Name()) // gone under this name when all went well
+	defer temp.Close()           // synced before
 	sum := sha256.New()
 	if err := s.fetch(ctx, want, temp, sum); err != nil {
 		return err
@@ -183,7 +183,7 @@ func (s *Store) fetchFrom(ctx context.Context, want nodeapi.ImagePull, file *os.
 	if err != nil {
 		return offset, err
 	}
-	defer body.Close() //nolint:errcheck // read only
+	defer body.Close() // read only
 	if begin != offset {
 		offset = begin
 		sum.Reset()

@@ -33,8 +33,8 @@ func (s *Store) EnsureSeed(vm uuid.UUID, spec nodeapi.SeedSpec) (err error) {
 	if err != nil {
 		return failed("make the seed", err)
 	}
-	defer temp.Close()           //nolint:errcheck // synced before
-	defer os.Remove(temp.Name()) //nolint:errcheck // gone under this name when all went well
+	defer temp.Close()           // synced before
+	defer os.Remove(temp.Name()) // gone under this name when all went well
 	if err := writeISO(temp, map[string]string{metaDataFile: spec.MetaData, userDataFile: spec.UserData}); err != nil {
 		return failed("write the seed", err)
 	}
@@ -57,7 +57,7 @@ func writeISO(f *os.File, files map[string]string) (err error) {
 		return fmt.Errorf("begin the image: %w", err)
 	}
 	// The library collects the files in a folder of its own and removes it in Finalize, but not when something fails before.
-	defer os.RemoveAll(image.Workspace()) //nolint:errcheck // in the system's folder for such things
+	defer os.RemoveAll(image.Workspace()) // in the system's folder for such things
 	for name, text := range files {
 		if err := writeInto(image, name, text); err != nil {
 			return err
@@ -96,7 +96,7 @@ func (s *Store) ReadConsole(vm uuid.UUID, req nodeapi.ConsoleRead) (nodeapi.Cons
 	if err != nil {
 		return nodeapi.ConsoleChunk{}, failed("open the console log", err)
 	}
-	defer f.Close() //nolint:errcheck // read only
+	defer f.Close() // read only
 	info, err := f.Stat()
 	if err != nil {
 		return nodeapi.ConsoleChunk{}, failed("read the console log", err)

@@ -1,0 +1,91 @@
+package app
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/novacron/novacron/internal/bus/membus"
+	"github.com/novacron/novacron/internal/config"
+	"github.com/novacron/novacron/internal/gateway/gatewaytest"
+	"github.com/novacron/novacron/internal/platform/cache"
+	"github.com/novacron/novacron/internal/platform/identity"
+	"github.com/novacron/novacron/internal/platform/logx"
+	"github.com/novacron/novacron/internal/platform/telemetry"
+)
+
+// built gives all modules, built but not started: nothing of the host is touched.
+func built(t *testing.T) *builder {
+	t.Helper()
+	cfg := config.Default()
+	cfg.DataDir, cfg.Database.URL = t.TempDir(), "postgres://not-used"
+	cfg.Modules = []string{"auth", "vm", "federation", "monitoring", "scheduler", "gateway"}
+	cfg.Node.Name = "test"
+	log, _, err := logx.New(logx.Options{Writer: t.Output()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	registry, err := telemetry.NewRegistry(telemetry.Build{Version: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, shared := membus.New(), cache.NewMemory(1000)
+	t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := shared.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	build := &builder{cfg: cfg, log: log, bus: b, cache: shared, registry: registry}
+	if _, err := build.modules(); err != nil {
+		t.Fatal(err)
+	}
+	return build
+}
+
+// TestEveryRouteHasAPermissionAndADocumentation walks what is really served.
+func TestEveryRouteHasAPermissionAndADocumentation(t *testing.T) {
+	b := built(t)
+	surfaces := b.gateway.Surfaces()
+	for _, err := range gatewaytest.CheckRoutes(surfaces) {
+		t.Error(err)
+	}
+	public := map[string]bool{"/health": true, "/ready": true, "/metrics": true, "/docs": true, "/docs/errors": true, "/docs/{file}": true, "/api/v1/info": true,
+		"/api/v1/openapi.json": true, "/api/v1/openapi.yaml": true, "/auth/login": true, "/auth/refresh": true, "/.well-known/jwks.json": true}
+	n := 0
+	for _, s := range surfaces {
+		for _, r := range s.Routes() {
+			n++
+			if r.Permission == identity.Public && !public[r.Path] {
+				t.Errorf("%s %s is open to everybody; if that is meant, add it to the list here", r.Method, r.Path)
+			}
+			if r.Permission != identity.Public && r.Permission != identity.Authenticated && !strings.Contains(r.Permission, ":") {
+				t.Errorf("%s %s needs %q, which is no <resource>:<verb>", r.Method, r.Path, r.Permission)
+			}
+		}
+	}
+	if n < 40 {
+		t.Errorf("only %d routes", n)
+	}
+}
+
+// TestOpenAPIDocumentIsWhole: every reference of the merged document leads somewhere.
+func TestOpenAPIDocumentIsWhole(t *testing.T) {
+	spec := string(built(t).gateway.Spec())
+	var doc struct {
+		Components struct {
+			Schemas map[string]any `json:"schemas"`
+		} `json:"components"`
+	}
+	if err := json.Unmarshal([]byte(spec), &doc); err != nil {
+		t.Fatal(err)
+	}
+	for _, ref := range strings.Split(spec, `"$ref":"#/components/schemas/`)[1:] {
+		name, _, _ := strings.Cut(ref, `"`)
+		if doc.Components.Schemas[name] == nil {
+			t.Errorf("the schema %s is referred to, but missing", name)
+		}
+	}
+}
