@@ -20,7 +20,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/novacron/novacron/internal/vm/internal/driver/libvirt"
-	"github.com/novacron/novacron/internal/vm/internal/driver/testhost"
+	"github.com/novacron/novacron/test/testhost"
 	"github.com/novacron/novacron/internal/vm/internal/node"
 	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
 )

@@ -18,7 +18,7 @@ import (
 	"github.com/novacron/novacron/internal/vm/internal/driver"
 	"github.com/novacron/novacron/internal/vm/internal/driver/drivertest"
 	"github.com/novacron/novacron/internal/vm/internal/driver/libvirt"
-	"github.com/novacron/novacron/internal/vm/internal/driver/testhost"
+	"github.com/novacron/novacron/test/testhost"
 	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
 )
 
