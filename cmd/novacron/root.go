@@ -107,7 +107,20 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or input, 3 not found, 4 not logged 
 	}
 	root.AddCommand(newServe(), newModules(), newConfig(), newDoctor(c), newVersion(c), newLogin(c), newLogout(c), newWhoami(c),
 		newVM(c), newImage(c), newNetwork(c), newNode(c), newOperation(c), newFlavor(c))
+	for _, group := range root.Commands() {
+		if group.HasSubCommands() {
+			group.Args, group.RunE = cobra.ArbitraryArgs, explainGroup
+		}
+	}
 	return root
+}
+
+// explainGroup shows what a group of commands has; without it, an unknown one would pass as a question for help.
+func explainGroup(cmd *cobra.Command, list []string) error {
+	if len(list) > 0 {
+		return usageError{fmt.Errorf("unknown command %q for %q", list[0], cmd.CommandPath())}
+	}
+	return cmd.Help()
 }
 
 func envOr(name, fallback string) string {
