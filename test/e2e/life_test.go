@@ -58,6 +58,7 @@ func TestCommandLine(t *testing.T) {
 	if err := json.Unmarshal([]byte(must("", "vm", "show", "web-1", "-o", "json")), &m); err != nil || m.Name != "web-1" || m.State != "running" {
 		t.Errorf("as JSON: %+v %v", m, err)
 	}
+	s.console("web-1", "echo con$((40+2))sole\n", "con42sole")
 	must("state: running", "vm", "show", "web-1", "-o", "yaml")
 	for _, verb := range []string{"pause", "resume", "restart", "stop", "start"} {
 		must("web-1", "vm", verb, "web-1")

@@ -346,3 +346,45 @@ func (s *site) cli(args ...string) (out string, code int) {
 	}
 	return string(content), cmd.ProcessState.ExitCode()
 }
+
+// console types into the interactive console and waits for what the guest answers.
+func (s *site) console(name, typed, want string) {
+	s.t.Helper()
+	file, err := binary()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	cmd := exec.Command(file, "vm", "console", name)
+	cmd.Env = append(os.Environ(), "NOVACRON_SERVER=http://"+s.listen, "XDG_CONFIG_HOME="+filepath.Join(s.dir, "client"))
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	giveUp := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	defer giveUp.Stop()
+	if _, err := io.WriteString(in, typed); err != nil {
+		s.t.Fatal(err)
+	}
+	var seen bytes.Buffer
+	for buf := make([]byte, 1024); !strings.Contains(seen.String(), want); {
+		n, err := out.Read(buf)
+		seen.Write(buf[:n])
+		if err != nil {
+			s.t.Fatalf("the console ended with %v after %q", err, seen.String())
+		}
+	}
+	if _, err := in.Write([]byte{0x1d}); err != nil { // Ctrl-]
+		s.t.Fatal(err)
+	}
+	_, _ = io.Copy(io.Discard, out)
+	if err := cmd.Wait(); err != nil {
+		s.t.Errorf("leaving the console: %v", err)
+	}
+}
