@@ -33,7 +33,7 @@ func (c *cli) console() *cobra.Command {
 			if err := client.Do(cmd.Context(), http.MethodPost, vms.path+"/"+id+"/console", nil, &ticket); err != nil {
 				return err
 			}
-			conn, _, err := websocket.Dial(cmd.Context(), client.Server+ticket.URL, nil)
+			conn, _, err := websocket.Dial(cmd.Context(), client.Server+ticket.URL, nil) //nolint:bodyclose // the library has closed it
 			if err != nil {
 				return fmt.Errorf("connect to console: %w", err)
 			}

@@ -60,7 +60,6 @@ type site struct {
 	dir    string
 	host   *testhost.Host
 	listen string
-	env    []string
 	server *exec.Cmd
 	log    *bytes.Buffer
 	token  string

@@ -203,7 +203,8 @@ func (r *Run) do(i int) error {
 			}
 		}
 		r.record(i, func(s *StepRecord, _ *time.Time) { s.Error = e })
-		attempts, wait, pausing := r.row.Steps[i].Attempts, time.Duration(0), r.steps
+		attempts, pausing := r.row.Steps[i].Attempts, r.steps
+		var wait time.Duration
 		switch {
 		case i >= last:
 			wait, pausing = pause(attempts, maxPauseUndo), r.held
