@@ -166,6 +166,14 @@ func repeatAfter(err error, pause time.Duration) (time.Duration, bool) {
 	}
 }
 
+// ended says why a context has ended: canceled is canceled, whatever by, and a time that was up has its own words.
+func ended(ctx context.Context) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return ctx.Err()
+	}
+	return context.Cause(ctx)
+}
+
 func isNameError(err error) bool {
 	var dns *net.DNSError
 	return errors.As(err, &dns)
@@ -260,7 +268,7 @@ func (c *Client) send(ctx context.Context, cl call, token string) (*http.Respons
 // broken names what kept an answer from arriving: the caller who gave up, the time that was up, or the network.
 func (c *Client) broken(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		return ended(ctx)
 	}
 	var local *uploadError
 	if errors.As(err, &local) {

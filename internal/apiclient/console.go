@@ -111,7 +111,7 @@ func (c *Console) Read(ctx context.Context) ([]byte, error) {
 		return data, nil
 	}
 	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+		return nil, ended(ctx)
 	}
 	var closed websocket.CloseError
 	switch {

@@ -93,7 +93,7 @@ func (c *Client) FollowOperation(ctx context.Context, id uuid.UUID, changed func
 		err := f.next(ctx, f)
 		switch {
 		case ctx.Err() != nil:
-			return f.last, context.Cause(ctx)
+			return f.last, ended(ctx)
 		case f.last.Value.Ended():
 			return f.last, nil
 		case noStream(err):
@@ -108,7 +108,7 @@ func (c *Client) FollowOperation(ctx context.Context, id uuid.UUID, changed func
 			pause = firstPause
 		}
 		if err := sleep(ctx, pause); err != nil {
-			return f.last, context.Cause(ctx)
+			return f.last, ended(ctx)
 		}
 		pause = min(2*pause, 5*time.Second)
 	}

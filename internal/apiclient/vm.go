@@ -162,7 +162,7 @@ func (c *Client) AwaitImage(ctx context.Context, image Object[vm.Image], changed
 			}
 		default:
 			if err := sleep(ctx, pollPause); err != nil {
-				return image, context.Cause(ctx)
+				return image, ended(ctx)
 			}
 		}
 		var err error
