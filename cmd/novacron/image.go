@@ -109,14 +109,11 @@ func imageName(path string) string {
 }
 
 func (e *env) awaitImage(cmd *cobra.Command, c *apiclient.Client, w *waiting, image apiclient.Object[vm.Image]) (apiclient.Object[vm.Image], error) {
-	ctx, cancel, err := w.limit(cmd.Context(), "the import of "+image.Value.Name)
-	if err != nil {
-		return image, err
-	}
+	ctx, cancel := w.limit(cmd.Context(), "the import of "+image.Value.Name)
 	defer cancel()
 	operation := image.Value.OperationID
 	p := e.progress(image.Value.Name)
-	image, err = c.AwaitImage(ctx, image, func(o apiclient.Object[apiclient.Operation]) { p.operation(o.Value) })
+	image, err := c.AwaitImage(ctx, image, func(o apiclient.Object[apiclient.Operation]) { p.operation(o.Value) })
 	p.end()
 	if err != nil && operation != nil {
 		err = e.goesOn(operation.String(), err)

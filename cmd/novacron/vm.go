@@ -185,7 +185,7 @@ func newVMStop(e *env, action, short, done string) *cobra.Command {
 			}
 			if cmd.Flags().Changed("grace") {
 				seconds := int(grace / time.Second)
-				if grace < 0 || grace%time.Second != 0 {
+				if grace%time.Second != 0 {
 					return usageError{"--grace must be a whole number of seconds, for example 90s"}
 				}
 				how.GraceSeconds = &seconds
@@ -196,7 +196,7 @@ func newVMStop(e *env, action, short, done string) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "power off at once; the guest may lose data")
-	cmd.Flags().DurationVar(&grace, "grace", 0, "how long the guest may take to shut down, for example 90s (default: the server's)")
+	cmd.Flags().Var((*span)(&grace), "grace", "how long the guest may take to shut down, for example 90s (default: the server's)")
 	w.addTo(cmd)
 	return cmd
 }

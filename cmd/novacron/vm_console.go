@@ -31,10 +31,7 @@ func newVMConsole(e *env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			ctx, cancel, err := w.limit(cmd.Context(), "the console of "+target.name)
-			if err != nil {
-				return err
-			}
+			ctx, cancel := w.limit(cmd.Context(), "the console of "+target.name)
 			defer cancel()
 			console, err := c.OpenConsole(ctx, target.id)
 			if err != nil {

@@ -25,30 +25,42 @@ func (w *waiting) addTo(cmd *cobra.Command) {
 }
 
 func (w *waiting) addTimeout(cmd *cobra.Command) {
-	cmd.Flags().DurationVar(&w.timeout, "timeout", 0, "wait no longer than this, for example 5m; 0 waits as long as it takes")
+	cmd.Flags().Var((*span)(&w.timeout), "timeout", "wait no longer than this, for example 5m; 0 waits as long as it takes")
+}
+
+// span is a flag's value: a time that is not negative. A wrong one is found before anything is done.
+type span time.Duration
+
+func (s *span) String() string { return time.Duration(*s).String() }
+
+// Type implements pflag.Value.
+func (s *span) Type() string { return "duration" }
+
+// Set implements pflag.Value.
+func (s *span) Set(text string) error {
+	d, err := time.ParseDuration(text)
+	if err != nil || d < 0 {
+		return fmt.Errorf("%q is not a time: give a number with s, m or h behind it", text)
+	}
+	*s = span(d)
+	return nil
 }
 
 func (w *waiting) wanted() bool { return w.wait && !w.noWait }
 
 // limit bounds a context by --timeout.
-func (w *waiting) limit(ctx context.Context, what string) (context.Context, context.CancelFunc, error) {
-	if w.timeout < 0 {
-		return nil, nil, usageError{"--timeout must not be negative"}
-	}
+func (w *waiting) limit(ctx context.Context, what string) (context.Context, context.CancelFunc) {
 	if w.timeout == 0 {
-		return ctx, func() {}, nil
+		return ctx, func() {}
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, w.timeout, timeUp{text: fmt.Sprintf("%s is not done after %s", what, w.timeout)})
-	return ctx, cancel, nil
+	return context.WithTimeoutCause(ctx, w.timeout, timeUp{text: fmt.Sprintf("%s is not done after %s", what, w.timeout)})
 }
 
 // await follows an operation on what name says until it has ended well, showing its progress.
 func (e *env) await(ctx context.Context, c *apiclient.Client, w *waiting, name string, op apiclient.Object[apiclient.Operation]) (apiclient.Object[apiclient.Operation], error) {
-	ctx, cancel, err := w.limit(ctx, op.Value.Kind+" of "+name)
-	if err != nil {
-		return op, err
-	}
+	ctx, cancel := w.limit(ctx, op.Value.Kind+" of "+name)
 	defer cancel()
+	var err error
 	id := op.Value.ID
 	if !op.Value.Ended() {
 		p := e.progress(name)
