@@ -14,7 +14,7 @@ fail() { echo "make run: $*" >&2; exit 1; }
 sudo=()
 if [ "$(id -u)" != 0 ]; then
   command -v sudo >/dev/null || fail "this needs root: run it as root or install sudo"
-  sudo=(sudo --preserve-env=NOVACRON_DATA_DIR,NOVACRON_HTTP_LISTEN,NOVACRON_DATABASE_URL,NOVACRON_REDIS_URL)
+  sudo=(sudo "--preserve-env=NOVACRON_DATA_DIR,NOVACRON_HTTP_LISTEN,NOVACRON_DATABASE_URL,NOVACRON_REDIS_URL")
 fi
 need=$(awk '$1 == "go" { print $2 }' go.mod)
 command -v go >/dev/null || fail "Go $need or later is needed to build NovaCron; put it on the PATH"

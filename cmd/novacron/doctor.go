@@ -23,7 +23,7 @@ func newDoctor(e *env) *cobra.Command {
 			}
 			// A mistake in the configuration is one more finding; what could be read of it, and the defaults, serve for the others.
 			loaded, err := config.Load(cmd.Flags())
-			results := doctor.Examine(cmd.Context(), doctor.Local(runtime.GOARCH), doctor.Options{DataDir: loaded.DataDir, LibvirtURI: loaded.VM.Libvirt.URI,
+			results := doctor.Examine(cmd.Context(), doctor.Local(runtime.GOARCH), doctor.Options{DataDir: loaded.DataDir, LibvirtURI: loaded.VM.Libvirt.URI, Accel: loaded.VM.Libvirt.Accel,
 				Listen: loaded.HTTP.Listen, DatabaseURL: loaded.Database.URL})
 			if cmd.Context().Err() != nil {
 				return cmd.Context().Err()

@@ -22,7 +22,6 @@ const (
 	exitDenied      = 4
 	exitConflict    = 5
 	exitUnavailable = 6
-	exitInvalid     = 7
 	exitInterrupted = 130
 )
 
@@ -35,12 +34,11 @@ func exitCodes() []exitCode {
 	return []exitCode{
 		{exitOK, "done"},
 		{exitFailure, "something failed that has no code of its own"},
-		{exitUsage, "the command was called wrongly; nothing was done"},
+		{exitUsage, "the command was called wrongly, or the server refused what was asked for as invalid; nothing was done"},
 		{exitNotFound, "what was named does not exist, or is not yours"},
 		{exitDenied, "not logged in, or a permission is missing"},
 		{exitConflict, "conflict with what exists: a name that is taken, the wrong state, no room, a newer request"},
 		{exitUnavailable, "the server cannot be reached, is not available, or did not finish in time"},
-		{exitInvalid, "the server refused the request as invalid"},
 		{exitInterrupted, "interrupted by a signal; operations that had begun go on"},
 	}
 }
@@ -84,7 +82,8 @@ func (e *env) conclude(cmd *cobra.Command, err error) int {
 	if code != exitInterrupted {
 		e.explain(err)
 	}
-	if code == exitUsage && cmd != nil {
+	var usage usageError
+	if errors.As(err, &usage) && cmd != nil {
 		fmt.Fprintf(e.errOut, "  See '%s --help'.\n", cmd.CommandPath())
 	}
 	return code
@@ -131,7 +130,7 @@ func codeOfStatus(status int) int {
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return exitUnavailable
 	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity:
-		return exitInvalid
+		return exitUsage
 	default:
 		return exitFailure
 	}

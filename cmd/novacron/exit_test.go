@@ -22,8 +22,8 @@ func TestCodeOf(t *testing.T) {
 		want int
 	}{
 		{nil, exitOK}, {errors.New("x"), exitFailure}, {usageError{"x"}, exitUsage}, {apiclient.ErrBaseURL, exitUsage},
-		{refused(400), exitInvalid}, {refused(401), exitDenied}, {refused(403), exitDenied}, {refused(404), exitNotFound}, {refused(409), exitConflict},
-		{refused(412), exitConflict}, {refused(413), exitInvalid}, {refused(415), exitInvalid}, {refused(422), exitInvalid}, {refused(423), exitConflict},
+		{refused(400), exitUsage}, {refused(401), exitDenied}, {refused(403), exitDenied}, {refused(404), exitNotFound}, {refused(409), exitConflict},
+		{refused(412), exitConflict}, {refused(413), exitUsage}, {refused(415), exitUsage}, {refused(422), exitUsage}, {refused(423), exitConflict},
 		{refused(429), exitUnavailable}, {refused(500), exitFailure}, {refused(502), exitUnavailable}, {refused(503), exitUnavailable}, {refused(504), exitUnavailable},
 		{refused(0), exitUnavailable}, {&apiclient.Error{Problem: errs.Problem{Code: apiclient.CodeProtocol}}, exitFailure},
 		{failed(409), exitConflict}, {failed(500), exitFailure}, {failed(0), exitFailure},

@@ -60,7 +60,7 @@ func newImageImport(e *env) *cobra.Command {
 			if e.quiet || e.forScripts() {
 				return printObject(e, image, imageID, nil)
 			}
-			_, err = fmt.Fprintf(e.out, "%s: %s (%s)\n", printable(image.Value.Name), e.coloured(string(image.Value.Status)), image.Value.ID)
+			_, err = fmt.Fprintf(e.out, "Imported image %s: %s (%s)\n", printable(image.Value.Name), e.coloured(string(image.Value.Status)), image.Value.ID)
 			return err
 		},
 	}
@@ -201,19 +201,19 @@ func newImageDelete(e *env) *cobra.Command {
 			if err := c.DeleteImage(cmd.Context(), target.id); err != nil {
 				return err
 			}
-			return e.deleted(target)
+			return e.deleted("image", target)
 		},
 	}
 }
 
 // deleted tells of something that is gone; scripts learn it from the exit code.
-func (e *env) deleted(target named) error {
+func (e *env) deleted(kind string, target named) error {
 	var err error
 	switch {
 	case e.quiet:
 		_, err = fmt.Fprintln(e.out, target.id)
 	case !e.forScripts():
-		_, err = fmt.Fprintf(e.out, "%s: deleted\n", printable(target.name))
+		_, err = fmt.Fprintf(e.out, "Deleted %s %s.\n", kind, printable(target.name))
 	}
 	return err
 }

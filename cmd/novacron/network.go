@@ -84,7 +84,7 @@ func newNetworkCreate(e *env) *cobra.Command {
 				return printObject(e, network, networkID, nil)
 			}
 			n := network.Value
-			_, err = fmt.Fprintf(e.out, "%s: %s, %s %s (%s)\n", n.Name, e.coloured(string(n.Status)), n.Mode, n.CIDR, n.ID)
+			_, err = fmt.Fprintf(e.out, "Created network %s: %s, %s %s (%s)\n", n.Name, e.coloured(string(n.Status)), n.Mode, n.CIDR, n.ID)
 			return err
 		},
 	}
@@ -152,7 +152,7 @@ func newNetworkDelete(e *env) *cobra.Command {
 			if e.forScripts() && !e.quiet {
 				return e.document(op)
 			}
-			return e.deleted(target)
+			return e.deleted("network", target)
 		},
 	}
 	w.addTo(cmd)

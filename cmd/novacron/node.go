@@ -107,7 +107,7 @@ func newNodeCordon(e *env, verb, short string, cordoned bool) *cobra.Command {
 			if e.quiet || e.forScripts() {
 				return printObject(e, node, nodeID, nil)
 			}
-			_, err = fmt.Fprintf(e.out, "%s: %sed\n", node.Value.Name, verb)
+			_, err = fmt.Fprintf(e.out, "Node %s is %sed.\n", node.Value.Name, verb)
 			return err
 		},
 	}

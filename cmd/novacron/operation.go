@@ -181,7 +181,7 @@ func newOperationCancel(e *env) *cobra.Command {
 			if e.quiet || e.forScripts() {
 				return e.printOperation(op)
 			}
-			_, err = fmt.Fprintf(e.out, "%s: %s\n", op.Value.ID, e.coloured(op.Value.Status))
+			_, err = fmt.Fprintf(e.out, "Operation %s: %s\n", op.Value.ID, e.coloured(op.Value.Status))
 			return err
 		},
 	}

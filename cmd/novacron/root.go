@@ -76,7 +76,7 @@ func (e *env) prepare(cmd *cobra.Command) {
 			if len(args) == 0 {
 				return cmd.Help()
 			}
-			text := fmt.Sprintf("there is no command %q of %q", args[0], cmd.CommandPath())
+			text := fmt.Sprintf("unknown command %q of %q", args[0], cmd.CommandPath())
 			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 				text += "; did you mean " + strings.Join(near, " or ") + "?"
 			}

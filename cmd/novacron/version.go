@@ -23,7 +23,7 @@ func newVersion(e *env) *cobra.Command {
 			if e.forScripts() {
 				return e.document(info)
 			}
-			return writeTable(e.out, nil, [][]string{{"version", info.Version}, {"commit", info.Commit}, {"date", info.Date}, {"built with", info.Go}})
+			return writeTable(e.out, nil, [][]string{{"novacron", info.Version}, {"commit", info.Commit}, {"date", info.Date}, {"built with", info.Go}})
 		},
 	}
 }

@@ -17,10 +17,10 @@ import (
 
 func newVM(e *env) *cobra.Command {
 	cmd := &cobra.Command{Use: "vm", Short: "Virtual machines"}
-	cmd.AddCommand(newVMList(e), newVMCreate(e), newVMShow(e), newVMStop(e, apiclient.ActionStop, "Shut machines down", "stopped"),
-		newVMStop(e, apiclient.ActionRestart, "Shut machines down and power them on again", "restarted"),
-		newVMAction(e, apiclient.ActionStart, "Power machines on", "started"), newVMAction(e, apiclient.ActionReset, "Press the reset button of machines", "reset"),
-		newVMAction(e, apiclient.ActionPause, "Hold the virtual CPUs of machines", "paused"), newVMAction(e, apiclient.ActionResume, "Let paused machines go on", "resumed"),
+	cmd.AddCommand(newVMList(e), newVMCreate(e), newVMShow(e), newVMStop(e, apiclient.ActionStop, "Shut machines down", "Stopped"),
+		newVMStop(e, apiclient.ActionRestart, "Shut machines down and power them on again", "Restarted"),
+		newVMAction(e, apiclient.ActionStart, "Power machines on", "Started"), newVMAction(e, apiclient.ActionReset, "Press the reset button of machines", "Reset"),
+		newVMAction(e, apiclient.ActionPause, "Hold the virtual CPUs of machines", "Paused"), newVMAction(e, apiclient.ActionResume, "Let paused machines go on", "Resumed"),
 		newVMDelete(e), newVMConsole(e), newVMLogs(e))
 	return cmd
 }
@@ -215,7 +215,7 @@ func newVMDelete(e *env) *cobra.Command {
 					return err
 				}
 			}
-			return e.changeVMs(cmd.Context(), &w, args, "deleted", func(ctx context.Context, c *apiclient.Client, id uuid.UUID) (apiclient.Object[apiclient.Operation], error) {
+			return e.changeVMs(cmd.Context(), &w, args, "Deleted", func(ctx context.Context, c *apiclient.Client, id uuid.UUID) (apiclient.Object[apiclient.Operation], error) {
 				return c.DeleteVM(ctx, id)
 			})
 		},

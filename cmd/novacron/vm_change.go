@@ -12,7 +12,7 @@ import (
 )
 
 // changeVMs carries a change out on one machine after the other. A failure does not keep the others from their turn; the first one gives
-// the exit code. done says what has become of a machine that is not there any more, or whose state does not tell.
+// the exit code. done is the word for what was done.
 func (e *env) changeVMs(ctx context.Context, w *waiting, args []string, done string, begin begin) error {
 	c, err := e.connect()
 	if err != nil {
@@ -82,7 +82,7 @@ func (e *env) finishVM(ctx context.Context, c *apiclient.Client, w *waiting, nam
 	case errors.As(err, &gone) && gone.Status == http.StatusNotFound && scripts:
 		return op.Raw, nil
 	case errors.As(err, &gone) && gone.Status == http.StatusNotFound:
-		_, err := fmt.Fprintf(e.out, "%s: %s\n", name, done)
+		_, err := fmt.Fprintf(e.out, "%s virtual machine %s.\n", done, name)
 		return nil, err
 	case err != nil:
 		return nil, err
@@ -95,6 +95,6 @@ func (e *env) finishVM(ctx context.Context, c *apiclient.Client, w *waiting, nam
 
 // sayState tells in a line how a machine is after a change.
 func (e *env) sayState(m vm.VM, done string) error {
-	_, err := fmt.Fprintf(e.out, "%s: %s, now %s (%s)\n", m.Name, done, e.coloured(string(m.State)), m.ID)
+	_, err := fmt.Fprintf(e.out, "%s virtual machine %s: %s (%s)\n", done, m.Name, e.coloured(string(m.State)), m.ID)
 	return err
 }

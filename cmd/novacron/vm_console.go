@@ -88,10 +88,7 @@ func (e *env) typeInto(ctx context.Context, console *apiclient.Console, interact
 	buffer := make([]byte, 4096)
 	for {
 		n, err := e.in.Read(buffer)
-		typed, end := buffer[:n], false
-		if interactive {
-			typed, _, end = bytes.Cut(typed, []byte{escapeKey})
-		}
+		typed, _, end := bytes.Cut(buffer[:n], []byte{escapeKey})
 		if len(typed) > 0 && console.Write(ctx, typed) != nil {
 			return // reading from the console tells why
 		}

@@ -47,7 +47,7 @@ func newVMCreate(e *env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			result, err := e.finishVM(ctx, c, &w, body.Name, "created", op)
+			result, err := e.finishVM(ctx, c, &w, body.Name, "Created", op)
 			if err != nil || result == nil {
 				return err
 			}

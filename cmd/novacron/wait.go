@@ -97,7 +97,7 @@ func (e *env) began(name string, op apiclient.Object[apiclient.Operation]) error
 	case e.forScripts():
 		return e.document(op)
 	default:
-		_, err := fmt.Fprintf(e.out, "%s: %s is %s; follow it: novacron operation wait %s\n", name, op.Value.Kind, op.Value.Status, op.Value.ID)
+		_, err := fmt.Fprintf(e.out, "%s: %s is %s. Follow it: novacron operation wait %s\n", name, op.Value.Kind, op.Value.Status, op.Value.ID)
 		return err
 	}
 }

@@ -47,7 +47,7 @@ kernel=kernel/boot/vmlinuz-$version
 [ -f "$kernel" ] || fail "the package $package has no kernel where it is expected"
 
 echo "building the initial RAM disk"
-modules="virtio_pci virtio_blk virtio_net virtio_console virtio_rng ext4 crc32c_generic isofs button evdev af_packet"
+modules="virtio_pci virtio_blk virtio_net virtio_console virtio_rng ext4 crc32c_generic isofs vfat nls_cp437 nls_ascii button evdev af_packet"
 mkdir -p initrd/{bin,dev,proc,sys,root,lib/modules/"$version"}
 cp "$busybox" initrd/bin/busybox
 mkdir -p base/lib

@@ -7,7 +7,9 @@ import (
 )
 
 // Message is what travels: a subject, an encoded payload and, for a request, where the reply goes.
-// Payloads are encoded before they are published, so no two modules ever share memory through the bus.
+// Payloads are encoded before they are published, so no two modules ever share memory through the bus. The publisher may use its buffer
+// and header again as soon as Publish or Request returns. What a handler is given may be shared with the handlers of other
+// subscriptions: it may keep Data and Header, but must never change them.
 type Message struct {
 	Subject string
 	Reply   string            // empty unless the publisher waits for an answer
@@ -16,11 +18,12 @@ type Message struct {
 }
 
 // Handler receives the messages of one subscription, one at a time and in order of arrival.
-// The context ends when the subscription does.
+// The context ends when the subscription does, or the bus. A handler may use the bus. If it panics, that is logged and the next message
+// is handled.
 type Handler func(ctx context.Context, m Message)
 
-// GapHandler is told how many messages a subscription lost because its queue was full. It runs on the subscription's own
-// goroutine, before the first message that follows the gap.
+// GapHandler is told how many messages a subscription lost because its queue was full. It never runs beside the subscription's handler,
+// and always before the first message that follows the gap; it may be told of one gap in several parts.
 type GapHandler func(ctx context.Context, lost uint64)
 
 // SubscribeOptions changes how a subscription behaves. The zero value is a plain one.
@@ -35,7 +38,7 @@ const DefaultCapacity = 1024
 
 // Subscription is a live interest in a subject.
 type Subscription interface {
-	// Close ends it: no handler begins afterwards, and the context of one that is running ends. It does not wait for that one,
+	// Close ends it: no message that still waits is handled, and the context of one that is running ends. It does not wait for that one,
 	// so a handler may close its own subscription. It is idempotent.
 	Close()
 }
@@ -44,14 +47,18 @@ type Subscription interface {
 // one token and ">" for one or more at the end; delivery is at most once per subscription; a publisher never waits for a
 // subscriber.
 type Bus interface {
-	// Publish hands the message to every matching subscription. It fails on an invalid subject or a closed bus.
+	// Publish hands the message to every matching subscription, and to one member of each matching queue group. Messages of one
+	// publisher arrive in the order in which it published them. It fails on an invalid subject or a closed bus.
 	Publish(ctx context.Context, m Message) error
-	// Request publishes and waits for the first reply. Without any subscriber it fails at once with ErrNoResponders; when
-	// ctx ends first, with ErrTimeout.
+	// Request publishes, with a reply subject of its own under "_INBOX.", and waits for the first reply. Without any subscriber it
+	// fails at once with ErrNoResponders; when ctx ends first, with ErrTimeout around the context's error; when the bus is closed,
+	// with ErrClosed.
 	Request(ctx context.Context, m Message) (Message, error)
-	// Subscribe starts to deliver matching messages to h.
+	// Subscribe starts to deliver matching messages to h: what is published through this bus once it has returned arrives. It fails on
+	// an invalid pattern or queue group, with ErrInvalidSubject, and on a closed bus.
 	Subscribe(subject string, opts SubscribeOptions, h Handler) (Subscription, error)
-	// Close ends every subscription and waits until no handler runs. It is idempotent, and never called by a handler.
+	// Close ends every subscription and waits until no handler runs; messages that still wait are dropped. It is idempotent, and never
+	// called by a handler.
 	Close() error
 }
 
@@ -61,6 +68,8 @@ var (
 	ErrNoResponders   = errs.New(errs.Unavailable, "bus.no_responders", "nobody listens on the subject")
 	ErrTimeout        = errs.New(errs.Deadline, "bus.timeout", "no reply came in time")
 	ErrClosed         = errs.New(errs.Unavailable, "bus.closed", "the bus is closed")
+	// ErrBadRequest answers a request whose payload cannot be decoded.
+	ErrBadRequest = errs.New(errs.Malformed, "bus.bad_request", "the request cannot be decoded; caller and server are of different versions")
 )
 
 // Errors lists the package's errors for the reference.

@@ -88,9 +88,26 @@ const (
 	kvmAPIVersion = 12 // the only one there is, says the kernel's documentation of KVM's API
 )
 
-// checkKVM tells how guests will run. The rule is the driver's: processor and device, not one of them. A device on a host whose processor
+// checkKVM tells how guests will run, with what the configuration asks for.
+func checkKVM(ctx context.Context, h Host, opts Options) []Result {
+	results := findKVM(ctx, h)
+	works := Worst(results) == OK
+	switch {
+	case opts.Accel == "kvm" && !works:
+		results[0].Status = Fail
+		results[0].Found += ", but vm.libvirt.accel asks for kvm"
+		if results[0].Fix == "" {
+			results[0].Action = "Set vm.libvirt.accel to auto, so that guests are emulated. " + results[0].Action
+		}
+	case opts.Accel == "tcg" && works:
+		return warn("acceleration", "tcg (emulation), because vm.libvirt.accel says so; kvm would work", "Set vm.libvirt.accel to auto.", "")
+	}
+	return results
+}
+
+// findKVM tells what would be used. The rule is the driver's: processor and device, not one of them. A device on a host whose processor
 // has nothing to offer opens well, and its guests hang.
-func checkKVM(_ context.Context, h Host, _ Options) []Result {
+func findKVM(_ context.Context, h Host) []Result {
 	const name = "acceleration"
 	c, _ := readCPU(h) // what keeps it from being read has been told
 	_, err := fs.Stat(h.Root, strings.TrimPrefix(kvmDevice, "/"))
@@ -102,7 +119,7 @@ func checkKVM(_ context.Context, h Host, _ Options) []Result {
 	switch {
 	case c.extension == "" && present:
 		return warn(name, "tcg (emulation): "+kvmDevice+" is there, but useless without vmx or svm",
-			"Nothing has to be done here: NovaCron does not use it. See cpu for how to get real acceleration.", "")
+			"NovaCron does not use it. See cpu for how to get real acceleration.", "")
 	case c.extension == "":
 		return warn(name, "tcg (emulation): no "+kvmDevice, "See cpu for how to get real acceleration.", "")
 	case !present:

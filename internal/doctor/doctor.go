@@ -33,6 +33,7 @@ type Result struct {
 type Options struct {
 	DataDir     string // where NovaCron keeps everything
 	LibvirtURI  string // "qemu:///system"
+	Accel       string // what vm.libvirt.accel asks for: auto, kvm or tcg
 	Listen      string // HOST:PORT of the API
 	DatabaseURL string // not empty: PostgreSQL runs elsewhere
 }

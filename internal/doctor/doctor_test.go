@@ -45,8 +45,8 @@ func healthy() *fake {
 		programs: map[string]string{"virsh": "/usr/bin/virsh", "qemu-system-x86_64": "/usr/bin/qemu-system-x86_64", "qemu-img": "/usr/bin/qemu-img",
 			"dnsmasq": "/usr/sbin/dnsmasq", "iptables": "/usr/sbin/iptables"},
 		answers: map[string]string{
-			"virsh -c qemu:///system version": "Compiled against library: libvirt 9.0.0\nUsing library: libvirt 9.0.0\nUsing API: QEMU 9.0.0\nRunning hypervisor: QEMU 7.2.22\n",
-			"qemu-system-x86_64 --version":    "QEMU emulator version 7.2.22 (Debian 1:7.2)\n", "qemu-img --version": "qemu-img version 7.2.22 (Debian)\n",
+			"virsh -c qemu:///system version --daemon": "Compiled against library: libvirt 9.0.0\nUsing library: libvirt 9.0.0\nUsing API: QEMU 9.0.0\nRunning hypervisor: QEMU 7.2.22\nRunning against daemon: 9.0.0\n",
+			"qemu-system-x86_64 --version":             "QEMU emulator version 7.2.22 (Debian 1:7.2)\n", "qemu-img --version": "qemu-img version 7.2.22 (Debian)\n",
 			"postgres --version": "postgres (PostgreSQL) 15.14 (Debian 15.14-0)\n",
 		},
 		failures: map[string]error{},
@@ -103,7 +103,7 @@ func TestSickHosts(t *testing.T) {
 		}
 	}
 	virsh := func(complaint string) func(*fake) {
-		return func(f *fake) { f.failures["virsh -c qemu:///system version"] = errors.New(complaint) }
+		return func(f *fake) { f.failures["virsh -c qemu:///system version --daemon"] = errors.New(complaint) }
 	}
 	for name, tc := range map[string]struct {
 		change             func(*fake)
@@ -124,6 +124,8 @@ func TestSickHosts(t *testing.T) {
 		"kvm broken":          {change: func(f *fake) { f.KVM = func(string) (int, error) { return 0, unix.ENODEV } }, check: "acceleration", status: doctor.Warn, action: "dmesg"},
 		"kvm busy":            {change: func(f *fake) { f.KVM = func(string) (int, error) { return 0, unix.EBUSY } }, check: "acceleration", status: doctor.Warn, action: "other hypervisor"},
 		"kvm strange":         {change: func(f *fake) { f.KVM = func(string) (int, error) { return 11, nil } }, check: "acceleration", status: doctor.Warn, found: "version 11"},
+		"kvm asked for":       {change: text("proc/cpuinfo", cpuTCG), opts: doctor.Options{Accel: "kvm"}, check: "acceleration", status: doctor.Fail, found: "asks for kvm", action: "to auto"},
+		"tcg asked for":       {change: func(*fake) {}, opts: doctor.Options{Accel: "tcg"}, check: "acceleration", status: doctor.Warn, found: "kvm would work"},
 		"not nested":          {change: text("sys/module/kvm_intel/parameters/nested", "N\n"), check: "nested virtualisation", status: doctor.OK, found: "off", fix: "nested=1"},
 		"no virsh":            {change: without("virsh"), check: "libvirt", status: doctor.Fail, fix: "apt-get install libvirt"},
 		"libvirt stopped":     {change: virsh("error: failed to connect\nerror: Failed to connect socket to '/var/run/libvirt/libvirt-sock': No such file or directory"), check: "libvirt", status: doctor.Fail, found: "does not answer: failed to connect", fix: "systemctl enable --now libvirtd"},
@@ -168,7 +170,7 @@ func TestSickHosts(t *testing.T) {
 			f := healthy()
 			tc.change(f)
 			o := opts
-			o.DatabaseURL = tc.opts.DatabaseURL
+			o.DatabaseURL, o.Accel = tc.opts.DatabaseURL, tc.opts.Accel
 			results := doctor.Examine(t.Context(), f.Host, o)
 			i := slices.IndexFunc(results, func(r doctor.Result) bool { return r.Check == tc.check })
 			if i < 0 {

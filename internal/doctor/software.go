@@ -18,7 +18,7 @@ func startLibvirt(h Host) string {
 }
 
 var (
-	libvirtLibrary    = regexp.MustCompile(`(?m)^Using library: libvirt (\S+)`)
+	libvirtDaemon     = regexp.MustCompile(`(?m)^Running against daemon: (\S+)`)
 	libvirtHypervisor = regexp.MustCompile(`(?m)^Running hypervisor: (.+)$`)
 )
 
@@ -29,7 +29,7 @@ func checkLibvirt(ctx context.Context, h Host, opts Options) []Result {
 	if err != nil {
 		return fail(name, "virsh is not installed", "Install libvirt and its client.", install("libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients"))
 	}
-	out, err := h.Run(ctx, virsh, "-c", opts.LibvirtURI, "version")
+	out, err := h.Run(ctx, virsh, "-c", opts.LibvirtURI, "version", "--daemon")
 	if err != nil {
 		reason, _, _ := strings.Cut(err.Error(), "\n")
 		found := opts.LibvirtURI + " does not answer: " + strings.TrimPrefix(reason, "error: ")
@@ -44,7 +44,7 @@ func checkLibvirt(ctx context.Context, h Host, opts Options) []Result {
 		return fail(name, found, "Look into /var/log/libvirt.", "")
 	}
 	var facts []string
-	for _, rule := range []*regexp.Regexp{libvirtLibrary, libvirtHypervisor} {
+	for _, rule := range []*regexp.Regexp{libvirtDaemon, libvirtHypervisor} {
 		if m := rule.FindStringSubmatch(out); m != nil {
 			facts = append(facts, m[1])
 		}

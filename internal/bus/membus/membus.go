@@ -1,110 +1,107 @@
-// Package membus is the bus within one process. It has the semantics of NATS: wildcards, queue groups, request/reply, bounded
-// queues that drop what a slow subscriber cannot take and tell it so. Each subscription has a goroutine of its own, which ends
-// when the subscription or the bus is closed.
 package membus
 
 import (
 	"context"
-	"log/slog"
 	"maps"
 	"math/rand/v2"
-	"runtime/debug"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 
 	"github.com/novacron/novacron/internal/bus"
 )
 
-// Bus is safe for concurrent use.
+// Bus is a bus.Bus. It is safe for concurrent use.
 type Bus struct {
 	inbox atomic.Uint64 // numbers the reply subjects
+	lost  atomic.Uint64 // messages dropped for full queues
 
-	mu       sync.RWMutex // guards all below
-	closed   bool
-	exact    map[string][]*subscription // by subject without wildcards
-	patterns []*subscription
+	closing  chan struct{}  // closed by Close, so that requests end
+	handlers sync.WaitGroup // goroutines that run handlers; grows only while mu is held and closed is false
+
+	mu     sync.RWMutex // guards all below
+	closed bool
+	table  table
 }
 
 var _ bus.Bus = (*Bus)(nil)
 
 // New makes an empty bus.
-func New() *Bus { return &Bus{exact: map[string][]*subscription{}} }
+func New() *Bus { return &Bus{closing: make(chan struct{}), table: newTable()} }
 
-// Publish implements bus.Bus. The payload is copied once, so the caller may use its buffer again; subscribers share the copy and
-// must not change it.
+// Lost counts the messages that were dropped because a subscription's queue was full, over all subscriptions since New.
+func (b *Bus) Lost() uint64 { return b.lost.Load() }
+
+// Publish implements bus.Bus. The context is not used: publishing never waits.
 func (b *Bus) Publish(_ context.Context, m bus.Message) error {
 	_, err := b.publish(m)
 	return err
 }
 
-// publish tells how many subscriptions the message matched.
+// publish tells how many subscriptions were offered the message.
 func (b *Bus) publish(m bus.Message) (int, error) {
 	if err := bus.ValidSubject(m.Subject); err != nil {
 		return 0, err
 	}
-	m.Data = slices.Clone(m.Data)
+	// The publisher may use its buffer again. Clipped, so that a handler that appends gets memory of its own.
+	m.Data = slices.Clip(slices.Clone(m.Data))
 	m.Header = maps.Clone(m.Header)
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	if b.closed {
 		return 0, bus.ErrClosed
 	}
-	delivered := 0
+	offered := 0
 	var groups map[string][]*subscription
-	offer := func(s *subscription) {
-		if s.queue == "" {
-			s.offer(m)
-			delivered++
-			return
+	b.table.match(m.Subject, func(subs []*subscription) {
+		for _, s := range subs {
+			if s.queue == "" {
+				s.offer(&m)
+				offered++
+				continue
+			}
+			if groups == nil {
+				groups = map[string][]*subscription{}
+			}
+			groups[s.queue] = append(groups[s.queue], s)
 		}
-		if groups == nil {
-			groups = map[string][]*subscription{}
-		}
-		groups[s.queue] = append(groups[s.queue], s)
-	}
-	for _, s := range b.exact[m.Subject] {
-		offer(s)
-	}
-	for _, s := range b.patterns {
-		if bus.Match(s.pattern, m.Subject) {
-			offer(s)
-		}
-	}
+	})
+	// A group is known by its name alone: members with different patterns that match are still one group, as in a NATS server.
 	for _, members := range groups {
-		members[rand.IntN(len(members))].offer(m)
-		delivered++
+		members[rand.IntN(len(members))].offer(&m)
+		offered++
 	}
-	return delivered, nil
+	return offered, nil
 }
 
 // Request implements bus.Bus.
 func (b *Bus) Request(ctx context.Context, m bus.Message) (bus.Message, error) {
-	replies := make(chan bus.Message, 1)
+	if err := bus.ValidSubject(m.Subject); err != nil {
+		return bus.Message{}, err
+	}
+	if err := ctx.Err(); err != nil {
+		return bus.Message{}, bus.ErrTimeout.Wrap(err)
+	}
 	m.Reply = "_INBOX." + strconv.FormatUint(b.inbox.Add(1), 36)
-	sub, err := b.Subscribe(m.Reply, bus.SubscribeOptions{Capacity: 1}, func(_ context.Context, r bus.Message) {
-		select {
-		case replies <- r:
-		default: // the first reply counts
-		}
-	})
+	replies := make(chan *bus.Message, 1)
+	inbox := newSubscription(b, m.Reply, bus.SubscribeOptions{}, nil)
+	inbox.replies = replies
+	if err := b.add(inbox); err != nil {
+		return bus.Message{}, err
+	}
+	defer inbox.Close()
+	offered, err := b.publish(m)
 	if err != nil {
 		return bus.Message{}, err
 	}
-	defer sub.Close()
-	delivered, err := b.publish(m)
-	if err != nil {
-		return bus.Message{}, err
-	}
-	if delivered == 0 {
+	if offered == 0 {
 		return bus.Message{}, bus.ErrNoResponders
 	}
 	select {
 	case r := <-replies:
-		return r, nil
-	case <-sub.(*subscription).ctx.Done():
+		return *r, nil
+	case <-b.closing:
 		return bus.Message{}, bus.ErrClosed
 	case <-ctx.Done():
 		return bus.Message{}, bus.ErrTimeout.Wrap(ctx.Err())
@@ -116,144 +113,43 @@ func (b *Bus) Subscribe(pattern string, opts bus.SubscribeOptions, h bus.Handler
 	if err := bus.ValidPattern(pattern); err != nil {
 		return nil, err
 	}
-	if opts.Capacity <= 0 {
-		opts.Capacity = bus.DefaultCapacity
+	if err := bus.ValidQueue(opts.Queue); err != nil {
+		return nil, err
 	}
-	s := &subscription{bus: b, pattern: pattern, queue: opts.Queue, capacity: opts.Capacity, onGap: opts.OnGap, handler: h,
-		wake: make(chan struct{}, 1), done: make(chan struct{})}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s := newSubscription(b, pattern, opts, h)
+	if err := b.add(s); err != nil {
+		s.cancel()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (b *Bus) add(s *subscription) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
-		s.cancel()
-		return nil, bus.ErrClosed
+		return bus.ErrClosed
 	}
-	if strings.ContainsAny(pattern, "*>") {
-		b.patterns = append(b.patterns, s)
-	} else {
-		b.exact[pattern] = append(b.exact[pattern], s)
-	}
-	go s.run()
-	return s, nil
+	b.table.add(s)
+	return nil
 }
 
 func (b *Bus) remove(s *subscription) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	is := func(other *subscription) bool { return other == s }
-	b.patterns = slices.DeleteFunc(b.patterns, is)
-	if left := slices.DeleteFunc(b.exact[s.pattern], is); len(left) > 0 {
-		b.exact[s.pattern] = left
-	} else {
-		delete(b.exact, s.pattern)
-	}
+	b.table.remove(s)
 }
 
-// Close implements bus.Bus: it ends every subscription and waits for the handlers that are running.
+// Close implements bus.Bus.
 func (b *Bus) Close() error {
 	b.mu.Lock()
-	b.closed = true
-	open := slices.Clone(b.patterns)
-	for _, subs := range b.exact {
-		open = append(open, subs...)
+	if !b.closed {
+		b.closed = true
+		close(b.closing)
+		b.table.each((*subscription).end)
+		b.table = newTable()
 	}
 	b.mu.Unlock()
-	for _, s := range open {
-		s.Close()
-	}
-	for _, s := range open {
-		<-s.done
-	}
+	b.handlers.Wait()
 	return nil
-}
-
-// subscription hands its messages to one handler, one at a time.
-type subscription struct {
-	bus      *Bus
-	pattern  string
-	queue    string
-	capacity int
-	onGap    bus.GapHandler
-	handler  bus.Handler
-	ctx      context.Context // of the handler; ends with the subscription
-	cancel   context.CancelFunc
-	wake     chan struct{} // has an element while there may be something to do
-	done     chan struct{} // closed when run has returned
-
-	mu      sync.Mutex // guards pending and lost
-	pending []waiting
-	lost    uint64 // since the last message that found room
-}
-
-// waiting is a message in a queue, with how many were lost between the one before it and it.
-type waiting struct {
-	bus.Message
-	lostBefore uint64
-}
-
-// offer never blocks: what finds the queue full is lost, and counted.
-func (s *subscription) offer(m bus.Message) {
-	s.mu.Lock()
-	if len(s.pending) >= s.capacity {
-		s.lost++
-	} else {
-		s.pending = append(s.pending, waiting{Message: m, lostBefore: s.lost})
-		s.lost = 0
-	}
-	s.mu.Unlock()
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (s *subscription) run() {
-	defer close(s.done)
-	for {
-		select {
-		case <-s.ctx.Done():
-			return
-		case <-s.wake:
-		}
-		for s.ctx.Err() == nil && s.next() {
-		}
-	}
-}
-
-// next handles the oldest message, after telling of a gap before it. Messages lost at the end of the queue are told of once it is empty.
-func (s *subscription) next() bool {
-	s.mu.Lock()
-	var m waiting
-	have := len(s.pending) > 0
-	if have {
-		m = s.pending[0]
-		s.pending[0] = waiting{}
-		s.pending = s.pending[1:]
-	} else {
-		m.lostBefore, s.lost = s.lost, 0
-	}
-	s.mu.Unlock()
-	if m.lostBefore > 0 && s.onGap != nil {
-		s.guard(func() { s.onGap(s.ctx, m.lostBefore) })
-	}
-	if have && s.ctx.Err() == nil {
-		s.guard(func() { s.handler(s.ctx, m.Message) })
-	}
-	return have
-}
-
-// guard keeps a panic of one handler from ending the process.
-func (s *subscription) guard(call func()) {
-	defer func() {
-		if p := recover(); p != nil {
-			slog.ErrorContext(s.ctx, "handler of a bus message panicked", "subject", s.pattern, "panic", p, "stack", string(debug.Stack()))
-		}
-	}()
-	call()
-}
-
-// Close implements bus.Subscription.
-func (s *subscription) Close() {
-	s.cancel()
-	s.bus.remove(s)
 }

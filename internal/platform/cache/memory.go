@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"math"
 	"slices"
 	"strconv"
 	"sync"
@@ -12,16 +13,18 @@ import (
 
 // Memory is a cache within the process. It forgets the least useful entries when it is full.
 type Memory struct {
-	mu      sync.Mutex // makes read-modify-write of Add, Increment and Allow one step
+	mu      sync.Mutex // makes read-modify-write of Add, Incr and Allow one step; Get needs none
 	entries *otter.Cache[string, entry]
 }
 
 type entry struct {
-	value   []byte
+	value   []byte // never changed once stored
 	expires time.Time
 }
 
-// NewMemory makes a cache of at most so many entries.
+var _ Cache = (*Memory)(nil)
+
+// NewMemory makes a cache of at most so many entries, which must be positive.
 func NewMemory(maxEntries int) *Memory {
 	return &Memory{entries: otter.Must(&otter.Options[string, entry]{
 		MaximumSize:      maxEntries,
@@ -29,16 +32,14 @@ func NewMemory(maxEntries int) *Memory {
 	})}
 }
 
-var _ Cache = (*Memory)(nil)
-
-func (m *Memory) get(key string) (entry, bool) {
+func (m *Memory) get(key string, now time.Time) (entry, bool) {
 	e, ok := m.entries.GetIfPresent(key)
-	return e, ok && time.Now().Before(e.expires)
+	return e, ok && now.Before(e.expires) // otter's own clock is coarser
 }
 
 // Get implements Cache.
 func (m *Memory) Get(_ context.Context, key string) ([]byte, bool, error) {
-	e, ok := m.get(key)
+	e, ok := m.get(key, time.Now())
 	if !ok {
 		return nil, false, nil
 	}
@@ -47,6 +48,9 @@ func (m *Memory) Get(_ context.Context, key string) ([]byte, bool, error) {
 
 // Set implements Cache.
 func (m *Memory) Set(_ context.Context, key string, value []byte, ttl time.Duration) error {
+	if err := checkTTL(ttl); err != nil {
+		return err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.entries.Set(key, entry{value: slices.Clone(value), expires: time.Now().Add(ttl)})
@@ -55,27 +59,48 @@ func (m *Memory) Set(_ context.Context, key string, value []byte, ttl time.Durat
 
 // Add implements Cache.
 func (m *Memory) Add(_ context.Context, key string, value []byte, ttl time.Duration) (bool, error) {
+	if err := checkTTL(ttl); err != nil {
+		return false, err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, ok := m.get(key); ok {
+	now := time.Now()
+	if _, ok := m.get(key, now); ok {
 		return false, nil
 	}
-	m.entries.Set(key, entry{value: slices.Clone(value), expires: time.Now().Add(ttl)})
+	m.entries.Set(key, entry{value: slices.Clone(value), expires: now.Add(ttl)})
 	return true, nil
 }
 
 // Increment implements Cache.
-func (m *Memory) Increment(_ context.Context, key string, ttl time.Duration) (int64, error) {
+func (m *Memory) Increment(ctx context.Context, key string, ttl time.Duration) (int64, error) {
+	return m.Incr(ctx, key, 1, ttl)
+}
+
+// Incr implements Cache.
+func (m *Memory) Incr(_ context.Context, key string, delta int64, ttl time.Duration) (int64, error) {
+	if err := checkTTL(ttl); err != nil {
+		return 0, err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	e, ok := m.get(key)
-	if !ok {
-		e = entry{expires: time.Now().Add(ttl)}
+	now := time.Now()
+	e, ok := m.get(key, now)
+	var n int64
+	if ok {
+		var err error
+		if n, err = strconv.ParseInt(string(e.value), 10, 64); err != nil {
+			return 0, ErrNotCounter.Wrap(err)
+		}
+	} else {
+		e.expires = now.Add(ttl)
 	}
-	n, _ := strconv.ParseInt(string(e.value), 10, 64) // what is no number counts as 0
-	e.value = strconv.AppendInt(nil, n+1, 10)
+	if delta > 0 && n > math.MaxInt64-delta || delta < 0 && n < math.MinInt64-delta {
+		return 0, ErrNotCounter.WithMeta("reason", "overflow")
+	}
+	e.value = strconv.AppendInt(nil, n+delta, 10)
 	m.entries.Set(key, e)
-	return n + 1, nil
+	return n + delta, nil
 }
 
 // Delete implements Cache.
@@ -90,18 +115,21 @@ func (m *Memory) Delete(_ context.Context, keys ...string) error {
 
 // Allow implements Cache.
 func (m *Memory) Allow(_ context.Context, key string, limit Limit) (Decision, error) {
+	if err := limit.check(); err != nil {
+		return Decision{}, err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
 	var tat time.Duration
-	if e, ok := m.get(key); ok {
+	if e, ok := m.get(key, now); ok {
 		tat = e.expires.Sub(now) // the entry lives exactly until its theoretical arrival time
 	}
-	tat, d := decide(tat, limit)
-	if d.Allowed {
+	tat, allowed := decide(tat, limit)
+	if allowed {
 		m.entries.Set(key, entry{expires: now.Add(tat)})
 	}
-	return d, nil
+	return decision(tat, allowed, limit), nil
 }
 
 // Close implements Cache.

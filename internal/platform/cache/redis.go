@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -14,18 +15,25 @@ type Redis struct{ client *redis.Client }
 
 var _ Cache = (*Redis)(nil)
 
-// redisTimeout bounds every call: a cache that answers later than that is of no use.
-const redisTimeout = 250 * time.Millisecond
+// How long a call may take. A cache that answers later is of no use.
+const (
+	redisDialTimeout = 250 * time.Millisecond
+	redisCallTimeout = 500 * time.Millisecond // to write, to read, and to wait for a free connection, each
+)
 
-// NewRedis makes a cache over the server of a redis:// , rediss:// or unix:// URL. It connects when it is first used.
-func NewRedis(url string) (*Redis, error) {
+// NewRedis makes a cache over the server of a redis://, rediss:// or unix:// URL. It connects when it is first used.
+func NewRedis(url string) (*Redis, error) { return newRedis(url, redisDialTimeout, redisCallTimeout) }
+
+func newRedis(url string, dialTimeout, callTimeout time.Duration) (*Redis, error) {
 	opts, err := redis.ParseURL(url)
 	if err != nil {
 		return nil, fmt.Errorf("read redis.url: %w", err)
 	}
-	// The library's defaults wait seconds for a server that is away.
-	opts.DialTimeout, opts.ReadTimeout, opts.WriteTimeout, opts.PoolTimeout = redisTimeout, redisTimeout, redisTimeout, redisTimeout
-	opts.MaxRetries, opts.DialerRetries, opts.ContextTimeoutEnabled = 1, 1, true
+	// The library's defaults wait seconds for a server that is away, and retry: an Incr or Allow whose answer was lost would then
+	// count twice. A connection that the server closed meanwhile is noticed when it is taken from the pool, without a retry.
+	opts.DialTimeout, opts.DialerRetries, opts.MaxRetries = dialTimeout, 1, -1
+	opts.ReadTimeout, opts.WriteTimeout, opts.PoolTimeout = callTimeout, callTimeout, callTimeout
+	opts.ContextTimeoutEnabled = true
 	return &Redis{client: redis.NewClient(opts)}, nil
 }
 
@@ -47,7 +55,10 @@ func (r *Redis) Get(ctx context.Context, key string) ([]byte, bool, error) {
 
 // Set implements Cache.
 func (r *Redis) Set(ctx context.Context, key string, value []byte, ttl time.Duration) error {
-	if err := r.client.Set(ctx, key, value, ttl).Err(); err != nil {
+	if err := checkTTL(ttl); err != nil {
+		return err
+	}
+	if err := r.client.Set(ctx, key, value, roundUp(ttl)).Err(); err != nil {
 		return unavailable("set", err)
 	}
 	return nil
@@ -55,7 +66,10 @@ func (r *Redis) Set(ctx context.Context, key string, value []byte, ttl time.Dura
 
 // Add implements Cache.
 func (r *Redis) Add(ctx context.Context, key string, value []byte, ttl time.Duration) (bool, error) {
-	err := r.client.SetArgs(ctx, key, value, redis.SetArgs{Mode: "NX", TTL: ttl}).Err()
+	if err := checkTTL(ttl); err != nil {
+		return false, err
+	}
+	err := r.client.SetArgs(ctx, key, value, redis.SetArgs{Mode: "NX", TTL: roundUp(ttl)}).Err()
 	switch {
 	case errors.Is(err, redis.Nil):
 		return false, nil
@@ -65,19 +79,46 @@ func (r *Redis) Add(ctx context.Context, key string, value []byte, ttl time.Dura
 	return true, nil
 }
 
-// incrementScript adds one and gives a new counter its time to live, in one step.
-var incrementScript = redis.NewScript(`
-local n = redis.call('INCR', KEYS[1])
-if n == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
-return n`)
+// roundUp gives the milliseconds that Redis counts in.
+func roundUp(ttl time.Duration) time.Duration {
+	if down := ttl.Truncate(time.Millisecond); down < ttl {
+		return down + time.Millisecond
+	}
+	return ttl
+}
 
 // Increment implements Cache.
 func (r *Redis) Increment(ctx context.Context, key string, ttl time.Duration) (int64, error) {
-	n, err := incrementScript.Run(ctx, r.client, []string{key}, max(ttl.Milliseconds(), 1)).Int64()
-	if err != nil {
-		return 0, unavailable("increment", err)
+	return r.Incr(ctx, key, 1, ttl)
+}
+
+// incrScript adds to a counter and gives a new one its time to live, in one step. A key without a time to live has only just been made.
+// The sum is answered as text, for Lua's numbers are exact to 53 bits only.
+var incrScript = redis.NewScript(`
+redis.call('INCRBY', KEYS[1], ARGV[1])
+if redis.call('PTTL', KEYS[1]) < 0 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+return redis.call('GET', KEYS[1])`)
+
+// Incr implements Cache.
+func (r *Redis) Incr(ctx context.Context, key string, delta int64, ttl time.Duration) (int64, error) {
+	if err := checkTTL(ttl); err != nil {
+		return 0, err
 	}
-	return n, nil
+	n, err := incrScript.Run(ctx, r.client, []string{key}, delta, roundUp(ttl).Milliseconds()).Int64()
+	switch {
+	case err == nil:
+		return n, nil
+	case isNotCounter(err):
+		return 0, ErrNotCounter.Wrap(err)
+	}
+	return 0, unavailable("increment", err)
+}
+
+// isNotCounter knows the answers of INCRBY to a value that it cannot add to. They have no code of their own, only the text of
+// shared.outofrangeerr and incrDecrCommand in the server's source.
+func isNotCounter(err error) bool {
+	var answer redis.Error
+	return errors.As(err, &answer) && (strings.Contains(err.Error(), "not an integer or out of range") || strings.Contains(err.Error(), "would overflow"))
 }
 
 // Delete implements Cache.
@@ -103,19 +144,16 @@ tat = tat + interval
 redis.call('SET', KEYS[1], string.format('%.0f', now + tat), 'PX', math.ceil(tat / 1000))
 return {1, tat}`)
 
-// Allow implements Cache.
+// Allow implements Cache. It is one round trip: the script is known to the server after its first use.
 func (r *Redis) Allow(ctx context.Context, key string, limit Limit) (Decision, error) {
-	interval := limit.interval()
-	tolerance := interval * time.Duration(limit.Burst)
-	answer, err := allowScript.Run(ctx, r.client, []string{key}, interval.Microseconds(), tolerance.Microseconds()).Int64Slice()
+	if err := limit.check(); err != nil {
+		return Decision{}, err
+	}
+	answer, err := allowScript.Run(ctx, r.client, []string{key}, limit.interval().Microseconds(), limit.tolerance().Microseconds()).Int64Slice()
 	if err != nil {
 		return Decision{}, unavailable("allow", err)
 	}
-	tat := time.Duration(answer[1]) * time.Microsecond
-	if answer[0] == 0 {
-		return Decision{RetryAfter: tat + interval - tolerance, ResetAfter: tat}, nil
-	}
-	return Decision{Allowed: true, Remaining: int((tolerance - tat) / interval), ResetAfter: tat}, nil
+	return decision(time.Duration(answer[1])*time.Microsecond, answer[0] == 1, limit), nil
 }
 
 // Close implements Cache.

@@ -5,7 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
+	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,27 +15,29 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/riverqueue/river"
-	"github.com/riverqueue/river/riverdriver/riverpgxv5"
-	"github.com/riverqueue/river/rivermigrate"
 
 	"github.com/novacron/novacron/internal/platform/pg"
 )
 
-// Config of an Engine. Times that are zero take the default.
+// Config of an Engine. Times and numbers that are zero take the default.
 type Config struct {
-	Pool   *pgxpool.Pool
-	Schema string // of the owning module
+	Pool   *pgxpool.Pool // acts as the owning module's role
+	Schema string        // of the owning module
 	// Owner names this process in leases. Where it is the same after a restart, the new process takes over what its predecessor
-	// held at once; so no two processes may have one owner at one time, which a lock on the data folder sees to. Empty: a random name.
+	// held at once; so no two processes may have one owner at one time, which a lock on the data folder sees to. Empty: a name that no
+	// other process has, of host, process id and chance.
 	Owner     string
 	Workers   int           // operations at work at once; default 64
 	Lease     time.Duration // default 15 s
-	Renew     time.Duration // default 5 s
+	Renew     time.Duration // default 5 s; at most half of Lease
 	Sweep     time.Duration // default 5 s
 	Retention time.Duration // of ended operations; default 30 days
-	Log       *slog.Logger
-	// Registerer takes the engine's metrics; nil: none are registered.
+	Log       *slog.Logger  // default slog.Default()
+	// Registerer takes the engine's metrics, which engines of one process share; nil: none are registered.
 	Registerer prometheus.Registerer
+	// OnChange is told every change that this process makes to an operation at work, after it was written. It must not block. Creations
+	// and supersessions are not told: they belong to the caller's transaction. May be nil.
+	OnChange func(Operation)
 	// Fault is called before and after every step's Do and Undo, with when "before do", "after do", "before undo" or "after undo". An
 	// error stands for one of the step. Tests use it to fail, or to die, at each of these points. Nil in production.
 	Fault func(kind, step, when string) error
@@ -43,164 +46,139 @@ type Config struct {
 // Engine carries operations out. It is safe for concurrent use.
 type Engine struct {
 	cfg     Config
-	sagas   map[string]Saga
+	sagas   map[string]Saga // not changed after Start
 	client  *river.Client[pgx.Tx]
 	metrics *metrics
 	hub     *hub
 
-	life   sync.Mutex         // held by Start and Stop; guards cancel
-	cancel context.CancelFunc // nil: stopped
-	group  sync.WaitGroup     // the engine's own goroutines
+	life sync.Mutex              // held by Start and Stop; guards what follows
+	base context.Context         // of every run; written before any run begins
+	halt context.CancelCauseFunc // ends base; nil: stopped
+	quit context.CancelFunc      // ends the engine's own goroutines
+	work sync.WaitGroup          // the engine's own goroutines
 
-	mu   sync.Mutex             // guards runs
-	runs map[uuid.UUID]*control // the operations at work in this process
+	mu   sync.Mutex         // guards runs
+	runs map[uuid.UUID]*Run // the operations at work in this process
 }
 
-// Migrate makes or upgrades River's tables in the schema. It is called before New, under the module's own lock or not: River's
-// migrations are transactions.
-func Migrate(ctx context.Context, pool *pgxpool.Pool, schema string) error {
-	migrator, err := rivermigrate.New(riverpgxv5.New(pool), &rivermigrate.Config{Schema: schema, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		return fmt.Errorf("prepare job queue: %w", err)
-	}
-	conn, err := pool.Acquire(ctx)
-	if err != nil {
-		return pg.Map(err)
-	}
-	defer conn.Release()
-	// Two processes that start at once must not both find the tables missing.
-	const lock = "SELECT pg_advisory_lock(hashtext($1))"
-	if _, err := conn.Exec(ctx, lock, "novacron river "+schema); err != nil {
-		return pg.Map(err)
-	}
-	defer func() {
-		_, _ = conn.Exec(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock(hashtext($1))", "novacron river "+schema)
-	}()
-	if _, err := migrator.Migrate(ctx, rivermigrate.DirectionUp, nil); err != nil {
-		return fmt.Errorf("migrate job queue: %w", pg.Map(err))
-	}
-	return nil
-}
-
-// NewEngine makes an engine; register its sagas, then start it.
+// NewEngine makes an engine; register its sagas, then start it. One that is never started can create, cancel, read and watch.
 func NewEngine(cfg Config) (*Engine, error) {
-	def := func(d *time.Duration, value time.Duration) {
-		if *d == 0 {
-			*d = value
-		}
-	}
-	def(&cfg.Lease, 15*time.Second)
-	def(&cfg.Renew, 5*time.Second)
-	def(&cfg.Sweep, 5*time.Second)
-	def(&cfg.Retention, 30*24*time.Hour)
-	if cfg.Workers == 0 {
-		cfg.Workers = 64
+	setDefault(&cfg.Lease, 15*time.Second)
+	setDefault(&cfg.Renew, 5*time.Second)
+	setDefault(&cfg.Sweep, 5*time.Second)
+	setDefault(&cfg.Retention, 30*24*time.Hour)
+	setDefault(&cfg.Workers, 64)
+	setDefault(&cfg.Log, slog.Default())
+	switch {
+	case cfg.Pool == nil || cfg.Schema == "":
+		return nil, errors.New("operation engine: a pool and a schema are needed")
+	case cfg.Renew > cfg.Lease/2:
+		return nil, fmt.Errorf("operation engine: a lease of %v cannot be renewed in time every %v", cfg.Lease, cfg.Renew)
 	}
 	if cfg.Owner == "" {
-		cfg.Owner = uuid.NewString()
+		host, err := os.Hostname()
+		if err != nil {
+			return nil, fmt.Errorf("operation engine: name of the host: %w", err)
+		}
+		cfg.Owner = fmt.Sprintf("%s/%d/%s", host, os.Getpid(), uuid.NewString())
 	}
-	if cfg.Log == nil {
-		cfg.Log = slog.Default()
-	}
-	e := &Engine{cfg: cfg, sagas: map[string]Saga{}, runs: map[uuid.UUID]*control{}, hub: newHub()}
-	e.metrics = newMetrics(cfg.Registerer)
-	workers := river.NewWorkers()
-	river.AddWorker(workers, &worker{engine: e})
-	client, err := river.NewClient(riverpgxv5.New(cfg.Pool), &river.Config{
-		Schema: cfg.Schema, Workers: workers, Logger: slog.New(&riverLog{cfg.Log.Handler()}),
-		Queues: map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: cfg.Workers}},
-		// An operation may take hours; its lease, not River, says whether its owner lives.
-		JobTimeout: -1, RescueStuckJobsAfter: 10 * 365 * 24 * time.Hour,
-		CompletedJobRetentionPeriod: time.Hour, DiscardedJobRetentionPeriod: time.Hour, CancelledJobRetentionPeriod: time.Hour,
-		FetchCooldown: time.Millisecond, FetchPollInterval: time.Second,
-	})
+	m, err := newMetrics(cfg.Registerer)
 	if err != nil {
-		return nil, fmt.Errorf("make job queue: %w", err)
+		return nil, fmt.Errorf("operation engine: %w", err)
 	}
-	e.client = client
+	e := &Engine{cfg: cfg, sagas: map[string]Saga{}, metrics: m, runs: map[uuid.UUID]*Run{}, hub: newHub()}
+	if e.client, err = e.newClient(); err != nil {
+		return nil, err
+	}
 	return e, nil
 }
 
-// riverLog lets warnings and errors of the job queue through; what it tells of its daily work is of no use to an operator.
-type riverLog struct{ slog.Handler }
-
-func (h *riverLog) Enabled(ctx context.Context, level slog.Level) bool {
-	return level >= slog.LevelWarn && h.Handler.Enabled(ctx, level)
+func setDefault[T comparable](v *T, value T) {
+	var zero T
+	if *v == zero {
+		*v = value
+	}
 }
 
-// Register adds a saga. It is called before Start.
+// Register adds a saga. It is called before Start, and panics where the saga cannot be right.
 func (e *Engine) Register(s Saga) {
 	if s.Deadline == 0 {
 		s.Deadline = time.Hour
 	}
-	if _, exists := e.sagas[s.Kind]; exists || len(s.Steps) == 0 {
-		panic("operation: saga " + s.Kind + " is registered twice or has no step")
+	if _, exists := e.sagas[s.Kind]; exists || s.Kind == "" || len(s.Steps) == 0 {
+		panic("operation: saga " + s.Kind + " has no kind, has no step or is registered twice")
+	}
+	names := map[string]bool{"": true}
+	for _, step := range s.Steps {
+		if names[step.Name] || step.Do == nil {
+			panic("operation: saga " + s.Kind + ": step " + step.Name + " has no name of its own or nothing to do")
+		}
+		names[step.Name] = true
+	}
+	if !names[s.PointOfNoReturn] {
+		panic("operation: saga " + s.Kind + " has no step " + s.PointOfNoReturn)
 	}
 	e.sagas[s.Kind] = s
 }
 
-// Start takes over what a predecessor of the same owner left, and begins to work.
+// kinds lists what this process can carry out. Operations of other kinds, which a newer or an older version may know, are left alone.
+func (e *Engine) kinds() []string {
+	kinds := make([]string, 0, len(e.sagas))
+	for kind := range e.sagas {
+		kinds = append(kinds, kind)
+	}
+	slices.Sort(kinds)
+	return kinds
+}
+
+// Start takes over what a predecessor of the same owner left, and begins to work. It can be called again, also after Stop.
 func (e *Engine) Start(ctx context.Context) error {
 	e.life.Lock()
 	defer e.life.Unlock()
-	if e.cancel != nil {
+	if e.halt != nil {
 		return nil
 	}
-	if _, err := e.cfg.Pool.Exec(ctx, `UPDATE operations SET lease_until = NULL, delivered_at = '-infinity' WHERE ended_at IS NULL AND lease_owner = $1`, e.cfg.Owner); err != nil {
-		return fmt.Errorf("take over leases: %w", pg.Map(err))
+	if err := e.takeOver(ctx); err != nil {
+		return err
 	}
-	background, cancel := context.WithCancel(context.Background())
+	// The engine outlives the context of its start.
+	base, halt := context.WithCancelCause(context.WithoutCancel(ctx))
+	e.base = base
 	if err := e.client.Start(context.WithoutCancel(ctx)); err != nil {
-		cancel()
+		halt(errStopped)
 		return fmt.Errorf("start job queue: %w", pg.Map(err))
 	}
-	e.cancel = cancel
-	e.group.Go(func() { e.listen(background) })
-	e.group.Go(func() { e.sweepLoop(background) })
+	own, quit := context.WithCancel(context.WithoutCancel(ctx))
+	e.halt, e.quit = halt, quit
+	e.work.Go(func() { e.listen(own) })
+	e.work.Go(func() { e.sweepLoop(own) })
+	e.work.Go(func() { e.keepLeases(own) })
 	return nil
 }
 
-// Stop interrupts what is at work, gives its leases back, and ends. Interrupted operations go on in the next process.
+// Stop interrupts what is at work, waits for it, and gives the leases back; interrupted operations go on in the next process. Where a
+// step does not end before ctx does, Stop answers ctx's error, and the step's lease runs out.
 func (e *Engine) Stop(ctx context.Context) error {
 	e.life.Lock()
 	defer e.life.Unlock()
-	if e.cancel == nil {
+	if e.halt == nil {
 		return nil
 	}
-	e.cancel()
-	err := e.client.StopAndCancel(ctx)
-	e.group.Wait()
-	e.cancel = nil
-	if err != nil && !errors.Is(err, context.Canceled) {
+	e.halt(errStopped)
+	err := e.client.Stop(ctx)
+	e.quit()
+	e.work.Wait()
+	e.halt = nil
+	if err != nil {
 		return fmt.Errorf("stop job queue: %w", err)
 	}
 	return nil
 }
 
-// advance is River's word for "look at this operation".
-type advance struct {
-	OperationID uuid.UUID `json:"operation_id"`
-}
-
-// Kind implements river.JobArgs.
-func (advance) Kind() string { return "operation.advance" }
-
-type worker struct {
-	river.WorkerDefaults[advance]
-	engine *Engine
-}
-
-// Work implements river.Worker. It answers no error: whatever goes wrong, the operation's row says so, and the sweeper delivers it
-// again.
-func (w *worker) Work(ctx context.Context, job *river.Job[advance]) error {
-	w.engine.advance(ctx, job.Args.OperationID)
-	return nil
-}
-
-// pause is how long to wait after the n-th failure of a step: from 0.2 s, doubling, up to limit, less up to a fifth of it by
-// chance, so that those who failed together do not return together.
-func pause(n int, limit time.Duration) time.Duration {
-	d := time.Duration(float64(200*time.Millisecond) * math.Pow(2, float64(min(n, 20)-1)))
-	d = min(d, limit)
-	return d - jitter(d/5)
+// changed tells whoever watches in this process.
+func (e *Engine) changed(op Operation) {
+	e.hub.changed(op.ID)
+	if e.cfg.OnChange != nil {
+		e.cfg.OnChange(op)
+	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/novacron/novacron/internal/platform/pg"
 )
 
-// pollEvery is how often those who wait look for themselves, because a notice may be lost.
+// pollEvery is how often those who wait look for themselves: a notice may be lost, and of changes on the way other processes get none.
 const pollEvery = time.Second
 
 // hub tells the waiters of this process that an operation has changed.
@@ -76,16 +76,16 @@ func (e *Engine) listen(ctx context.Context) {
 	}
 }
 
+// listenOnce listens on a connection of its own until that breaks.
 func (e *Engine) listenOnce(ctx context.Context) error {
-	pooled, err := e.cfg.Pool.Acquire(ctx)
+	conn, err := pgx.ConnectConfig(ctx, e.cfg.Pool.Config().ConnConfig)
 	if err != nil {
-		return pg.Map(err)
+		return fmt.Errorf("listen: %w", pg.Map(err))
 	}
-	conn := pooled.Hijack() // a listening connection is not given back to the pool
 	defer func() {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
-		_ = conn.Close(closing)
+		_ = conn.Close(closing) // there is nothing to lose on it
 	}()
 	if _, err := conn.Exec(ctx, "LISTEN "+pgx.Identifier{e.channel()}.Sanitize()); err != nil {
 		return fmt.Errorf("listen: %w", pg.Map(err))
@@ -93,72 +93,38 @@ func (e *Engine) listenOnce(ctx context.Context) error {
 	for {
 		notice, err := conn.WaitForNotification(ctx)
 		if err != nil {
-			return pg.Map(err)
+			return fmt.Errorf("listen: %w", pg.Map(err))
 		}
-		id, err := uuid.Parse(notice.Payload)
-		if err != nil {
-			continue
+		if id, err := uuid.Parse(notice.Payload); err == nil {
+			e.look(ctx, id)
 		}
-		e.interrupt(ctx, id)
-		e.hub.changed(id)
 	}
 }
 
-// interrupt ends the run of an operation that it must not go on with.
-func (e *Engine) interrupt(ctx context.Context, id uuid.UUID) {
+// look reads an operation that somebody has ended or canceled, if it is at work here.
+func (e *Engine) look(ctx context.Context, id uuid.UUID) {
+	defer e.hub.changed(id)
 	e.mu.Lock()
-	run, atWork := e.runs[id]
+	_, atWork := e.runs[id]
 	e.mu.Unlock()
 	if !atWork {
 		return
 	}
-	op, err := e.Get(ctx, id)
+	if op, err := e.Get(ctx, id); err == nil { // else the next renewal of the lease finds out
+		e.interrupt(op)
+	}
+}
+
+// interrupt ends the run of an operation that it must not go on with.
+func (e *Engine) interrupt(op Operation) {
+	e.mu.Lock()
+	run := e.runs[op.ID]
+	e.mu.Unlock()
 	switch {
-	case err != nil: // the next renewal of the lease finds out
+	case run == nil:
 	case op.EndedAt != nil:
 		run.lose(errLost)
 	case op.CancelRequested:
 		run.cancel(errUser)
-	}
-}
-
-// Wait waits for the end of an operation. When ctx ends first it answers the operation as it is then, with ctx's error.
-func (e *Engine) Wait(ctx context.Context, id uuid.UUID) (Operation, error) {
-	var last Operation
-	err := e.Watch(ctx, id, func(op Operation) error { last = op; return nil })
-	return last, err
-}
-
-// Watch calls each with the operation at once and after every change, and returns once it has ended. It returns the error of
-// each, or of ctx.
-func (e *Engine) Watch(ctx context.Context, id uuid.UUID, each func(Operation) error) error {
-	wake, done := e.hub.wait(id)
-	defer done()
-	tick := time.NewTicker(pollEvery)
-	defer tick.Stop()
-	var seen time.Time
-	for {
-		op, err := e.Get(ctx, id)
-		if err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			return err
-		}
-		if !op.UpdatedAt.Equal(seen) {
-			seen = op.UpdatedAt
-			if err := each(op); err != nil {
-				return err
-			}
-		}
-		if op.EndedAt != nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-wake:
-		case <-tick.C:
-		}
 	}
 }

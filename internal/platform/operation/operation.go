@@ -56,6 +56,8 @@ type StepRecord struct {
 	EndedAt   *time.Time  `json:"ended_at,omitempty"`
 	Error     *errs.Error `json:"error,omitempty"` // of the last attempt
 	Attempts  int         `json:"attempts"`
+	// UndoAttempts counts the attempts at undoing the step that failed.
+	UndoAttempts int `json:"undo_attempts,omitempty"`
 }
 
 // The statuses of a step.
@@ -69,7 +71,8 @@ const (
 )
 
 // Step is one step of a saga. Do and Undo are idempotent: they may run again after a crash, and Undo copes with a Do that was cut
-// short or never ran. Both end soon after their context does.
+// short or never ran. Both end soon after their context does: then the engine stops, or the operation is no longer theirs, was canceled
+// or is out of time.
 type Step struct {
 	Name   string
 	Weight int // share of the progress; 0 means 1
@@ -79,8 +82,8 @@ type Step struct {
 
 // Saga says how operations of one kind are carried out.
 //
-// A step that fails with a retryable error is tried again, with growing pauses, until the deadline. Any other error undoes the failed
-// step and those before it, in reverse. Undoing never gives up.
+// A step that fails with a retryable error (errs.Retryable) is tried again, with growing pauses, until the deadline. Any other error,
+// or a panic, undoes the failed step and those before it, in reverse. Undoing never gives up.
 type Saga struct {
 	Kind     string
 	Steps    []Step
@@ -88,7 +91,8 @@ type Saga struct {
 	// PointOfNoReturn names a step. From its begin on the operation can be neither canceled nor undone: it is tried, with growing
 	// pauses, until it succeeds.
 	PointOfNoReturn string
-	// OnEnd runs in the transaction that ends the operation, before the operation's own row is written. It may be nil.
+	// OnEnd runs in the transaction that ends the operation, also of Supersede. op is the operation as it will be; its row is written
+	// after OnEnd (by Supersede: before). What fails is tried again, so OnEnd has no effects outside of tx. It may be nil.
 	OnEnd func(ctx context.Context, tx pgx.Tx, op Operation) error
 }
 
@@ -102,22 +106,4 @@ type New struct {
 	Generation     int64
 	Input          any    // kept as JSON, never changed
 	IdempotencyKey string // "": none
-}
-
-// The engine's errors.
-var (
-	ErrNotFound      = errs.New(errs.NotFound, "operation.not_found", "there is no such operation")
-	ErrSuperseded    = errs.New(errs.Conflict, "operation.superseded", "a newer request has taken over")
-	ErrCanceled      = errs.New(errs.Conflict, "operation.canceled", "the operation was canceled")
-	ErrEnded         = errs.New(errs.Conflict, "operation.ended", "the operation has ended already")
-	ErrNotCancelable = errs.New(errs.Conflict, "operation.not_cancelable", "the operation has gone too far to be canceled").
-				WithAction("Wait for its end.")
-	ErrDeadline     = errs.New(errs.Deadline, "operation.deadline", "the operation did not finish in time").WithRetryable(false)
-	ErrLocked       = errs.New(errs.Locked, "operation.locked", "an operation is at work on the object").WithRetryable(true)
-	ErrDuplicateKey = errs.New(errs.Conflict, "operation.duplicate_key", "a request with this idempotency key is being handled").WithRetryable(true)
-)
-
-// Errors lists the package's errors for the reference.
-func Errors() []*errs.Error {
-	return []*errs.Error{ErrNotFound, ErrSuperseded, ErrCanceled, ErrEnded, ErrNotCancelable, ErrDeadline, ErrLocked, ErrDuplicateKey}
 }

@@ -26,6 +26,7 @@ CREATE TABLE operations (
     ended_at         timestamptz,
     updated_at       timestamptz NOT NULL DEFAULT now()
 );
+CREATE INDEX operations_page ON operations (created_at DESC, id DESC);
 CREATE INDEX operations_tenant_page ON operations (tenant_id, created_at DESC, id DESC);
 CREATE INDEX operations_target_page ON operations (target_id, created_at DESC, id DESC);
 CREATE INDEX operations_live ON operations (next_attempt_at) WHERE ended_at IS NULL;

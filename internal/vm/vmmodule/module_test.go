@@ -389,3 +389,25 @@ func TestListPages(t *testing.T) {
 		}
 	}
 }
+
+func TestConsoleTicketsAreRefused(t *testing.T) {
+	w := newWorld(t)
+	made := w.create("web-1", w.image().ID)
+	path := "/api/v1/vms/" + made.TargetID.String() + "/console"
+	ticket := decode[struct{ Ticket, URL string }](t, w.do(http.MethodPost, path, nil), http.StatusCreated)
+	if !strings.Contains(ticket.URL, ticket.Ticket) {
+		t.Errorf("the address %q lacks the ticket", ticket.URL)
+	}
+	for name, url := range map[string]string{
+		"of another machine": "/api/v1/vms/" + uuid.NewString() + "/console/ws?ticket=" + ticket.Ticket,
+		"made up":            path + "/ws?ticket=x", "none": path + "/ws",
+	} {
+		if p := decode[errs.Problem](t, w.do(http.MethodGet, url, nil), http.StatusNotFound); p.Code != "stream.unknown_ticket" {
+			t.Errorf("%s: %s", name, p.Code)
+		}
+	}
+	w.act(made.TargetID, "stop", nil)
+	if p := decode[errs.Problem](t, w.do(http.MethodPost, path, nil), http.StatusConflict); p.Code != "vm.wrong_state" {
+		t.Errorf("console of a stopped machine: %s", p.Code)
+	}
+}

@@ -1,17 +1,22 @@
 package httpapi
 
 import (
+	"context"
+	"io"
 	"net/http"
 	"strconv"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/httpx"
+	"github.com/novacron/novacron/internal/platform/identity"
 	"github.com/novacron/novacron/internal/vm"
 	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
+	"github.com/novacron/novacron/internal/vm/internal/stream"
 )
 
 func seconds(n *int) *time.Duration {
@@ -30,6 +35,67 @@ func (a *API) registerConsole(kit *httpx.API) {
 		httpx.RawDoc{AnswerType: "text/plain", AnswerText: "The log, as the guest wrote it.", Parameters: []httpx.RawParam{
 			{In: "query", Name: "offset", Description: "Bytes from the start; negative counts from the end. Default: the last 256 KiB.", Example: "-4096"},
 		}}, a.consoleLog)
+
+	type ticketOutput struct {
+		Status       int
+		CacheControl string `header:"Cache-Control"`
+		Body         ConsoleTicket
+	}
+	httpx.Handle(kit, httpx.Op{ID: "vm-console-open", Method: http.MethodPost, Path: "/api/v1/vms/{id}/console", Permission: "vm:console",
+		Summary: "Get a ticket for the serial console", Tag: "console", Status: http.StatusCreated, Errors: []*errs.Error{vm.ErrNotFound, vm.ErrWrongState},
+		Description: "The ticket works once, within 30 seconds, for this virtual machine. One session at a time: whoever connects takes the console over."},
+		func(ctx context.Context, in *VMPath) (*ticketOutput, error) {
+			ticket, err := a.svc.IssueConsole(ctx, in.ID)
+			if err != nil {
+				return nil, err
+			}
+			return &ticketOutput{Status: http.StatusCreated, CacheControl: "no-store", Body: ConsoleTicket{Ticket: ticket.Ticket, Kind: "serial",
+				URL: "/api/v1/vms/" + in.ID.String() + "/console/ws?ticket=" + ticket.Ticket, ExpiresAt: ticket.ExpiresAt.UTC()}}, nil
+		})
+	kit.Raw(httpx.Op{ID: "vm-console-connect", Method: http.MethodGet, Path: "/api/v1/vms/{id}/console/ws", Permission: identity.Public,
+		Summary: "Connect to the serial console by websocket", Tag: "console", Status: http.StatusSwitchingProtocols, Errors: []*errs.Error{stream.ErrTicket},
+		Description: "Binary messages carry what the guest writes and what is typed. The ticket stands for the caller's permission."},
+		httpx.RawDoc{AnswerText: "The websocket.", Parameters: []httpx.RawParam{{In: "query", Name: "ticket", Required: true, Description: "From POST …/console."}}}, a.consoleSocket)
+}
+
+// ConsoleTicket is how a ticket for a console is shown.
+type ConsoleTicket struct {
+	Ticket    string    `json:"ticket"`
+	Kind      string    `json:"kind" enum:"serial"`
+	URL       string    `json:"url" doc:"Path of the websocket, ticket included."`
+	ExpiresAt time.Time `json:"expires_at"`
+}
+
+// consoleSocket connects a websocket to the serial console until either end closes.
+func (a *API) consoleSocket(w http.ResponseWriter, r *http.Request) {
+	id, err := uuid.Parse(chi.URLParam(r, "id"))
+	if err != nil {
+		httpx.WriteError(w, r, stream.ErrTicket)
+		return
+	}
+	console, err := a.svc.ConnectConsole(r.Context(), id, r.URL.Query().Get("ticket"))
+	if err != nil {
+		httpx.WriteError(w, r, err)
+		return
+	}
+	defer console.Close()
+	socket, err := websocket.Accept(w, r, nil) // it refuses pages of other origins
+	if err != nil {
+		return // Accept has answered
+	}
+	defer socket.CloseNow() // after the orderly close below it does nothing
+	both := websocket.NetConn(r.Context(), socket, websocket.MessageBinary)
+	ended := make(chan struct{}, 2)
+	for _, way := range [][2]io.ReadWriter{{both, console}, {console, both}} {
+		go func() { // ends when either side is closed, which happens below
+			_, _ = io.Copy(way[0], way[1])
+			ended <- struct{}{}
+		}()
+	}
+	<-ended
+	_ = socket.Close(websocket.StatusNormalClosure, "the console has ended")
+	_ = console.Close()
+	<-ended
 }
 
 func (a *API) consoleLog(w http.ResponseWriter, r *http.Request) {

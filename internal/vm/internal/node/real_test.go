@@ -20,9 +20,9 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/novacron/novacron/internal/vm/internal/driver/libvirt"
-	"github.com/novacron/novacron/internal/vm/internal/driver/testhost"
 	"github.com/novacron/novacron/internal/vm/internal/node"
 	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
+	"github.com/novacron/novacron/test/testhost"
 )
 
 // demoImage finds the image that `make demo-image` builds.

@@ -38,6 +38,7 @@ func verbs() map[nodeapi.Verb]verb {
 		nodeapi.VerbEnsureNetwork: {limit: workLimit, do: body((*Node).ensureNetwork)},
 		nodeapi.VerbRemoveNetwork: {limit: workLimit, do: body((*Node).removeNetwork)},
 		nodeapi.VerbList:          {limit: quickLimit, do: body((*Node).list)},
+		nodeapi.VerbRanges:        {limit: quickLimit, do: body((*Node).ranges)},
 
 		nodeapi.VerbEnsureDisk: {fenced: true, limit: workLimit, do: body((*Node).ensureDisk)},
 		nodeapi.VerbEnsureSeed: {fenced: true, limit: workLimit, do: body((*Node).ensureSeed)},

@@ -37,6 +37,7 @@ const (
 	VerbReadConsole   Verb = "vm.console.read" // ConsoleRead -> ConsoleChunk
 	VerbOpenConsole   Verb = "vm.console.open" // ConsoleOpen -> Empty: the node dials the stream and pumps the serial console
 	VerbList          Verb = "node.list"       // Empty -> StatusList
+	VerbRanges        Verb = "node.ranges"     // Empty -> Ranges
 )
 
 // Command is the envelope of every verb.
@@ -178,6 +179,18 @@ type StatusList struct {
 	Statuses []Status `json:"statuses"`
 }
 
+// Ranges lists the IPv4 ranges that the host of a node has routes to, other than by the default route. A network must not overlap
+// with any of them.
+type Ranges struct {
+	Ranges []Range `json:"ranges"`
+}
+
+// Range is one of them.
+type Range struct {
+	CIDR   string `json:"cidr"`
+	Device string `json:"device"`
+}
+
 // Report is what a node tells the controller, again and again until it is acknowledged.
 type Report struct {
 	ID     uuid.UUID `json:"id"` // of this report; a repeated report has the same id
@@ -209,9 +222,10 @@ var (
 	ErrWrongInstallation = errs.New(errs.Conflict, "vm.wrong_installation", "the node belongs to another installation")
 	ErrNodeSilent        = errs.New(errs.Unavailable, "vm.node_unavailable", "the node of the virtual machine does not answer").
 				WithAction("Check the node; the operation goes on by itself when it is back.")
-	ErrNotReady       = errs.New(errs.Unavailable, "vm.node_not_ready", "the controller has not answered the node's first report")
-	ErrUnknownVerb    = errs.New(errs.Invalid, "vm.unknown_verb", "the node does not know this command")
-	ErrInvalidCommand = errs.New(errs.Invalid, "vm.invalid_command", "the node cannot carry this command out as it is")
+	ErrNotReady        = errs.New(errs.Unavailable, "vm.node_not_ready", "the controller has not answered the node's first report")
+	ErrNetworkConflict = errs.New(errs.Conflict, "vm.network_conflict", "the network clashes with one that the node has already")
+	ErrUnknownVerb     = errs.New(errs.Invalid, "vm.unknown_verb", "the node does not know this command")
+	ErrInvalidCommand  = errs.New(errs.Invalid, "vm.invalid_command", "the node cannot carry this command out as it is")
 )
 
 // Errors lists the package's errors for the reference.

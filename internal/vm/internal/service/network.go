@@ -112,11 +112,14 @@ func (s *Service) createNetwork(ctx context.Context, req CreateNetworkRequest, i
 
 func (s *Service) planNetwork(ctx context.Context, req CreateNetworkRequest) (vmdb.NetworkInsertParams, error) {
 	var prefix netip.Prefix
-	var err error
+	routed, err := s.routedRanges(ctx)
+	if err != nil {
+		return vmdb.NetworkInsertParams{}, err
+	}
 	if req.CIDR == "" {
-		prefix, err = s.freePrefix(ctx)
-	} else {
-		prefix, err = parsePrefix(req.CIDR)
+		prefix, err = s.freePrefix(ctx, routed)
+	} else if prefix, err = parsePrefix(req.CIDR); err == nil {
+		err = overlap(prefix, routed)
 	}
 	if err != nil {
 		return vmdb.NetworkInsertParams{}, err
@@ -181,8 +184,8 @@ func lastAddr(prefix netip.Prefix) netip.Addr {
 	return netip.AddrFrom4([4]byte{byte(value >> 24), byte(value >> 16), byte(value >> 8), byte(value)})
 }
 
-// freePrefix draws the first /24 of the pool that no network has.
-func (s *Service) freePrefix(ctx context.Context) (netip.Prefix, error) {
+// freePrefix draws the first /24 of the pool that no network has and that no node has a route to.
+func (s *Service) freePrefix(ctx context.Context, routed []netip.Prefix) (netip.Prefix, error) {
 	pool, err := netip.ParsePrefix(s.cfg.NetworkPool)
 	if err != nil {
 		return netip.Prefix{}, fmt.Errorf("read network pool: %w", err)
@@ -192,7 +195,7 @@ func (s *Service) freePrefix(ctx context.Context) (netip.Prefix, error) {
 		return netip.Prefix{}, err
 	}
 	for candidate := netip.PrefixFrom(pool.Addr(), 24); pool.Contains(candidate.Addr()); candidate = nextPrefix(candidate) {
-		free := true
+		free := overlap(candidate, routed) == nil
 		for _, t := range taken {
 			free = free && !t.Overlaps(candidate)
 		}
@@ -201,6 +204,45 @@ func (s *Service) freePrefix(ctx context.Context) (netip.Prefix, error) {
 		}
 	}
 	return netip.Prefix{}, vm.ErrNoAddressRange
+}
+
+// routedRanges asks the nodes that answer which ranges their hosts use already.
+func (s *Service) routedRanges(ctx context.Context) ([]netip.Prefix, error) {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	nodes, err := s.placer.ListNodes(ctx, scheduler.ListNodesRequest{Limit: httpx.MaxLimit})
+	if err != nil {
+		return nil, fmt.Errorf("list nodes: %w", err)
+	}
+	var list []netip.Prefix
+	for _, node := range nodes.Nodes {
+		if node.State != scheduler.NodeReady {
+			continue
+		}
+		answer, err := nodeapi.Do[nodeapi.Ranges](ctx, s.nodes, nodeapi.Target{NodeID: node.ID}, nodeapi.VerbRanges, nodeapi.Empty{})
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range answer.Ranges {
+			prefix, err := netip.ParsePrefix(r.CIDR)
+			if err != nil {
+				return nil, fmt.Errorf("read ranges of node %s: %w", node.Name, err)
+			}
+			list = append(list, prefix)
+		}
+	}
+	return list, nil
+}
+
+// overlap refuses a range that a host has a route to: guests and host would not reach each other's.
+func overlap(prefix netip.Prefix, routed []netip.Prefix) error {
+	for _, r := range routed {
+		if r.Overlaps(prefix) {
+			return vm.ErrNetworkOverlap.WithMessage("the address range %s overlaps with %s, which a node uses already", prefix, r).
+				WithAction("Choose another range; 'ip route' on the nodes shows those in use.")
+		}
+	}
+	return nil
 }
 
 func nextPrefix(p netip.Prefix) netip.Prefix {

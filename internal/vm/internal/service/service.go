@@ -45,6 +45,8 @@ type Service struct {
 	images  *imagestore.Store
 	streams *stream.Server
 	log     *slog.Logger
+
+	consoles consoleTickets
 }
 
 // New makes the service; it is of use once Bind has given it what it works on.

@@ -18,8 +18,8 @@ import (
 	"github.com/novacron/novacron/internal/vm/internal/driver"
 	"github.com/novacron/novacron/internal/vm/internal/driver/drivertest"
 	"github.com/novacron/novacron/internal/vm/internal/driver/libvirt"
-	"github.com/novacron/novacron/internal/vm/internal/driver/testhost"
 	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
+	"github.com/novacron/novacron/test/testhost"
 )
 
 func run(t *testing.T, name string, args ...string) {

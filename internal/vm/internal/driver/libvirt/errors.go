@@ -56,6 +56,9 @@ func mapError(what string, err error, s *session) error {
 	if strings.Contains(e.Message, "No space left on device") {
 		return nodeapi.ErrStorageFull.Wrap(cause)
 	}
+	if strings.Contains(e.Message, "Network is already in use by interface") {
+		return nodeapi.ErrNetworkConflict.WithMessage("the hypervisor could not %s: %s", what, e.Message).Wrap(cause)
+	}
 	refused := nodeapi.ErrHypervisorRefused.WithMessage("the hypervisor could not %s: %s", what, e.Message).Wrap(cause)
 	// Another job holds the domain or the guest agent; the same request may succeed later.
 	return refused.WithRetryable(e.Code == libvirt.ERR_OPERATION_TIMEOUT)

@@ -20,6 +20,10 @@ func stateOf(state libvirt.DomainState, reason int) (nodeapi.Observed, string) {
 	case libvirt.DOMAIN_SHUTDOWN: // the guest is on its way out, its process still there
 		return nodeapi.ObservedRunning, "shutting_down"
 	case libvirt.DOMAIN_PAUSED:
+		// While it starts a guest, libvirt holds its CPUs for a moment. To everybody else it is not there yet.
+		if libvirt.DomainPausedReason(reason) == libvirt.DOMAIN_PAUSED_STARTING_UP {
+			return nodeapi.ObservedStopped, "starting"
+		}
 		return nodeapi.ObservedPaused, word(pausedReasons, libvirt.DomainPausedReason(reason))
 	case libvirt.DOMAIN_PMSUSPENDED:
 		return nodeapi.ObservedPaused, "suspended_by_guest"

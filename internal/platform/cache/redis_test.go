@@ -1,0 +1,157 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func TestRedis(t *testing.T) {
+	c, err := newRedis(startRedis(t).url, patience, patience) // a busy machine is not what the suite is about
+	must(t, err)
+	suite(t, c)
+}
+
+func BenchmarkRedis(b *testing.B) { benchmark(b, openRedis(b, startRedis(b).url)) }
+
+func openRedis(t testing.TB, url string) *Redis {
+	t.Helper()
+	r, err := NewRedis(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// server is a Redis of a test's own, on a unix socket.
+type server struct {
+	t   testing.TB
+	dir string
+	url string
+	cmd *exec.Cmd
+}
+
+func startRedis(t testing.TB) *server {
+	t.Helper()
+	dir := t.TempDir()
+	s := &server{t: t, dir: dir, url: "unix://" + filepath.Join(dir, "s")}
+	s.start()
+	t.Cleanup(s.kill)
+	return s
+}
+
+func (s *server) start() {
+	s.t.Helper()
+	s.cmd = exec.Command("redis-server", "--port", "0", "--unixsocket", filepath.Join(s.dir, "s"), "--dir", s.dir, "--save", "")
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatalf("this test needs redis-server, which is in Debian's package of that name: %v", err)
+	}
+	r := openRedis(s.t, s.url)
+	defer r.Close()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); ; <-tick.C {
+		if _, _, err := r.Get(context.Background(), "x"); err == nil {
+			return
+		} else if time.Now().After(deadline) {
+			s.t.Fatalf("redis-server did not come up: %v", err)
+		}
+	}
+}
+
+func (s *server) kill() {
+	_ = s.cmd.Process.Kill()
+	_ = s.cmd.Wait()
+}
+
+// unavailableQuickly calls every method on a server that does not answer.
+func unavailableQuickly(t *testing.T, r *Redis) {
+	t.Helper()
+	ctx := t.Context()
+	for name, call := range map[string]func() error{
+		"get":       func() error { _, _, err := r.Get(ctx, "k"); return err },
+		"set":       func() error { return r.Set(ctx, "k", nil, time.Minute) },
+		"add":       func() error { _, err := r.Add(ctx, "k", nil, time.Minute); return err },
+		"incr":      func() error { _, err := r.Incr(ctx, "k", 2, time.Minute); return err },
+		"increment": func() error { _, err := r.Increment(ctx, "k", time.Minute); return err },
+		"delete":    func() error { return r.Delete(ctx, "k") },
+		"allow":     func() error { _, err := r.Allow(ctx, "k", Limit{Rate: 1, Per: time.Second, Burst: 1}); return err },
+	} {
+		begun := time.Now()
+		if err := call(); !errors.Is(err, ErrUnavailable) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if took := time.Since(begun); took > 5*time.Second { // about half a second on an idle machine
+			t.Errorf("%s took %v to fail", name, took)
+		}
+	}
+}
+
+func TestRedisAwayAndBack(t *testing.T) {
+	s := startRedis(t)
+	r := openRedis(t, s.url)
+	defer r.Close()
+	must(t, r.Set(t.Context(), "k", []byte("v"), time.Minute))
+	s.kill()
+	unavailableQuickly(t, r)
+	s.start()
+	poll(t, "the server that came back", func() bool {
+		d, err := r.Allow(t.Context(), "l", Limit{Rate: 1, Per: time.Hour, Burst: 1}) // the server has forgotten the script, too
+		return err == nil && d.Allowed
+	})
+	if _, ok, err := r.Get(t.Context(), "k"); ok || err != nil {
+		t.Errorf("got %v %v", ok, err)
+	}
+}
+
+// A connection that was open when the server restarted must not fail the next call.
+func TestRedisRestartBetweenCalls(t *testing.T) {
+	s := startRedis(t)
+	r := openRedis(t, s.url)
+	defer r.Close()
+	must(t, r.Set(t.Context(), "k", []byte("v"), time.Minute))
+	s.kill()
+	s.start()
+	if err := r.Set(t.Context(), "k", []byte("v"), time.Minute); err != nil {
+		t.Errorf("the first call after a restart: %v", err)
+	}
+}
+
+func TestRedisThatHangs(t *testing.T) {
+	s := startRedis(t)
+	r := openRedis(t, s.url)
+	defer r.Close()
+	must(t, r.Set(t.Context(), "k", []byte("v"), time.Minute))
+	must(t, s.cmd.Process.Signal(syscall.SIGSTOP))
+	unavailableQuickly(t, r)
+	must(t, s.cmd.Process.Signal(syscall.SIGCONT))
+	poll(t, "the server to go on", func() bool {
+		_, _, err := r.Get(t.Context(), "k")
+		return err == nil
+	})
+}
+
+func TestRedisCallEndsWithItsContext(t *testing.T) {
+	s := startRedis(t)
+	r := openRedis(t, s.url)
+	defer r.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err := r.Get(ctx, "k"); !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestNewRedisRefusesWhatIsNoURL(t *testing.T) {
+	for _, url := range []string{"", "localhost:6379", "http://localhost", "redis://localhost/not-a-number"} {
+		if r, err := NewRedis(url); err == nil {
+			r.Close()
+			t.Errorf("%q was accepted", url)
+		}
+	}
+}
