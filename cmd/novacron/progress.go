@@ -83,7 +83,7 @@ func newBarProgress(e *env, title string) *barProgress {
 	p := &barProgress{container: mpb.New(mpb.WithOutput(e.errOut), mpb.WithWidth(barWidth))}
 	p.step.Store("")
 	p.bar = p.container.AddBar(100, mpb.BarRemoveOnComplete(),
-		mpb.PrependDecorators(decor.Name(title+" ")),
+		mpb.PrependDecorators(decor.Name(title)),
 		mpb.AppendDecorators(decor.Percentage(decor.WCSyncSpace), decor.Elapsed(decor.ET_STYLE_GO, decor.WCSyncSpace),
 			decor.Any(func(decor.Statistics) string { return " " + p.step.Load().(string) })))
 	return p
@@ -115,7 +115,7 @@ func (e *env) uploading(title string, size int64) (tell func(sent int64), end fu
 	container := mpb.New(mpb.WithOutput(e.errOut), mpb.WithWidth(barWidth))
 	decorators := mpb.AppendDecorators(decor.CountersKibiByte("% .1f of % .1f", decor.WCSyncSpace),
 		decor.AverageSpeed(decor.SizeB1024(0), " % .1f", decor.WCSyncSpace))
-	name := mpb.PrependDecorators(decor.Name("uploading " + title + " "))
+	name := mpb.PrependDecorators(decor.Name("uploading " + title))
 	if size <= 0 {
 		bar := container.AddSpinner(0, mpb.BarRemoveOnComplete(), name, mpb.AppendDecorators(decor.CurrentKibiByte("% .1f")))
 		return bar.SetCurrent, func() { bar.Abort(true); container.Wait() }

@@ -45,8 +45,5 @@ func bytesText(n int64) string {
 		value /= 1024
 		i++
 	}
-	if value == math.Trunc(value) {
-		return fmt.Sprintf("%.0f %s", value, units[i])
-	}
-	return fmt.Sprintf("%.1f %s", value, units[i])
+	return strings.TrimSuffix(fmt.Sprintf("%.1f", value), ".0") + " " + units[i]
 }

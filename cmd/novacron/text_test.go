@@ -24,7 +24,7 @@ func TestParseSize(t *testing.T) {
 }
 
 func TestBytesText(t *testing.T) {
-	for n, want := range map[int64]string{0: "0 B", 1: "1 B", 1023: "1023 B", 1024: "1 KiB", 1536: "1.5 KiB", 256 << 20: "256 MiB", 1 << 62: "4 EiB"} {
+	for n, want := range map[int64]string{0: "0 B", 1: "1 B", 1023: "1023 B", 1024: "1 KiB", 1536: "1.5 KiB", 23<<30 + 20<<20: "23 GiB", 256 << 20: "256 MiB", 1 << 62: "4 EiB"} {
 		if got := bytesText(n); got != want {
 			t.Errorf("%d: %s", n, got)
 		}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -96,7 +95,7 @@ func (e *env) typeInto(ctx context.Context, console *apiclient.Console, interact
 			leave(errLeft)
 			return
 		}
-		if errors.Is(err, io.EOF) || err != nil { // the guest may go on
+		if err != nil { // the guest may go on
 			return
 		}
 	}

@@ -70,7 +70,7 @@ func (c *Client) OpenConsole(ctx context.Context, id uuid.UUID) (*Console, error
 	if err != nil {
 		return nil, err
 	}
-	conn, resp, err := websocket.Dial(ctx, target, &websocket.DialOptions{HTTPClient: c.cfg.HTTP,
+	conn, resp, err := websocket.Dial(ctx, target, &websocket.DialOptions{HTTPClient: c.cfg.HTTP, //nolint:bodyclose // the library closes it
 		HTTPHeader: http.Header{"Authorization": {"Bearer " + t.Access}, "User-Agent": {c.cfg.UserAgent}}})
 	if err != nil {
 		if resp != nil && resp.StatusCode >= http.StatusBadRequest {

@@ -1,6 +1,7 @@
 package apiclient
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -59,7 +60,7 @@ func (b *uploadBody) Read(p []byte) (int, error) {
 	if n > 0 && b.upload.progress != nil {
 		b.upload.progress(b.sent)
 	}
-	if err != nil && err != io.EOF { //nolint:errorlint // io.Reader answers io.EOF itself, not a wrapped one
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = &uploadError{err}
 	}
 	return n, err

@@ -2,7 +2,7 @@ package doctor
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"io"
 	"io/fs"
 	"net"
@@ -60,7 +60,7 @@ func run(ctx context.Context, program string, args ...string) (string, error) {
 	cmd.Stderr = &complaint
 	out, err := cmd.Output()
 	if text := strings.TrimSpace(complaint.String()); err != nil && text != "" {
-		err = fmt.Errorf("%s", text)
+		err = errors.New(text)
 	}
 	return string(out), err
 }
@@ -82,7 +82,7 @@ func space(path string) (free, total uint64, err error) {
 	if err := unix.Statfs(path, &s); err != nil {
 		return 0, 0, err
 	}
-	size := uint64(s.Bsize) //nolint:gosec,unconvert // never negative; int64 here, another type elsewhere
+	size := uint64(s.Bsize) // int64 here, never negative
 	return s.Bavail * size, s.Blocks * size, nil
 }
 
