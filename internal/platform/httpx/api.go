@@ -91,6 +91,7 @@ func New(module string) *API {
 	cfg.CreateHooks = nil // no $schema links: they cost 4 µs a request and say nothing that OpenAPI does not
 	cfg.OpenAPIPath, cfg.DocsPath, cfg.SchemasPath = "", "", ""
 	cfg.RejectUnknownQueryParameters = true
+	cfg.Transformers = []huma.Transformer{selectFields}
 	cfg.Formats = map[string]huma.Format{"application/json": jsonFormat, "json": jsonFormat}
 	return &API{huma: humachi.New(mux, cfg), mux: mux}
 }

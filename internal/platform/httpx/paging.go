@@ -3,9 +3,12 @@ package httpx
 import (
 	"encoding/base64"
 	"encoding/json"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 )
 
@@ -19,12 +22,47 @@ const (
 type PageParams struct {
 	Limit  int    `query:"limit" minimum:"1" maximum:"500" default:"50" doc:"How many items to answer at most."`
 	Cursor string `query:"cursor" maxLength:"512" doc:"Where to go on: next_cursor of the page before."`
+	Sort   string `query:"sort" enum:"-created_at" default:"-created_at" doc:"Newest first is the one order there is."`
+	Fields string `query:"fields" maxLength:"512" pattern:"^[a-z0-9_]+(,[a-z0-9_]+)*$" doc:"Answer only these fields of each item." example:"id,name,state"`
 }
 
 // Page is the answer of every list.
 type Page[T any] struct {
 	Items      []T    `json:"items" nullable:"false" doc:"The items of this page."`
 	NextCursor string `json:"next_cursor,omitempty" doc:"Pass it as cursor for the next page; absent on the last one."`
+}
+
+// projected is a list's answer that can be cut to a few fields of its items.
+type projected interface {
+	project(fields []string) (any, error)
+}
+
+func (p Page[T]) project(fields []string) (any, error) {
+	cut := Page[map[string]json.RawMessage]{Items: make([]map[string]json.RawMessage, len(p.Items)), NextCursor: p.NextCursor}
+	for i, item := range p.Items {
+		encoded, err := json.Marshal(item)
+		if err != nil {
+			return nil, err
+		}
+		if err := json.Unmarshal(encoded, &cut.Items[i]); err != nil {
+			return nil, err
+		}
+		maps.DeleteFunc(cut.Items[i], func(name string, _ json.RawMessage) bool { return !slices.Contains(fields, name) })
+	}
+	return cut, nil
+}
+
+// selectFields cuts lists to the fields that the request asks for.
+func selectFields(ctx huma.Context, _ string, v any) (any, error) {
+	list, ok := v.(projected)
+	if !ok {
+		return v, nil
+	}
+	fields := ctx.Query("fields")
+	if fields == "" {
+		return v, nil
+	}
+	return list.project(strings.Split(fields, ","))
 }
 
 // Cursor is a position in a list that is ordered by creation time and id, newest first: keyset paging.

@@ -383,6 +383,10 @@ func TestListPages(t *testing.T) {
 	if got := strings.Join(names, " "); got != "web-4 web-3 web-2 web-1 web-0" {
 		t.Errorf("listed %s", got)
 	}
+	cut := decode[struct{ Items []map[string]any }](t, w.do(http.MethodGet, "/api/v1/vms?limit=1&fields=name,state&sort=-created_at", nil), http.StatusOK)
+	if len(cut.Items) != 1 || len(cut.Items[0]) != 2 || cut.Items[0]["name"] != "web-4" {
+		t.Errorf("cut to two fields: %v", cut.Items)
+	}
 	for query, want := range map[string]int{"name=web-3": 1, "state=running": 0, "state=stopped": 5, "name=none": 0} {
 		if list := decode[struct{ Items []vm.VM }](t, w.do(http.MethodGet, "/api/v1/vms?"+query, nil), http.StatusOK); len(list.Items) != want {
 			t.Errorf("%s: %d items, want %d", query, len(list.Items), want)

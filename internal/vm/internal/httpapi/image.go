@@ -15,6 +15,7 @@ import (
 
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/httpx"
+	"github.com/novacron/novacron/internal/platform/operation"
 	"github.com/novacron/novacron/internal/vm"
 	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
 	"github.com/novacron/novacron/internal/vm/internal/service"
@@ -64,7 +65,7 @@ func (a *API) registerImages(kit *httpx.API) {
 		})
 	httpx.Handle(kit, httpx.Op{ID: "image-delete", Method: http.MethodDelete, Path: "/api/v1/images/{id}", Permission: "image:delete",
 		Summary: "Delete an image that no virtual machine was made from", Tag: "images", Status: http.StatusNoContent,
-		Errors: []*errs.Error{vm.ErrImageNotFound, vm.ErrImageInUse, vm.ErrImageBusy}},
+		Errors: []*errs.Error{vm.ErrImageNotFound, vm.ErrImageInUse, operation.ErrLocked}},
 		func(ctx context.Context, in *Path) (*struct{}, error) {
 			return nil, a.svc.DeleteImage(ctx, in.ID)
 		})

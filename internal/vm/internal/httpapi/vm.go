@@ -109,10 +109,7 @@ func (a *API) registerVMs(kit *httpx.API) {
 			return &listOutput{Body: httpx.PageOf(vms, in.Limit, func(m vm.VM) httpx.Cursor { return httpx.Cursor{CreatedAt: m.CreatedAt, ID: m.ID} })}, nil
 		})
 
-	type getInput struct {
-		VMPath
-		IfNoneMatch string `header:"If-None-Match" maxLength:"128"`
-	}
+	type getInput struct{ VMPath }
 	type getOutput struct {
 		ETag string `header:"ETag"`
 		Body vm.VM

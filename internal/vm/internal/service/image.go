@@ -100,14 +100,14 @@ func (s *Service) ListImages(ctx context.Context, name string, after *httpx.Curs
 	return s.store.ListImages(ctx, caller(ctx).TenantID, name, before, beforeID, limit)
 }
 
-// DeleteImage removes an image that no virtual machine was made from. An import that is at work is canceled first.
+// DeleteImage removes an image that no virtual machine was made from and that is not being imported.
 func (s *Service) DeleteImage(ctx context.Context, id uuid.UUID) error {
 	image, err := s.GetImage(ctx, id)
 	if err != nil {
 		return err
 	}
 	if image.OperationID != nil {
-		return vm.ErrImageBusy.WithMessage("the image is still being imported").WithMeta("operation_id", image.OperationID.String())
+		return operation.ErrLocked.WithMessage("the image is still being imported").WithMeta("operation_id", image.OperationID.String())
 	}
 	if err := s.store.DeleteImage(ctx, id); err != nil {
 		return err
