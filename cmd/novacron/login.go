@@ -2,10 +2,9 @@ package main
 
 import (
 	"bufio"
-	"encoding/json"
-	"errors"
+	"context"
 	"fmt"
-	"net/http"
+	"io"
 	"os"
 	"strings"
 
@@ -13,124 +12,209 @@ import (
 	"golang.org/x/term"
 
 	"github.com/novacron/novacron/internal/apiclient"
-	"github.com/novacron/novacron/internal/platform/buildinfo"
 )
 
-func newLogin(c *cli) *cobra.Command {
+func newLogin(e *env) *cobra.Command {
 	var username, passwordFile string
 	cmd := &cobra.Command{
-		Use: "login", Short: "Log in to a server and keep the tokens", Args: args(cobra.NoArgs),
-		Long: "Log in to a server. The password is asked for, or taken from --password-file or NOVACRON_PASSWORD. The tokens are kept in novacron/sessions.json " +
-			"in your configuration folder, in a file that only you can read.",
+		Use: "login", Short: "Log in to a server", Args: cobra.NoArgs,
+		Long: "Log in to a server. The tokens are kept in $XDG_CONFIG_HOME/novacron (by default ~/.config/novacron), for each server by its address, in\n" +
+			"a file that only you can read. The password is asked for without echo, or comes from --password-file, " + envPasswordFile + " or\n" + envPassword + ".",
+		Example: "  novacron login --server https://cloud.example.org --username ada\n  NOVACRON_PASSWORD=… novacron login --username admin",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := c.client()
+			ctx := cmd.Context()
+			c, err := e.connect()
 			if err != nil {
 				return err
 			}
-			if username == "" {
-				if username, err = ask(cmd, "User name: "); err != nil {
-					return err
-				}
-			}
-			password := os.Getenv("NOVACRON_PASSWORD")
-			switch {
-			case passwordFile != "":
-				content, err := os.ReadFile(passwordFile)
-				if err != nil {
-					return fmt.Errorf("read password: %w", err)
-				}
-				password = strings.TrimRight(string(content), "\r\n")
-			case password == "":
-				if password, err = askSecret(cmd, "Password: "); err != nil {
-					return err
-				}
-			}
-			if err := client.Login(cmd.Context(), username, password); err != nil {
+			if username, err = e.username(ctx, username); err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "Logged in to %s as %s.\n", client.Server, username)
-			return nil
-		},
-	}
-	cmd.Flags().StringVarP(&username, "username", "u", os.Getenv("NOVACRON_USERNAME"), "user name")
-	cmd.Flags().StringVar(&passwordFile, "password-file", os.Getenv("NOVACRON_PASSWORD_FILE"), "file that holds the password")
-	return cmd
-}
-
-// ask reads a line.
-func ask(cmd *cobra.Command, prompt string) (string, error) {
-	fmt.Fprint(cmd.ErrOrStderr(), prompt)
-	line, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
-	if err != nil && line == "" {
-		return "", usageError{fmt.Errorf("read answer: %w", err)}
-	}
-	return strings.TrimRight(line, "\r\n"), nil
-}
-
-// askSecret reads a line without showing it, on a terminal.
-func askSecret(cmd *cobra.Command, prompt string) (string, error) {
-	f, ok := cmd.InOrStdin().(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return ask(cmd, prompt)
-	}
-	fmt.Fprint(cmd.ErrOrStderr(), prompt)
-	secret, err := term.ReadPassword(int(f.Fd()))
-	fmt.Fprintln(cmd.ErrOrStderr())
-	if err != nil {
-		return "", fmt.Errorf("read password: %w", err)
-	}
-	return string(secret), nil
-}
-
-func newLogout(c *cli) *cobra.Command {
-	return &cobra.Command{
-		Use: "logout", Short: "End the session on the server and forget the tokens", Args: args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := c.client()
+			password, err := e.password(ctx, passwordFile)
 			if err != nil {
 				return err
 			}
-			sessions, err := apiclient.OpenSessions()
+			if err := c.Login(ctx, username, password); err != nil {
+				return err
+			}
+			me, err := c.Me(ctx)
 			if err != nil {
 				return err
 			}
-			err = client.Logout(cmd.Context())
-			var refused *apiclient.Error
-			if errors.As(err, &refused) && refused.Status == http.StatusUnauthorized {
-				err = nil // the session has ended already
+			if e.forScripts() || e.quiet {
+				return e.printMe(me)
 			}
-			return errors.Join(err, sessions.Set(client.Server, apiclient.Tokens{}))
-		},
-	}
-}
-
-func newWhoami(c *cli) *cobra.Command {
-	return &cobra.Command{
-		Use: "whoami", Short: "Show who you are to the server", Args: args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := c.authenticated()
-			if err != nil {
-				return err
-			}
-			var me json.RawMessage
-			if err := client.Do(cmd.Context(), http.MethodGet, "/api/v1/me", nil, &me); err != nil {
-				return err
-			}
-			return c.print(cmd.OutOrStdout(), []json.RawMessage{me}, true, col("user", "username"), col("role", "role"), col("tenant", "tenant_id"))
-		},
-	}
-}
-
-func newVersion(c *cli) *cobra.Command {
-	return &cobra.Command{
-		Use: "version", Short: "Show which program this is", Args: args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			info := buildinfo.Get()
-			if c.output != "table" {
-				return c.printValue(cmd.OutOrStdout(), info)
-			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "novacron %s (commit %s, %s)\n", info.Version, info.Commit, info.Go)
+			_, err = fmt.Fprintf(e.out, "Logged in to %s as %s (role %s, tenant %s).\n", c.BaseURL(), me.Value.Username, me.Value.Role, me.Value.Tenant.Name)
 			return err
 		},
 	}
+	cmd.Flags().StringVarP(&username, "username", "u", "", "user (default $"+envUsername+", or asked for)")
+	cmd.Flags().StringVar(&passwordFile, "password-file", "", "file with the password; - reads standard input")
+	return cmd
+}
+
+func newLogout(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "logout", Short: "End the session and forget its tokens", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := e.connect()
+			if err != nil {
+				return err
+			}
+			if err := c.Logout(cmd.Context()); err != nil {
+				return err
+			}
+			if !e.quiet && !e.forScripts() {
+				fmt.Fprintf(e.out, "Logged out of %s.\n", c.BaseURL())
+			}
+			return nil
+		},
+	}
+}
+
+func newWhoami(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "whoami", Short: "Show who is logged in", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := e.connect()
+			if err != nil {
+				return err
+			}
+			me, err := c.Me(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return e.printMe(me)
+		},
+	}
+}
+
+func (e *env) printMe(me apiclient.Object[apiclient.Me]) error {
+	return printObject(e, me, func(m apiclient.Me) string { return m.ID.String() }, func(m apiclient.Me) [][]string {
+		return [][]string{{"user", m.Username}, {"id", m.ID.String()}, {"e-mail", m.Email}, {"role", m.Role}, {"tenant", m.Tenant.Name},
+			{"reach", m.Scope}, {"permissions", strings.Join(m.Permissions, " ")}, {"server", e.serverURL()}}
+	})
+}
+
+// username finds out who wants to log in.
+func (e *env) username(ctx context.Context, flag string) (string, error) {
+	if flag != "" {
+		return flag, nil
+	}
+	if name := os.Getenv(envUsername); name != "" {
+		return name, nil
+	}
+	if _, ok := terminal(e.in); !ok {
+		return "", usageError{"who logs in? Give --username or set " + envUsername}
+	}
+	fmt.Fprint(e.errOut, "Username: ")
+	name, err := e.askLine(ctx)
+	if name == "" && err == nil {
+		err = usageError{"the user name is empty"}
+	}
+	return name, err
+}
+
+// maxPassword is more than the server takes.
+const maxPassword = 4096
+
+// password finds out the password. It is never an argument: those are seen by every user of the machine.
+func (e *env) password(ctx context.Context, file string) (string, error) {
+	if file == "" && os.Getenv(envPassword) != "" {
+		return os.Getenv(envPassword), nil
+	}
+	if file == "" {
+		file = os.Getenv(envPasswordFile)
+	}
+	if file == "" {
+		return e.askPassword(ctx)
+	}
+	from := e.in
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return "", fmt.Errorf("read password: %w", err)
+		}
+		defer f.Close()
+		from = f
+	}
+	raw, err := io.ReadAll(io.LimitReader(from, maxPassword))
+	if err != nil {
+		return "", fmt.Errorf("read password: %w", err)
+	}
+	password := strings.TrimRight(string(raw), "\r\n")
+	if password == "" {
+		return "", usageError{"the password in " + file + " is empty"}
+	}
+	return password, nil
+}
+
+func (e *env) askPassword(ctx context.Context) (string, error) {
+	tty, ok := terminal(e.in)
+	if !ok {
+		return "", usageError{"there is no terminal to ask for the password: give --password-file, or set " + envPasswordFile + " or " + envPassword}
+	}
+	before, err := term.GetState(int(tty.Fd()))
+	if err != nil {
+		return "", fmt.Errorf("prepare terminal: %w", err)
+	}
+	fmt.Fprint(e.errOut, "Password: ")
+	password, err := answerOrEnd(ctx, func() (string, error) {
+		raw, err := term.ReadPassword(int(tty.Fd()))
+		return string(raw), err
+	})
+	fmt.Fprintln(e.errOut)
+	if ctx.Err() != nil {
+		_ = term.Restore(int(tty.Fd()), before) // the program ends; there is nothing else to do
+	}
+	return password, err
+}
+
+// askLine reads what a person types.
+func (e *env) askLine(ctx context.Context) (string, error) {
+	return answerOrEnd(ctx, func() (string, error) {
+		line, err := bufio.NewReaderSize(onlyReader{e.in}, 16).ReadString('\n')
+		return strings.TrimSpace(line), err
+	})
+}
+
+// onlyReader reads byte by byte, so that nothing behind the line is swallowed.
+type onlyReader struct{ io.Reader }
+
+func (r onlyReader) Read(p []byte) (int, error) { return r.Reader.Read(p[:min(1, len(p))]) }
+
+// answerOrEnd waits for a person, but no longer than ctx. What still reads then ends with the program.
+func answerOrEnd(ctx context.Context, ask func() (string, error)) (string, error) {
+	type answer struct {
+		text string
+		err  error
+	}
+	got := make(chan answer, 1)
+	go func() {
+		text, err := ask()
+		got <- answer{text, err}
+	}()
+	select {
+	case a := <-got:
+		return a.text, a.err
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+}
+
+// confirm asks before something that cannot be undone. Where nobody sits at a terminal nobody is asked.
+func (e *env) confirm(ctx context.Context, question string) error {
+	if _, ok := terminal(e.in); !ok {
+		return nil
+	}
+	fmt.Fprintf(e.errOut, "%s [y/N] ", question)
+	answer, err := e.askLine(ctx)
+	if err != nil {
+		return err
+	}
+	if answer = strings.ToLower(answer); answer != "y" && answer != "yes" {
+		fmt.Fprintln(e.errOut, "Nothing was done.")
+		return toldError{exitFailure}
+	}
+	return nil
 }

@@ -2,140 +2,139 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
-
-	"github.com/novacron/novacron/internal/apiclient"
 )
 
-// run is the program without the process around it.
+// env is what the commands share: where they read and write, and the flags that all of them take.
+type env struct {
+	in          io.Reader
+	out, errOut io.Writer
+
+	server string
+	output outputFormat
+	quiet  bool
+
+	running bool // a command has begun; what fails before is a mistake in how it was called
+}
+
+// run is the program without the process around it. It gives the exit code.
 func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
-	root := newRoot()
+	e := &env{in: in, out: out, errOut: errOut}
+	root := newRoot(e)
 	root.SetArgs(args)
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errOut)
-	err := root.ExecuteContext(ctx)
-	if err != nil {
-		fmt.Fprintln(errOut, "novacron:", err)
-	}
-	return exitCode(err)
+	cmd, err := root.ExecuteContextC(ctx)
+	return e.conclude(cmd, err)
 }
 
-// The exit codes; the root command's help tells them.
+// The groups of commands in the help.
 const (
-	exitOK          = 0
-	exitFailure     = 1
-	exitUsage       = 2
-	exitNotFound    = 3
-	exitForbidden   = 4
-	exitConflict    = 5
-	exitUnavailable = 6
+	groupCloud  = "cloud"
+	groupServer = "server"
 )
 
-// usageError is a command line that makes no sense.
-type usageError struct{ error }
-
-// notFoundError is a name that nothing has.
-type notFoundError struct{ error }
-
-func exitCode(err error) int {
-	var usage usageError
-	var missing notFoundError
-	var refused *apiclient.Error
-	switch {
-	case err == nil:
-		return exitOK
-	case errors.As(err, &usage), strings.HasPrefix(err.Error(), "unknown "), strings.HasPrefix(err.Error(), "invalid argument "):
-		return exitUsage
-	case errors.As(err, &missing):
-		return exitNotFound
-	case errors.Is(err, apiclient.ErrNotLoggedIn):
-		return exitForbidden
-	case errors.Is(err, apiclient.ErrUnreachable), errors.Is(err, context.DeadlineExceeded):
-		return exitUnavailable
-	case errors.As(err, &refused):
-		switch refused.Status {
-		case 400, 413, 415, 422:
-			return exitUsage
-		case 401, 403, 429:
-			return exitForbidden
-		case 404:
-			return exitNotFound
-		case 409, 412, 423:
-			return exitConflict
-		case 503, 504:
-			return exitUnavailable
-		}
-	}
-	return exitFailure
-}
-
-func newRoot() *cobra.Command {
-	c := &cli{}
+func newRoot(e *env) *cobra.Command {
 	root := &cobra.Command{
 		Use: "novacron", Short: "Turn KVM hosts into a cloud", SilenceErrors: true, SilenceUsage: true,
-		Long: `NovaCron turns KVM hosts into a cloud: 'novacron serve' is the server, the other commands talk to one.
+		Long: "NovaCron turns KVM hosts into a cloud. 'novacron serve' is the server; the other commands speak to one over its REST API.\n\n" +
+			"Exit codes:\n" + exitCodesText() + "\nEnvironment:\n" + environmentText(),
+	}
+	root.AddGroup(&cobra.Group{ID: groupCloud, Title: "Use a cloud:"}, &cobra.Group{ID: groupServer, Title: "Run a server:"})
+	add := func(group string, cmds ...*cobra.Command) {
+		for _, cmd := range cmds {
+			cmd.GroupID = group
+			root.AddCommand(cmd)
+		}
+	}
+	add(groupCloud, newLogin(e), newLogout(e), newWhoami(e), newVM(e), newImage(e), newNetwork(e), newNode(e), newOperation(e), newFlavor(e))
+	add(groupServer, newServe(), newModules(), newConfig(), newDoctor(e))
+	root.AddCommand(newVersion(e))
 
-Exit codes: 0 done, 1 failed, 2 wrong usage or input, 3 not found, 4 not logged in or not permitted,
-5 conflict or wrong state, 6 server unreachable or time is up.`,
-	}
 	flags := root.PersistentFlags()
-	flags.StringVar(&c.server, "server", envOr("NOVACRON_SERVER", "http://127.0.0.1:8080"), "address of the server")
-	flags.StringVarP(&c.output, "output", "o", envOr("NOVACRON_OUTPUT", "table"), "table, json or yaml")
-	flags.BoolVarP(&c.quiet, "quiet", "q", false, "print ids only")
-	flags.DurationVar(&c.timeout, "timeout", 0, "give up after so long; 0: never")
-	flags.BoolVar(&c.noWait, "no-wait", false, "do not wait for operations to end")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
-		switch c.output {
-		case "table", "json", "yaml":
-		default:
-			return usageError{fmt.Errorf("--output %q is none of table, json, yaml", c.output)}
-		}
-		if c.timeout > 0 {
-			ctx, cancel := context.WithTimeout(cmd.Context(), c.timeout)
-			cobra.OnFinalize(cancel)
-			cmd.SetContext(ctx)
-		}
-		return nil
-	}
-	root.AddCommand(newServe(), newModules(), newConfig(), newDoctor(c), newVersion(c), newLogin(c), newLogout(c), newWhoami(c),
-		newVM(c), newImage(c), newNetwork(c), newNode(c), newOperation(c), newFlavor(c))
-	for _, group := range root.Commands() {
-		if group.HasSubCommands() {
-			group.Args, group.RunE = cobra.ArbitraryArgs, explainGroup
-		}
-	}
+	flags.StringVar(&e.server, "server", "", "address of the server (default $"+envServer+", or "+defaultServer+")")
+	flags.VarP(&e.output, "output", "o", "table, json or yaml (default $"+envOutput+", or table)")
+	flags.BoolVarP(&e.quiet, "quiet", "q", false, "print ids only, and no progress")
+	must(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp)))
+	must(root.RegisterFlagCompletionFunc("server", cobra.NoFileCompletions))
+	e.prepare(root)
 	return root
 }
 
-// explainGroup shows what a group of commands has; without it, an unknown one would pass as a question for help.
-func explainGroup(cmd *cobra.Command, list []string) error {
-	if len(list) > 0 {
-		return usageError{fmt.Errorf("unknown command %q for %q", list[0], cmd.CommandPath())}
-	}
-	return cmd.Help()
-}
-
-func envOr(name, fallback string) string {
-	if value := os.Getenv(name); value != "" {
-		return value
-	}
-	return fallback
-}
-
-// args checks the number of arguments and answers a usage error where it is wrong.
-func args(check cobra.PositionalArgs) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, list []string) error {
-		if err := check(cmd, list); err != nil {
-			return usageError{fmt.Errorf("%w; usage: %s", err, cmd.UseLine())}
+// prepare goes through the tree: a command that only groups others refuses names it does not know, and each command notes that it began.
+func (e *env) prepare(cmd *cobra.Command) {
+	if !cmd.Runnable() {
+		cmd.Args = cobra.ArbitraryArgs
+		cmd.SuggestionsMinimumDistance = 2
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			text := fmt.Sprintf("unknown command %q of %q", args[0], cmd.CommandPath())
+			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+				text += "; did you mean " + strings.Join(near, " or ") + "?"
+			}
+			return usageError{text}
 		}
-		return nil
+	}
+	begin := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		e.running = true
+		return begin(cmd, args)
+	}
+	for _, sub := range cmd.Commands() {
+		e.prepare(sub)
+	}
+}
+
+// must stops the program where it was put together wrongly.
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+// The environment variables of the client. Those of the server are the settings of its configuration.
+const (
+	envServer       = "NOVACRON_SERVER"
+	envUsername     = "NOVACRON_USERNAME"
+	envPassword     = "NOVACRON_PASSWORD"
+	envPasswordFile = "NOVACRON_PASSWORD_FILE"
+	envOutput       = "NOVACRON_OUTPUT"
+)
+
+const defaultServer = "http://127.0.0.1:8080"
+
+func environmentText() string {
+	var b strings.Builder
+	for _, v := range [][2]string{
+		{envServer, "address of the server, where --server is not given"},
+		{envUsername, "user of 'novacron login', where --username is not given"},
+		{envPassword, "password of 'novacron login'"},
+		{envPasswordFile, "file with the password, where --password-file is not given"},
+		{envOutput, "form of the output, where --output is not given"},
+		{"NO_COLOR", "no colours, whatever its value"},
+		{"SSL_CERT_FILE", "certificates that the server's is checked against"},
+	} {
+		fmt.Fprintf(&b, "  %-23s %s\n", v[0], v[1])
+	}
+	return b.String()
+}
+
+// serverURL gives the address of the server that is meant.
+func (e *env) serverURL() string {
+	switch {
+	case e.server != "":
+		return e.server
+	case os.Getenv(envServer) != "":
+		return os.Getenv(envServer)
+	default:
+		return defaultServer
 	}
 }

@@ -2,265 +2,225 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"net/http"
-	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
 	"github.com/novacron/novacron/internal/apiclient"
+	"github.com/novacron/novacron/internal/vm"
 )
 
-var vms = collection{path: "/api/v1/vms", what: "virtual machine", enrich: withNodeNames, columns: []column{col("name", "name"), col("state", "state"), col("node", "node_name"),
-	{"address", func(o map[string]any) string {
-		list, _ := o["networks"].([]any)
-		var all []string
-		for _, nic := range list {
-			if addresses := show(dig(nic, "addresses")); addresses != "" {
-				all = append(all, addresses)
-			}
-		}
-		return strings.Join(all, ",")
-	}},
-	col("vcpus", "resources.vcpus"), {"memory", func(o map[string]any) string { return show(dig(o, "resources.memory_mib")) + " MiB" }}, col("id", "id")}}
-
-// withNodeNames puts the name of its node beside each virtual machine, for those who may know the nodes.
-func withNodeNames(ctx context.Context, client *apiclient.Client, items []json.RawMessage) []json.RawMessage {
-	names := map[string]any{}
-	if list, err := client.List(ctx, nodes.path, nil, 0); err == nil {
-		for _, item := range list {
-			var node map[string]any
-			if json.Unmarshal(item, &node) == nil {
-				names[show(node["id"])] = node["name"]
-			}
-		}
-	}
-	for i, item := range items {
-		var machine map[string]any
-		if json.Unmarshal(item, &machine) != nil {
-			continue
-		}
-		machine["node_name"] = names[show(machine["node_id"])]
-		if encoded, err := json.Marshal(machine); err == nil {
-			items[i] = encoded
-		}
-	}
-	return items
-}
-
-func newVM(c *cli) *cobra.Command {
+func newVM(e *env) *cobra.Command {
 	cmd := &cobra.Command{Use: "vm", Short: "Virtual machines"}
-	cmd.AddCommand(c.list(vms, "name", "state"), c.show(vms), c.createVM(), c.remove(vms), c.logs(), c.console())
-	for _, verb := range []struct{ name, short, done string }{
-		{"start", "Power a virtual machine on", "Started"},
-		{"reset", "Press the reset button of a virtual machine", "Reset"},
-		{"pause", "Hold the virtual CPUs of a virtual machine", "Paused"},
-		{"resume", "Let a paused virtual machine go on", "Resumed"},
-	} {
-		cmd.AddCommand(c.vmAction(verb.name, verb.short, verb.done, false))
-	}
-	cmd.AddCommand(c.vmAction("stop", "Shut a virtual machine down; power it off when the grace time is over", "Stopped", true),
-		c.vmAction("restart", "Shut a virtual machine down and power it on again", "Restarted", true))
+	cmd.AddCommand(newVMList(e), newVMCreate(e), newVMShow(e), newVMStop(e, apiclient.ActionStop, "Shut machines down", "Stopped"),
+		newVMStop(e, apiclient.ActionRestart, "Shut machines down and power them on again", "Restarted"),
+		newVMAction(e, apiclient.ActionStart, "Power machines on", "Started"), newVMAction(e, apiclient.ActionReset, "Press the reset button of machines", "Reset"),
+		newVMAction(e, apiclient.ActionPause, "Hold the virtual CPUs of machines", "Paused"), newVMAction(e, apiclient.ActionResume, "Let paused machines go on", "Resumed"),
+		newVMDelete(e), newVMConsole(e), newVMLogs(e))
 	return cmd
 }
 
-// vmAction makes the command of one change of state.
-func (c *cli) vmAction(verb, short, done string, stops bool) *cobra.Command {
-	force, grace := false, time.Duration(-1)
+func newVMList(e *env) *cobra.Command {
+	var f apiclient.VMFilter
 	cmd := &cobra.Command{
-		Use: verb + " NAME|ID", Short: short, Args: args(cobra.ExactArgs(1)), ValidArgsFunction: c.complete(vms),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := c.authenticated()
+		Use: "list", Aliases: []string{"ls"}, Short: "List virtual machines, newest first", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := e.connect()
 			if err != nil {
 				return err
 			}
-			id, err := resolve(cmd.Context(), client, vms.path, vms.what, args[0])
+			vms, err := apiclient.Collect(c.ListVMs(cmd.Context(), f))
 			if err != nil {
 				return err
 			}
-			var body any
-			if stops && (force || grace >= 0) {
-				request := map[string]any{"force": force}
-				if grace >= 0 {
-					request["grace_seconds"] = int(grace.Seconds())
-				}
-				body = request
-			}
-			return c.act(cmd, client, http.MethodPost, vms.path+"/"+id+"/"+verb, body, fmt.Sprintf("%s virtual machine %s.", done, args[0]))
+			return e.printVMs(cmd.Context(), c, vms)
 		},
 	}
-	if stops {
-		cmd.Flags().BoolVar(&force, "force", false, "power off at once")
-		cmd.Flags().DurationVar(&grace, "grace", -1, "how long the guest may take to shut down (default: the server's)")
-	}
+	cmd.Flags().StringVar(&f.Name, "name", "", "only the one of this name")
+	cmd.Flags().StringVar(&f.State, "state", "", "only those in this state")
+	cmd.Flags().BoolVar(&f.AllTenants, "all-tenants", false, "those of every tenant; needs the permission on the platform")
+	cmd.Flags().IntVar(&f.Most, "limit", 0, "so many at most; 0 lists all")
+	must(cmd.RegisterFlagCompletionFunc("state", cobra.FixedCompletions([]string{"creating", "running", "stopped", "paused", "migrating", "error"}, cobra.ShellCompDirectiveNoFileComp)))
 	return cmd
 }
 
-func (c *cli) createVM() *cobra.Command {
-	var image, flavor, memory, disk, userData string
-	var vcpus int
-	var networks, keys, tags []string
-	var noStart bool
-	cmd := &cobra.Command{
-		Use: "create NAME", Short: "Create a virtual machine", Args: args(cobra.ExactArgs(1)),
-		Example: "  novacron vm create web-1 --image debian-12 --flavor small --ssh-key ~/.ssh/id_ed25519.pub\n  novacron vm create db-1 --image debian-12 --vcpus 2 --memory 4G --disk 40G --network backend",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := c.authenticated()
-			if err != nil {
-				return err
-			}
-			ctx := cmd.Context()
-			imageID, err := resolve(ctx, client, images.path, images.what, image)
-			if err != nil {
-				return err
-			}
-			body := map[string]any{"name": args[0], "image_id": imageID, "start": !noStart}
-			resources := map[string]any{}
-			if vcpus != 0 {
-				resources["vcpus"] = vcpus
-			}
-			if err := errors.Join(size(resources, "memory_mib", memory, 1<<20), size(resources, "disk_gib", disk, 1<<30)); err != nil {
-				return err
-			}
-			if len(resources) > 0 {
-				body["resources"] = resources
-			}
-			if flavor != "" {
-				body["flavor"] = flavor
-			}
-			var refs []map[string]string
-			for _, name := range networks {
-				id, err := resolve(ctx, client, networkList.path, networkList.what, name)
-				if err != nil {
-					return err
-				}
-				refs = append(refs, map[string]string{"network_id": id})
-			}
-			if len(refs) > 0 {
-				body["networks"] = refs
-			}
-			if err := extras(body, keys, userData, tags); err != nil {
-				return err
-			}
-			return c.act(cmd, client, http.MethodPost, vms.path, body, fmt.Sprintf("Created virtual machine %s.", args[0]))
-		},
+func (e *env) printVMs(ctx context.Context, c *apiclient.Client, vms []apiclient.Object[vm.VM]) error {
+	var nodes map[uuid.UUID]string
+	if !e.quiet && !e.forScripts() {
+		nodes = nodesOf(ctx, c, vms)
 	}
-	f := cmd.Flags()
-	f.StringVar(&image, "image", "", "name or id of the image")
-	f.StringVar(&flavor, "flavor", "", "named size; the sizes below override its parts")
-	f.IntVar(&vcpus, "vcpus", 0, "virtual CPUs")
-	f.StringVar(&memory, "memory", "", "memory: 512M, 2G, or a number of MiB")
-	f.StringVar(&disk, "disk", "", "root disk: 10G, or a number of GiB")
-	f.StringSliceVar(&networks, "network", nil, "name or id of a network; may be given several times")
-	f.StringArrayVar(&keys, "ssh-key", nil, "public key, or file that holds one; may be given several times")
-	f.StringVar(&userData, "user-data", "", "file with cloud-init user-data")
-	f.StringArrayVar(&tags, "tag", nil, "KEY=VALUE; may be given several times")
-	f.BoolVar(&noStart, "no-start", false, "leave it powered off")
-	if err := cmd.MarkFlagRequired("image"); err != nil {
-		panic(err) // the flag is defined above
-	}
-	return cmd
+	return printList(e, vms, func(m vm.VM) string { return m.ID.String() }, []column[vm.VM]{
+		{"NAME", func(m vm.VM) string { return m.Name }},
+		{"STATE", func(m vm.VM) string { return e.coloured(string(m.State)) }},
+		{"NODE", func(m vm.VM) string { return nodeName(nodes, m) }},
+		{"ADDRESS", func(m vm.VM) string { return strings.Join(addresses(m), ",") }},
+		{"VCPU", func(m vm.VM) string { return strconv.Itoa(m.Resources.VCPUs) }},
+		{"MEMORY", func(m vm.VM) string { return bytesText(m.Resources.MemoryMiB << 20) }},
+		{"DISK", func(m vm.VM) string { return bytesText(m.Resources.DiskGiB << 30) }},
+		{"ID", func(m vm.VM) string { return m.ID.String() }},
+	})
 }
 
-// extras fills in keys, user-data and tags.
-func extras(body map[string]any, keys []string, userData string, tags []string) error {
-	var all []string
-	for _, key := range keys {
-		if content, err := os.ReadFile(key); err == nil {
-			key = strings.TrimSpace(string(content))
-		}
-		all = append(all, key)
+// nodesOf gives the names of the nodes. Those who may not read nodes get none, and see ids.
+func nodesOf(ctx context.Context, c *apiclient.Client, vms []apiclient.Object[vm.VM]) map[uuid.UUID]string {
+	names := map[uuid.UUID]string{}
+	if !slices.ContainsFunc(vms, func(m apiclient.Object[vm.VM]) bool { return m.Value.NodeID != nil }) {
+		return names
 	}
-	if len(all) > 0 {
-		body["ssh_keys"] = all
-	}
-	if userData != "" {
-		content, err := os.ReadFile(userData)
+	for n, err := range c.ListNodes(ctx) {
 		if err != nil {
-			return usageError{fmt.Errorf("--user-data: %w", err)}
+			break
 		}
-		body["user_data"] = string(content)
+		names[n.Value.ID] = n.Value.Name
 	}
-	labels := map[string]string{}
-	for _, tag := range tags {
-		key, value, ok := strings.Cut(tag, "=")
-		if !ok {
-			return usageError{fmt.Errorf("--tag %q is not KEY=VALUE", tag)}
-		}
-		labels[key] = value
-	}
-	if len(labels) > 0 {
-		body["tags"] = labels
-	}
-	return nil
+	return names
 }
 
-// size reads "512M", "2G" or a plain number of units into a field of the request.
-func size(into map[string]any, field, text string, unit int64) error {
-	if text == "" {
-		return nil
+func nodeName(names map[uuid.UUID]string, m vm.VM) string {
+	if m.NodeID == nil {
+		return ""
 	}
-	digits := strings.TrimRight(strings.ToUpper(text), "IB")
-	factor := unit
-	if n := len(digits); n > 0 {
-		if f, ok := map[byte]int64{'K': 1 << 10, 'M': 1 << 20, 'G': 1 << 30, 'T': 1 << 40}[digits[n-1]]; ok {
-			factor, digits = f, digits[:n-1]
-		}
+	if name := names[*m.NodeID]; name != "" {
+		return name
 	}
-	n, err := strconv.ParseInt(digits, 10, 40)
-	if err != nil || n*factor%unit != 0 {
-		return usageError{fmt.Errorf("%q is not a size that the server counts in: give whole units, such as 2G", text)}
-	}
-	into[field] = n * factor / unit
-	return nil
+	return m.NodeID.String()
 }
 
-// logs prints the serial console's log, and follows it with -f.
-func (c *cli) logs() *cobra.Command {
-	follow := false
-	cmd := &cobra.Command{
-		Use: "logs NAME|ID", Short: "Print what the guest wrote to its serial console", Args: args(cobra.ExactArgs(1)), ValidArgsFunction: c.complete(vms),
+func addresses(m vm.VM) []string {
+	var all []string
+	for _, n := range m.Networks {
+		all = append(all, n.Addresses...)
+	}
+	return all
+}
+
+func newVMShow(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "show VM", Short: "Show a virtual machine", Args: cobra.ExactArgs(1), ValidArgsFunction: e.completion(1, vmNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := c.authenticated()
+			ctx := cmd.Context()
+			c, err := e.connect()
 			if err != nil {
 				return err
 			}
-			id, err := resolve(cmd.Context(), client, vms.path, vms.what, args[0])
+			target, err := findVM(ctx, c, args[0])
 			if err != nil {
 				return err
 			}
-			offset := int64(-256 << 10)
-			for {
-				data, at, err := client.ConsoleLog(cmd.Context(), id, offset)
-				if err != nil {
-					return interrupted(cmd.Context(), err)
-				}
-				if _, err := cmd.OutOrStdout().Write(data); err != nil {
-					return err
-				}
-				offset = at + int64(len(data))
-				if !follow {
-					return nil
-				}
-				if err := apiclient.Pause(cmd.Context(), time.Second); err != nil {
-					return interrupted(cmd.Context(), err)
-				}
+			machine, err := c.GetVM(ctx, target.id)
+			if err != nil {
+				return err
 			}
+			return printObject(e, machine, func(m vm.VM) string { return m.ID.String() }, func(m vm.VM) [][]string {
+				return e.vmFields(m, nodesOf(ctx, c, []apiclient.Object[vm.VM]{machine}))
+			})
 		},
 	}
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what the guest writes, until Ctrl-C")
+}
+
+func (e *env) vmFields(m vm.VM, nodes map[uuid.UUID]string) [][]string {
+	fields := [][]string{{"name", m.Name}, {"id", m.ID.String()}, {"state", e.coloured(string(m.State))}, {"desired state", string(m.DesiredState)},
+		{"node", nodeName(nodes, m)}, {"flavor", m.Flavor}, {"vCPU", strconv.Itoa(m.Resources.VCPUs)}, {"memory", bytesText(m.Resources.MemoryMiB << 20)},
+		{"disk", bytesText(m.Resources.DiskGiB << 30)}, {"image", m.ImageID.String()}}
+	for _, n := range m.Networks {
+		fields = append(fields, []string{"network", strings.TrimSpace(n.NetworkID.String() + "  " + n.MAC + "  " + strings.Join(n.Addresses, ","))})
+	}
+	for _, key := range sortedKeys(m.Tags) {
+		fields = append(fields, []string{"tag", printable(key + "=" + m.Tags[key])})
+	}
+	fields = append(fields, []string{"tenant", m.TenantID.String()}, []string{"owner", m.OwnerID.String()}, []string{"created", clock(m.CreatedAt)}, []string{"updated", clock(m.UpdatedAt)})
+	if m.OperationID != nil {
+		fields = append(fields, []string{"operation", m.OperationID.String()})
+	}
+	if m.Error != nil {
+		fields = append(fields, []string{"error", printable(m.Error.Detail + " (" + m.Error.Code + ")")}, []string{"what to do", printable(m.Error.Action)})
+	}
+	return fields
+}
+
+func sortedKeys(m map[string]string) []string {
+	keys := make([]string, 0, len(m))
+	for key := range m {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// begin asks the server for a change of one machine.
+type begin func(context.Context, *apiclient.Client, uuid.UUID) (apiclient.Object[apiclient.Operation], error)
+
+func newVMAction(e *env, action, short, done string) *cobra.Command {
+	var w waiting
+	cmd := &cobra.Command{
+		Use: action + " VM...", Short: short, Args: cobra.MinimumNArgs(1), ValidArgsFunction: e.completion(0, vmNames),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return e.changeVMs(cmd.Context(), &w, args, done, func(ctx context.Context, c *apiclient.Client, id uuid.UUID) (apiclient.Object[apiclient.Operation], error) {
+				return c.VMAction(ctx, id, action, nil)
+			})
+		},
+	}
+	w.addTo(cmd)
 	return cmd
 }
 
-// interrupted makes Ctrl-C an ordinary end of what goes on for ever.
-func interrupted(ctx context.Context, err error) error {
-	if errors.Is(ctx.Err(), context.Canceled) {
-		return nil
+func newVMStop(e *env, action, short, done string) *cobra.Command {
+	var (
+		w     waiting
+		force bool
+		grace time.Duration
+	)
+	cmd := &cobra.Command{
+		Use: action + " VM...", Short: short, Args: cobra.MinimumNArgs(1), ValidArgsFunction: e.completion(0, vmNames),
+		Long: short + ". The guest is asked to shut down; when the grace time is over it is powered off.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var how *apiclient.VMStop
+			if force || cmd.Flags().Changed("grace") {
+				how = &apiclient.VMStop{Force: force}
+			}
+			if cmd.Flags().Changed("grace") {
+				seconds := int(grace / time.Second)
+				if grace%time.Second != 0 {
+					return usageError{"--grace must be a whole number of seconds, for example 90s"}
+				}
+				how.GraceSeconds = &seconds
+			}
+			return e.changeVMs(cmd.Context(), &w, args, done, func(ctx context.Context, c *apiclient.Client, id uuid.UUID) (apiclient.Object[apiclient.Operation], error) {
+				return c.VMAction(ctx, id, action, how)
+			})
+		},
 	}
-	return err
+	cmd.Flags().BoolVar(&force, "force", false, "power off at once; the guest may lose data")
+	cmd.Flags().Var((*span)(&grace), "grace", "how long the guest may take to shut down, for example 90s (default: the server's)")
+	w.addTo(cmd)
+	return cmd
+}
+
+func newVMDelete(e *env) *cobra.Command {
+	var (
+		w   waiting
+		yes bool
+	)
+	cmd := &cobra.Command{
+		Use: "delete VM...", Aliases: []string{"rm"}, Short: "Delete machines and their disks, in whatever state they are",
+		Args: cobra.MinimumNArgs(1), ValidArgsFunction: e.completion(0, vmNames),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !yes {
+				if err := e.confirm(cmd.Context(), fmt.Sprintf("Delete %s with all disks?", strings.Join(args, ", "))); err != nil {
+					return err
+				}
+			}
+			return e.changeVMs(cmd.Context(), &w, args, "Deleted", func(ctx context.Context, c *apiclient.Client, id uuid.UUID) (apiclient.Object[apiclient.Operation], error) {
+				return c.DeleteVM(ctx, id)
+			})
+		},
+	}
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	w.addTo(cmd)
+	return cmd
 }

@@ -1,122 +1,185 @@
-// Package apiclient speaks NovaCron's REST API for the command line. It knows nothing of the server's insides: what it sends and reads is
-// the public contract.
 package apiclient
 
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
-	"sync"
+	"syscall"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/novacron/novacron/internal/platform/errs"
 )
 
-// Tokens are what a login gives.
-type Tokens struct {
-	AccessToken  string `json:"access_token"`
-	RefreshToken string `json:"refresh_token"`
+// Config says how to reach a server.
+type Config struct {
+	BaseURL   string       // "http://127.0.0.1:8080"; a path in front of the API's is kept
+	Tokens    TokenStore   // nil: in memory
+	HTTP      *http.Client // nil: one of its own, without a limit on the time of a request
+	UserAgent string
+	// Timeout bounds an ordinary request; uploads and streams have no bound but their context. 0: a minute.
+	Timeout time.Duration
+	// Patience is how long an operation is followed while the server does not answer, because it restarts for example. 0: a minute.
+	Patience time.Duration
 }
 
-// Client talks to one server. It is safe for concurrent use.
+// Client speaks to one server. It is safe for concurrent use.
 type Client struct {
-	Server string // http://HOST:PORT
-	// Save is told of new tokens, to keep them. May be nil.
-	Save func(Tokens) error
-	HTTP *http.Client // nil: http.DefaultClient
-
-	mu     sync.Mutex // guards tokens
-	tokens Tokens
+	cfg  Config
+	base *url.URL
+	now  func() time.Time
 }
 
-// SetTokens gives the client tokens of an earlier login.
-func (c *Client) SetTokens(t Tokens) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.tokens = t
-}
+// ErrBaseURL is what New answers to an address that is none.
+var ErrBaseURL = errors.New("must look like http://HOST:PORT or https://HOST")
 
-func (c *Client) access() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.tokens.AccessToken
-}
-
-// Error is a request that the server refused.
-type Error struct{ errs.Problem }
-
-func (e *Error) Error() string {
-	var b strings.Builder
-	b.WriteString(e.Detail)
-	if e.Step != "" {
-		fmt.Fprintf(&b, " (at step %s)", e.Step)
+// New makes a client. It sends nothing.
+func New(cfg Config) (*Client, error) {
+	base, err := url.Parse(strings.TrimRight(cfg.BaseURL, "/"))
+	if err != nil || (base.Scheme != "http" && base.Scheme != "https") || base.Host == "" || base.RawQuery != "" || base.Fragment != "" || base.User != nil {
+		return nil, fmt.Errorf("the server's address %q %w", cfg.BaseURL, ErrBaseURL)
 	}
-	fmt.Fprintf(&b, " [%s]", e.Code)
-	for _, f := range e.Errors {
-		fmt.Fprintf(&b, "\n  %s: %s", f.Location, f.Message)
+	if cfg.Tokens == nil {
+		cfg.Tokens = &MemoryTokens{}
 	}
-	if e.Action != "" {
-		b.WriteString("\n" + e.Action)
+	if cfg.HTTP == nil {
+		cfg.HTTP = &http.Client{Transport: &http.Transport{
+			Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: 10 * time.Second}).DialContext, ForceAttemptHTTP2: true,
+			TLSHandshakeTimeout: 10 * time.Second, ExpectContinueTimeout: 2 * time.Second, IdleConnTimeout: time.Minute, MaxIdleConnsPerHost: 4,
+		}}
 	}
-	return b.String()
+	if cfg.Timeout == 0 {
+		cfg.Timeout = time.Minute
+	}
+	if cfg.Patience == 0 {
+		cfg.Patience = time.Minute
+	}
+	return &Client{cfg: cfg, base: base, now: time.Now}, nil
 }
 
-// ErrUnreachable says that the server could not be spoken to.
-var ErrUnreachable = errors.New("the server cannot be reached")
+// BaseURL gives the server's address, without a slash at its end.
+func (c *Client) BaseURL() string { return c.base.String() }
 
-// ErrNotLoggedIn says that there are no tokens for the server.
-var ErrNotLoggedIn = errors.New("you are not logged in; run 'novacron login'")
+// call is one request.
+type call struct {
+	method, path string
+	query        url.Values
+	body         any     // sent as JSON; nil: none
+	upload       *upload // sent instead of body
+	accept       string  // "": application/json
+	anonymous    bool    // sent without a token
+	key          string  // Idempotency-Key, which makes a POST repeatable
+}
 
-// tries is how often a request that may be repeated is sent.
-const tries = 4
+func (cl call) repeatable() bool {
+	if cl.upload != nil && !cl.upload.canRewind() {
+		return false
+	}
+	return cl.method != http.MethodPost && cl.method != http.MethodPatch || cl.key != ""
+}
 
-// Do sends a request with a JSON body, or none, and decodes the answer into out, which may be nil. Requests that can be repeated safely are
-// repeated while the server says that it is unavailable; an expired access token is renewed once.
-func (c *Client) Do(ctx context.Context, method, path string, body, out any) error {
-	var encoded []byte
-	if body != nil {
-		var err error
-		if encoded, err = json.Marshal(body); err != nil {
-			return fmt.Errorf("encode request: %w", err)
+const (
+	maxAttempts = 4
+	firstPause  = 200 * time.Millisecond // doubled at each repetition
+	longestWait = 15 * time.Second       // a server that asks for more gets no repetition
+	maxAnswer   = 64 << 20
+)
+
+// newKey makes an Idempotency-Key.
+func newKey() string { return uuid.NewString() }
+
+// bounded ends an ordinary request that takes too long.
+func (c *Client) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, c.cfg.Timeout, &Error{Problem: errs.Problem{Code: CodeTimeout, Retryable: true,
+		Detail: fmt.Sprintf("%s did not answer within %s", c.base, c.cfg.Timeout)}})
+}
+
+// json sends an ordinary request and decodes the answer into out, unless that is nil.
+func (c *Client) json(ctx context.Context, cl call, out any) error {
+	if cl.upload == nil {
+		var cancel context.CancelFunc
+		ctx, cancel = c.bounded(ctx)
+		defer cancel()
+	}
+	resp, err := c.do(ctx, cl)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return c.broken(ctx, err)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(body, out); err != nil {
+		e := protocolError("the answer to %s %s cannot be read", cl.method, cl.path)
+		e.cause = err
+		return e
+	}
+	return nil
+}
+
+// do sends a request, again where that is safe and helps, and gives an answer below 400, whose body the caller closes.
+func (c *Client) do(ctx context.Context, cl call) (*http.Response, error) {
+	pause := firstPause
+	for attempt := 1; ; attempt++ {
+		resp, err := c.authorized(ctx, cl)
+		if err == nil {
+			return resp, nil
 		}
-	}
-	header := http.Header{}
-	if body != nil {
-		header.Set("Content-Type", "application/json")
-	}
-	if method == http.MethodPost && !strings.HasPrefix(path, "/auth/") {
-		header.Set("Idempotency-Key", rand.Text()) // so that a repeated POST is one
-	}
-	renewed := false
-	for n := 1; ; n++ {
-		err := c.once(ctx, method, path, header, bytes.NewReader(encoded), out)
-		var refused *Error
-		switch {
-		case errors.As(err, &refused) && refused.Status == http.StatusUnauthorized && !renewed && !strings.HasPrefix(path, "/auth/"):
-			renewed = true
-			if rErr := c.renew(ctx); rErr != nil {
-				return err
-			}
-		case n < tries && (errors.Is(err, ErrUnreachable) && n > 1 || errors.As(err, &refused) && refused.Status == http.StatusServiceUnavailable):
-			if err := Pause(ctx, time.Duration(n)*time.Second); err != nil {
-				return err
-			}
-		default:
-			return err
+		wait, again := repeatAfter(err, pause)
+		if !again || !cl.repeatable() || attempt == maxAttempts || ctx.Err() != nil {
+			return nil, err
 		}
+		if err := sleep(ctx, wait); err != nil {
+			return nil, c.broken(ctx, err)
+		}
+		pause *= 2
 	}
 }
 
-// Pause waits for d, or for the end of ctx.
-func Pause(ctx context.Context, d time.Duration) error {
+// repeatAfter tells whether and when a failed request is worth another try. A server that is not there is not waited for.
+func repeatAfter(err error, pause time.Duration) (time.Duration, bool) {
+	var e *Error
+	if !errors.As(err, &e) {
+		return 0, false
+	}
+	switch {
+	case e.Status == 0:
+		return pause, e.Code == CodeUnreachable && !errors.Is(err, syscall.ECONNREFUSED) && !isNameError(err)
+	case e.Status == http.StatusServiceUnavailable || e.Status == http.StatusTooManyRequests:
+		return max(e.RetryAfter, pause), e.Retryable && e.RetryAfter <= longestWait
+	case e.Status == http.StatusBadGateway || e.Status == http.StatusGatewayTimeout:
+		return pause, true
+	default: // an earlier try of the same request is still at work
+		return pause, e.Code == "idempotency.in_progress"
+	}
+}
+
+// ended says why a context has ended: canceled is canceled, whatever by, and a time that was up has its own words.
+func ended(ctx context.Context) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return ctx.Err()
+	}
+	return context.Cause(ctx)
+}
+
+func isNameError(err error) bool {
+	var dns *net.DNSError
+	return errors.As(err, &dns)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -127,173 +190,93 @@ func Pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-func (c *Client) once(ctx context.Context, method, path string, header http.Header, body io.Reader, out any) error {
-	resp, err := c.send(ctx, method, path, header, body)
+// authorized sends a request once, and a second time with a new token where the server does not take the one it got.
+func (c *Client) authorized(ctx context.Context, cl call) (*http.Response, error) {
+	if cl.anonymous {
+		return c.send(ctx, cl, "")
+	}
+	t, err := c.access(ctx)
 	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if out == nil || resp.StatusCode == http.StatusNoContent {
-		return nil
-	}
-	if raw, ok := out.(*[]byte); ok {
-		*raw, err = io.ReadAll(resp.Body)
-		return err
-	}
-	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
-		return fmt.Errorf("read answer of %s %s: %w", method, path, err)
-	}
-	return nil
-}
-
-// send answers a response of a status below 300, or an error.
-func (c *Client) send(ctx context.Context, method, path string, header http.Header, body io.Reader) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, c.Server+path, body)
-	if err != nil {
-		return nil, fmt.Errorf("make request: %w", err)
-	}
-	req.Header = header.Clone()
-	if token := c.access(); token != "" && !strings.HasPrefix(path, "/auth/login") && !strings.HasPrefix(path, "/auth/refresh") {
-		req.Header.Set("Authorization", "Bearer "+token)
-	}
-	client := c.HTTP
-	if client == nil {
-		client = http.DefaultClient
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		return nil, fmt.Errorf("%w at %s: %w", ErrUnreachable, c.Server, err)
-	}
-	if resp.StatusCode < http.StatusMultipleChoices {
-		return resp, nil
-	}
-	defer resp.Body.Close()
-	refused := &Error{}
-	content, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	if err != nil || json.Unmarshal(content, &refused.Problem) != nil || refused.Code == "" {
-		return nil, fmt.Errorf("%s %s: the server answered %s, which NovaCron does not: is %s its address?", method, path, resp.Status, c.Server)
-	}
-	return nil, refused
-}
-
-// Login gets tokens for a user and keeps them.
-func (c *Client) Login(ctx context.Context, username, password string) error {
-	var t Tokens
-	if err := c.Do(ctx, http.MethodPost, "/auth/login", map[string]string{"username": username, "password": password}, &t); err != nil {
-		return err
-	}
-	return c.keep(t)
-}
-
-func (c *Client) keep(t Tokens) error {
-	c.SetTokens(t)
-	if c.Save == nil {
-		return nil
-	}
-	return c.Save(t)
-}
-
-// renew trades the refresh token for new tokens.
-func (c *Client) renew(ctx context.Context) error {
-	c.mu.Lock()
-	refresh := c.tokens.RefreshToken
-	c.mu.Unlock()
-	if refresh == "" {
-		return ErrNotLoggedIn
-	}
-	var t Tokens
-	if err := c.once(ctx, http.MethodPost, "/auth/refresh", http.Header{"Content-Type": {"application/json"}},
-		strings.NewReader(fmt.Sprintf(`{"refresh_token":%q}`, refresh)), &t); err != nil {
-		return err
-	}
-	return c.keep(t)
-}
-
-// Logout ends the session on the server.
-func (c *Client) Logout(ctx context.Context) error {
-	return c.Do(ctx, http.MethodPost, "/auth/logout", nil, nil)
-}
-
-// page is one answer of a list.
-type page struct {
-	Items      []json.RawMessage `json:"items"`
-	NextCursor string            `json:"next_cursor"`
-}
-
-// List follows a list to its end, or until it has limit items (0: all), and gives them as the server sent them.
-func (c *Client) List(ctx context.Context, path string, query url.Values, limit int) ([]json.RawMessage, error) {
-	items := []json.RawMessage{}
-	query = url.Values(http.Header(query).Clone())
-	if query == nil {
-		query = url.Values{}
-	}
-	for {
-		var p page
-		target := path
-		if len(query) > 0 {
-			target += "?" + query.Encode()
-		}
-		if err := c.Do(ctx, http.MethodGet, target, nil, &p); err != nil {
-			return nil, err
-		}
-		items = append(items, p.Items...)
-		if limit > 0 && len(items) >= limit {
-			return items[:limit], nil
-		}
-		if p.NextCursor == "" {
-			return items, nil
-		}
-		query.Set("cursor", p.NextCursor)
-	}
-}
-
-// Upload sends a file as an image and answers what the server made of it. progress is told of the bytes sent; it may be nil.
-func (c *Client) Upload(ctx context.Context, query url.Values, content io.Reader, progress func(int64)) (json.RawMessage, error) {
-	if err := c.Do(ctx, http.MethodGet, "/api/v1/me", nil, nil); err != nil { // renews the token before the bytes are on their way
 		return nil, err
 	}
-	var answer json.RawMessage
-	header := http.Header{"Content-Type": {"application/octet-stream"}}
-	err := c.once(ctx, http.MethodPost, "/api/v1/images?"+query.Encode(), header, &counter{r: content, told: progress}, &answer)
-	return answer, err
-}
-
-// counter tells of what was read.
-type counter struct {
-	r    io.Reader
-	n    int64
-	told func(int64)
-}
-
-func (c *counter) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.n += int64(n)
-	if c.told != nil {
-		c.told(c.n)
+	resp, err := c.send(ctx, cl, t.Access)
+	var refused *Error
+	if !errors.As(err, &refused) || refused.Status != http.StatusUnauthorized {
+		return resp, err
 	}
-	return n, err
+	if t.Access == "" {
+		refused.Code, refused.Detail, refused.Action = CodeNotLoggedIn, "you are not logged in to "+c.base.String(), "Log in first."
+		return nil, refused
+	}
+	if t.Refresh == "" || cl.upload != nil && !cl.upload.canRewind() {
+		return nil, refused
+	}
+	if t, err = c.renew(ctx, t); err != nil {
+		return nil, err
+	}
+	return c.send(ctx, cl, t.Access)
 }
 
-// ConsoleLog reads a part of a virtual machine's console log and tells where it begins.
-func (c *Client) ConsoleLog(ctx context.Context, id string, offset int64) (data []byte, at int64, err error) {
-	if err := c.Do(ctx, http.MethodGet, "/api/v1/me", nil, nil); err != nil {
-		return nil, 0, err
-	}
-	resp, err := c.send(ctx, http.MethodGet, "/api/v1/vms/"+id+"/console/log?offset="+strconv.FormatInt(offset, 10), http.Header{}, nil)
+// send sends a request once.
+func (c *Client) send(ctx context.Context, cl call, token string) (*http.Response, error) {
+	target := c.base.JoinPath(cl.path)
+	target.RawQuery = cl.query.Encode()
+	req, err := http.NewRequestWithContext(ctx, cl.method, target.String(), nil)
 	if err != nil {
-		return nil, 0, err
+		return nil, fmt.Errorf("make request %s %s: %w", cl.method, cl.path, err)
 	}
-	defer resp.Body.Close()
-	at, err = strconv.ParseInt(resp.Header.Get("X-Console-Offset"), 10, 64)
+	req.Header.Set("Accept", "application/json")
+	if cl.accept != "" {
+		req.Header.Set("Accept", cl.accept)
+	}
+	if c.cfg.UserAgent != "" {
+		req.Header.Set("User-Agent", c.cfg.UserAgent)
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	if cl.key != "" {
+		req.Header.Set("Idempotency-Key", cl.key)
+	}
+	switch {
+	case cl.upload != nil:
+		detach, err := cl.upload.attach(req)
+		if err != nil {
+			return nil, err
+		}
+		defer detach() // the answer is there; what the transport has not read by now it shall not read
+	case cl.body != nil:
+		raw, err := json.Marshal(cl.body)
+		if err != nil {
+			return nil, fmt.Errorf("encode body of %s %s: %w", cl.method, cl.path, err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(raw)), int64(len(raw))
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil }
+	}
+	resp, err := c.cfg.HTTP.Do(req)
 	if err != nil {
-		return nil, 0, fmt.Errorf("read answer: %w", err)
+		return nil, c.broken(ctx, err)
 	}
-	data, err = io.ReadAll(resp.Body)
-	return data, at, err
+	if resp.StatusCode >= http.StatusBadRequest {
+		defer resp.Body.Close()
+		return nil, errorOf(resp)
+	}
+	return resp, nil
 }
 
-// LoggedIn tells whether there are tokens to send.
-func (c *Client) LoggedIn() bool { return c.access() != "" }
+// broken names what kept an answer from arriving: the caller who gave up, the time that was up, or the network.
+func (c *Client) broken(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ended(ctx)
+	}
+	var local *uploadError
+	if errors.As(err, &local) {
+		return local
+	}
+	var unwanted *url.Error
+	if errors.As(err, &unwanted) { // its text repeats method and address
+		err = unwanted.Err
+	}
+	return &Error{cause: err, Problem: errs.Problem{Code: CodeUnreachable, Detail: fmt.Sprintf("cannot reach %s: %v", c.base, err), Retryable: true}}
+}

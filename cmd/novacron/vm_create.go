@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/novacron/novacron/internal/apiclient"
+)
+
+// vmSpec are the flags of 'vm create'.
+type vmSpec struct {
+	image, flavor, memory, disk, userData string
+	vcpus                                 int
+	networks, keys, tags                  []string
+	noStart                               bool
+}
+
+func newVMCreate(e *env) *cobra.Command {
+	var (
+		w    waiting
+		spec vmSpec
+	)
+	cmd := &cobra.Command{
+		Use: "create NAME", Short: "Create a virtual machine and power it on", Args: cobra.ExactArgs(1), ValidArgsFunction: cobra.NoFileCompletions,
+		Example: "  novacron vm create web-1 --image debian-12 --flavor small --ssh-key ~/.ssh/id_ed25519.pub\n" +
+			"  novacron vm create db-1 --image debian-12 --vcpus 2 --memory 4G --disk 40G --network backend --tag env=prod",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			body, err := spec.body(args[0])
+			if err != nil {
+				return err
+			}
+			c, err := e.connect()
+			if err != nil {
+				return err
+			}
+			if err := spec.resolve(ctx, c, &body); err != nil {
+				return err
+			}
+			op, err := c.CreateVM(ctx, body)
+			if err != nil {
+				return err
+			}
+			result, err := e.finishVM(ctx, c, &w, body.Name, "Created", op)
+			if err != nil || result == nil {
+				return err
+			}
+			return e.document(result)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&spec.image, "image", "", "image that its disk is made from, by name or id (required)")
+	flags.StringVar(&spec.flavor, "flavor", "", "named size; see 'novacron flavor list'")
+	flags.IntVar(&spec.vcpus, "vcpus", 0, "number of virtual CPUs (default: the flavor's)")
+	flags.StringVar(&spec.memory, "memory", "", "memory in MiB, or with a unit: 512M, 1G (default: the flavor's)")
+	flags.StringVar(&spec.disk, "disk", "", "size of the root disk in GiB, or with a unit: 5G, 1T (default: the flavor's)")
+	flags.StringArrayVar(&spec.networks, "network", nil, "network to join, by name or id; may be repeated (default: the tenant's default network)")
+	flags.StringArrayVar(&spec.keys, "ssh-key", nil, "public key for the default user, as a file or as text; may be repeated")
+	flags.StringVar(&spec.userData, "user-data", "", "file with cloud-init user-data")
+	flags.StringArrayVar(&spec.tags, "tag", nil, "label KEY=VALUE; may be repeated")
+	flags.BoolVar(&spec.noStart, "no-start", false, "leave it powered off")
+	w.addTo(cmd)
+	must(cmd.RegisterFlagCompletionFunc("image", e.completion(0, imageNames)))
+	must(cmd.RegisterFlagCompletionFunc("network", e.completion(0, networkNames)))
+	must(cmd.RegisterFlagCompletionFunc("flavor", e.completion(0, flavorNames)))
+	return cmd
+}
+
+// body makes the request as far as that goes without the server.
+func (s *vmSpec) body(name string) (apiclient.VMCreate, error) {
+	body := apiclient.VMCreate{Name: name, Flavor: s.flavor}
+	if s.image == "" {
+		return body, usageError{"--image is missing; see what there is with 'novacron image list'"}
+	}
+	size := apiclient.VMResources{VCPUs: s.vcpus}
+	for _, part := range []struct {
+		flag, text string
+		unit       int64
+		to         *int64
+	}{{"--memory", s.memory, 1 << 20, &size.MemoryMiB}, {"--disk", s.disk, 1 << 30, &size.DiskGiB}} {
+		if part.text == "" {
+			continue
+		}
+		n, err := parseSize(part.text, part.unit)
+		if err != nil {
+			return body, usageError{part.flag + ": " + err.Error()}
+		}
+		*part.to = n
+	}
+	if s.vcpus < 0 {
+		return body, usageError{"--vcpus must not be negative"}
+	}
+	if size != (apiclient.VMResources{}) {
+		body.Resources = &size
+	}
+	for _, tag := range s.tags {
+		key, value, ok := strings.Cut(tag, "=")
+		if !ok || key == "" {
+			return body, usageError{fmt.Sprintf("--tag %q is not KEY=VALUE", tag)}
+		}
+		if body.Tags == nil {
+			body.Tags = map[string]string{}
+		}
+		body.Tags[key] = value
+	}
+	for _, key := range s.keys {
+		keys, err := publicKeys(key)
+		if err != nil {
+			return body, usageError{"--ssh-key: " + err.Error()}
+		}
+		body.SSHKeys = append(body.SSHKeys, keys...)
+	}
+	if s.userData != "" {
+		raw, err := os.ReadFile(s.userData)
+		if err != nil {
+			return body, usageError{"--user-data: " + err.Error()}
+		}
+		body.UserData = string(raw)
+	}
+	if s.noStart {
+		start := false
+		body.Start = &start
+	}
+	return body, nil
+}
+
+// resolve replaces names by ids.
+func (s *vmSpec) resolve(ctx context.Context, c *apiclient.Client, body *apiclient.VMCreate) error {
+	image, err := findImage(ctx, c, s.image)
+	if err != nil {
+		return err
+	}
+	body.ImageID = image.id
+	for _, name := range s.networks {
+		network, err := findNetwork(ctx, c, name)
+		if err != nil {
+			return err
+		}
+		body.Networks = append(body.Networks, apiclient.VMNetwork{NetworkID: network.id})
+	}
+	return nil
+}
+
+// publicKeys gives the keys that a flag names: a key as text, or the lines of a file.
+func publicKeys(arg string) ([]string, error) {
+	if isPublicKey(arg) {
+		return []string{strings.TrimSpace(arg)}, nil
+	}
+	path := arg
+	if rest, ok := strings.CutPrefix(path, "~/"); ok { // as --ssh-key=~/… reaches us; shells expand it after a blank only
+		if home, err := os.UserHomeDir(); err == nil {
+			path = filepath.Join(home, rest)
+		}
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if strings.Contains(string(raw), "PRIVATE KEY-----") {
+		return nil, fmt.Errorf("%s holds a private key; give the public one, most often %s.pub", path, path)
+	}
+	var keys []string
+	for line := range strings.Lines(string(raw)) {
+		if line = strings.TrimSpace(line); line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		if !isPublicKey(line) {
+			return nil, fmt.Errorf("%s holds a line that is no public key of SSH", path)
+		}
+		keys = append(keys, line)
+	}
+	if len(keys) == 0 {
+		return nil, errors.New(path + " holds no key")
+	}
+	return keys, nil
+}
+
+// isPublicKey looks for the form of authorized_keys without options: type, base64, comment (sshd(8)).
+func isPublicKey(text string) bool {
+	kind, rest, ok := strings.Cut(strings.TrimSpace(text), " ")
+	return ok && strings.TrimSpace(rest) != "" &&
+		(strings.HasPrefix(kind, "ssh-") || strings.HasPrefix(kind, "ecdsa-") || strings.HasPrefix(kind, "sk-"))
+}

@@ -1,0 +1,176 @@
+package apiclient
+
+import (
+	"context"
+	"io"
+	"iter"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/novacron/novacron/internal/vm"
+)
+
+// VMCreate is the body that creates a virtual machine. What is left zero gets the server's default.
+type VMCreate struct {
+	Name      string            `json:"name"`
+	ImageID   uuid.UUID         `json:"image_id"`
+	Flavor    string            `json:"flavor,omitempty"`
+	Resources *VMResources      `json:"resources,omitempty"`
+	Networks  []VMNetwork       `json:"networks,omitempty"`
+	SSHKeys   []string          `json:"ssh_keys,omitempty"`
+	UserData  string            `json:"user_data,omitempty"`
+	Tags      map[string]string `json:"tags,omitempty"`
+	Start     *bool             `json:"start,omitempty"`
+}
+
+// VMResources is the size to create; a part that is 0 comes from the flavor.
+type VMResources struct {
+	VCPUs     int   `json:"vcpus,omitempty"`
+	MemoryMiB int64 `json:"memory_mib,omitempty"`
+	DiskGiB   int64 `json:"disk_gib,omitempty"`
+}
+
+// VMNetwork is a network to join.
+type VMNetwork struct {
+	NetworkID uuid.UUID `json:"network_id"`
+}
+
+// VMStop says how to stop or restart.
+type VMStop struct {
+	Force        bool `json:"force,omitempty"`
+	GraceSeconds *int `json:"grace_seconds,omitempty"` // nil: the server's default
+}
+
+// VMFilter narrows a list; empty fields do not.
+type VMFilter struct {
+	Name       string
+	State      string
+	AllTenants bool
+	Most       int // items; 0: all
+}
+
+// The actions on a virtual machine that VMAction takes.
+const (
+	ActionStart   = "start"
+	ActionStop    = "stop"
+	ActionRestart = "restart"
+	ActionReset   = "reset"
+	ActionPause   = "pause"
+	ActionResume  = "resume"
+)
+
+// ListVMs gives the virtual machines, newest first.
+func (c *Client) ListVMs(ctx context.Context, f VMFilter) iter.Seq2[Object[vm.VM], error] {
+	q := url.Values{"name": {f.Name}, "state": {f.State}}
+	if f.AllTenants {
+		q.Set("tenant_id", "all")
+	}
+	return list[vm.VM](ctx, c, "/api/v1/vms", q, f.Most)
+}
+
+// GetVM reads a virtual machine.
+func (c *Client) GetVM(ctx context.Context, id uuid.UUID) (Object[vm.VM], error) {
+	return get[vm.VM](ctx, c, "/api/v1/vms/"+id.String())
+}
+
+// CreateVM begins to create a virtual machine, whose id is the operation's target.
+func (c *Client) CreateVM(ctx context.Context, body VMCreate) (Object[Operation], error) {
+	return post[Operation](ctx, c, "/api/v1/vms", body)
+}
+
+// VMAction begins a change of state. how may be nil; only stop and restart take it.
+func (c *Client) VMAction(ctx context.Context, id uuid.UUID, action string, how *VMStop) (Object[Operation], error) {
+	var body any
+	if how != nil {
+		body = how
+	}
+	return post[Operation](ctx, c, "/api/v1/vms/"+id.String()+"/"+action, body)
+}
+
+// DeleteVM begins to delete a virtual machine.
+func (c *Client) DeleteVM(ctx context.Context, id uuid.UUID) (Object[Operation], error) {
+	var op Object[Operation]
+	err := c.json(ctx, call{method: http.MethodDelete, path: "/api/v1/vms/" + id.String()}, &op)
+	return op, err
+}
+
+// ListFlavors gives the named sizes.
+func (c *Client) ListFlavors(ctx context.Context) iter.Seq2[Object[vm.Flavor], error] {
+	return listWhole[vm.Flavor](ctx, c, "/api/v1/flavors")
+}
+
+// ImageUpload describes an image that is sent.
+type ImageUpload struct {
+	Name     string
+	Format   string // qcow2 or raw; "": the header decides alone
+	Checksum string // "sha256:<hex>"; "": not checked
+	From     io.Reader
+	Size     int64            // of From; -1: not known
+	Progress func(sent int64) // may be nil; called from another goroutine, with a smaller number when the upload begins anew
+}
+
+// UploadImage sends an image. Where From can seek, the upload is repeated after a failure that may pass. The image that comes back may still be importing.
+func (c *Client) UploadImage(ctx context.Context, up ImageUpload) (Object[vm.Image], error) {
+	q := url.Values{"name": {up.Name}}
+	if up.Format != "" {
+		q.Set("format", up.Format)
+	}
+	if up.Checksum != "" {
+		q.Set("checksum", up.Checksum)
+	}
+	var image Object[vm.Image]
+	err := c.json(ctx, call{method: http.MethodPost, path: "/api/v1/images", query: q, key: newKey(),
+		upload: &upload{from: up.From, size: up.Size, progress: up.Progress}}, &image)
+	return image, err
+}
+
+// ListImages gives the images, newest first; name may be empty, most 0.
+func (c *Client) ListImages(ctx context.Context, name string, most int) iter.Seq2[Object[vm.Image], error] {
+	return list[vm.Image](ctx, c, "/api/v1/images", url.Values{"name": {name}}, most)
+}
+
+// GetImage reads an image.
+func (c *Client) GetImage(ctx context.Context, id uuid.UUID) (Object[vm.Image], error) {
+	return get[vm.Image](ctx, c, "/api/v1/images/"+id.String())
+}
+
+// DeleteImage deletes an image.
+func (c *Client) DeleteImage(ctx context.Context, id uuid.UUID) error {
+	return c.json(ctx, call{method: http.MethodDelete, path: "/api/v1/images/" + id.String()}, nil)
+}
+
+// AwaitImage waits until an image is imported, and tells of the operation at work. It fails with an *Error where the import has.
+func (c *Client) AwaitImage(ctx context.Context, image Object[vm.Image], changed func(Object[Operation])) (Object[vm.Image], error) {
+	for {
+		switch v := image.Value; {
+		case v.Status == vm.ImageFailed && v.Error != nil:
+			return image, &Error{Problem: *v.Error}
+		case v.Status == vm.ImageFailed:
+			return image, protocolError("the import of the image failed")
+		case v.Status != vm.ImageImporting:
+			return image, nil
+		case v.OperationID != nil:
+			op, err := c.FollowOperation(ctx, *v.OperationID, changed)
+			if err == nil {
+				err = op.Value.Err()
+			}
+			if err != nil {
+				return image, err
+			}
+		default:
+			if err := sleep(ctx, pollPause); err != nil {
+				return image, ended(ctx)
+			}
+		}
+		var err error
+		if image, err = c.GetImage(ctx, image.Value.ID); err != nil {
+			return image, err
+		}
+	}
+}
+
+// pollPause is the pause between two looks at what tells nothing by itself.
+const pollPause = 500 * time.Millisecond
