@@ -161,7 +161,7 @@ func (e *env) coloured(state string) string {
 	if _, ok := terminal(e.out); !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
 		return state
 	}
-	colour := ""
+	var colour string
 	switch state {
 	case "running", "ready", "active", "succeeded", "ok":
 		colour = "32" // green

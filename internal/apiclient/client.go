@@ -154,12 +154,12 @@ func repeatAfter(err error, pause time.Duration) (time.Duration, bool) {
 	if !errors.As(err, &e) {
 		return 0, false
 	}
-	switch {
-	case e.Status == 0:
+	switch e.Status {
+	case 0:
 		return pause, e.Code == CodeUnreachable && !errors.Is(err, syscall.ECONNREFUSED) && !isNameError(err)
-	case e.Status == http.StatusServiceUnavailable || e.Status == http.StatusTooManyRequests:
+	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		return max(e.RetryAfter, pause), e.Retryable && e.RetryAfter <= longestWait
-	case e.Status == http.StatusBadGateway || e.Status == http.StatusGatewayTimeout:
+	case http.StatusBadGateway, http.StatusGatewayTimeout:
 		return pause, true
 	default: // an earlier try of the same request is still at work
 		return pause, e.Code == "idempotency.in_progress"
