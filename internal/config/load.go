@@ -164,11 +164,15 @@ func mistakesOf(err error) []error {
 	return list
 }
 
-// unknownEnv finds variables of our prefix that nothing reads, most likely misspelt.
+// unknownEnv finds variables of our prefix that nothing reads and that are meant for us: misspelt settings, and unknown ones of a section. Other
+// programs may have variables of the prefix too.
 func unknownEnv(keys []key) []error {
-	known := map[string]bool{EnvPrefix + "_CONFIG": true}
+	known, sections := map[string]bool{EnvPrefix + "_CONFIG": true}, map[string]bool{}
 	for _, k := range keys {
 		known[k.env()] = true
+		if section, _, nested := strings.Cut(k.path, "."); nested {
+			sections[strings.ToUpper(section)] = true
+		}
 	}
 	for _, client := range []string{"SERVER", "USERNAME", "PASSWORD", "PASSWORD_FILE", "OUTPUT"} { // of the command line client
 		known[EnvPrefix+"_"+client] = true
@@ -176,8 +180,12 @@ func unknownEnv(keys []key) []error {
 	var failed []error
 	for _, pair := range os.Environ() {
 		name, _, _ := strings.Cut(pair, "=")
-		if strings.HasPrefix(name, EnvPrefix+"_") && !strings.HasPrefix(name, EnvPrefix+"_TEST_") && !known[name] {
-			failed = append(failed, fmt.Errorf("environment: %s is not a setting%s", name, suggest(name, slices.Collect(maps.Keys(known)))))
+		if !strings.HasPrefix(name, EnvPrefix+"_") || known[name] {
+			continue
+		}
+		meant := suggest(name, slices.Collect(maps.Keys(known)))
+		if meant != "" || sections[strings.SplitN(name, "_", 3)[1]] {
+			failed = append(failed, fmt.Errorf("environment: %s is not a setting%s", name, meant))
 		}
 	}
 	slices.SortFunc(failed, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
