@@ -121,7 +121,7 @@ func (e *Engine) interrupt(op Operation) {
 	run := e.runs[op.ID]
 	e.mu.Unlock()
 	switch {
-	case run == nil:
+	case run == nil || run.ending.Load():
 	case op.EndedAt != nil:
 		run.lose(errLost)
 	case op.CancelRequested:

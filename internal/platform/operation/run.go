@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -29,6 +30,9 @@ type Run struct {
 	steps  context.Context // until a user cancels, too
 	cancel context.CancelCauseFunc
 	expiry *time.Timer // calls lose when the lease runs out
+	// ending is set while the run writes its own end, whose notice must not interrupt the very commit that it tells of. Whoever else ends
+	// the operation meanwhile is told from it by the epoch.
+	ending atomic.Bool
 
 	mu   sync.Mutex // guards what follows
 	row  row

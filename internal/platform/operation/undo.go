@@ -112,6 +112,8 @@ func (r *Run) tryEnd(status Status) error {
 			sql += ` AND NOT cancel_requested`
 		}
 	}
+	r.ending.Store(true)
+	defer r.ending.Store(false)
 	err := pg.InTx(r.held, r.engine.cfg.Pool, func(tx pgx.Tx) error {
 		if err := r.onEnd(tx, op); err != nil {
 			return fmt.Errorf("saga's end: %w", err)
