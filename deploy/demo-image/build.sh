@@ -1,7 +1,7 @@
 #!/bin/bash
 # Builds the demo guest: bin/demo.qcow2, a real bootable disk with kernel, busybox, DHCP, NoCloud seed, guest agent and serial
-# console. Needs neither root nor a loop device: the disk is put together as a file. The result is kept until this folder or the
-# kernel package changes.
+# console. Needs neither root nor a loop device: the disk is put together as a file. The result is kept until this folder or a
+# package that goes into it changes. Beside it lies OUTPUT.sha256. Several may build at once: the first does, the others wait.
 #
 #   build.sh [OUTPUT]      default: bin/demo.qcow2
 set -euo pipefail
@@ -13,7 +13,7 @@ out=$(cd "$(dirname "$out")" && pwd)/$(basename "$out")
 fail() { echo "demo image: $*" >&2; exit 1; }
 
 PATH=$PATH:/sbin:/usr/sbin
-for tool in apt-get dpkg-deb busybox cpio sfdisk mformat mcopy mke2fs syslinux qemu-img depmod; do
+for tool in apt-get dpkg-deb busybox cpio sfdisk mformat mcopy mke2fs resize2fs syslinux qemu-img depmod flock; do
   command -v "$tool" >/dev/null || fail "$tool is missing; 'deploy/host/prepare.sh packages image' installs it"
 done
 busybox=$(command -v busybox)
@@ -29,17 +29,20 @@ if [ -z "$package" ]; then
 fi
 [ -n "$package" ] || fail "the package linux-image-cloud-amd64 is unknown to apt; run 'apt-get update' as root"
 
-stamp=$(cat "$here"/build.sh "$here"/initramfs-init "$here"/guest-init "$here"/udhcpc-script | sha256sum | cut -c1-16)-$package
-if [ -f "$out" ] && [ "$(cat "$out.stamp" 2>/dev/null || true)" = "$stamp" ]; then
+kernel_version=$(apt-cache show --no-all-versions "$package" | awk '$1 == "Version:" { print $2; exit }')
+stamp=$({ cat "$here"/*; sha256sum "$busybox" "$agent" "$(command -v resize2fs)" "$mbr"; echo "$kernel_version"; } | sha256sum | cut -c1-16)-$package
+exec 9>"$out.lock"
+flock 9
+if [ -f "$out" ] && [ -f "$out.sha256" ] && [ "$(cat "$out.stamp" 2>/dev/null || true)" = "$stamp" ]; then
   exit 0
 fi
 
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+trap 'rm -rf "$work" "$out.tmp"' EXIT
 cd "$work"
 
-echo "fetching the kernel ($package)"
-apt-get -qq -o APT::Sandbox::User=root download "$package" >/dev/null 2>"$work/apt.log" || { tail -n 3 "$work/apt.log" >&2; fail "$package could not be downloaded"; }
+echo "fetching the kernel ($package $kernel_version)"
+apt-get -qq -o APT::Sandbox::User=root download "$package=$kernel_version" >/dev/null 2>"$work/apt.log" || { tail -n 3 "$work/apt.log" >&2; fail "$package could not be downloaded"; }
 mkdir kernel
 dpkg-deb -x "$package"_*.deb kernel
 version=${package#linux-image-}
@@ -47,7 +50,8 @@ kernel=kernel/boot/vmlinuz-$version
 [ -f "$kernel" ] || fail "the package $package has no kernel where it is expected"
 
 echo "building the initial RAM disk"
-modules="virtio_pci virtio_blk virtio_net virtio_console virtio_rng ext4 crc32c_generic isofs vfat nls_cp437 nls_ascii button evdev af_packet"
+# The kernel has no AHCI driver (CONFIG_SATA_AHCI is not set): a CD-ROM is seen on IDE or virtio-scsi, not on Q35's own controller.
+modules="virtio_pci virtio_blk virtio_net virtio_console virtio_rng virtio_balloon virtio_scsi ata_piix sd_mod sr_mod ext4 crc32c_generic isofs vfat nls_cp437 nls_ascii button evdev af_packet"
 mkdir -p initrd/{bin,dev,proc,sys,root,lib/modules/"$version"}
 cp "$busybox" initrd/bin/busybox
 mkdir -p base/lib
@@ -68,21 +72,25 @@ chmod 0755 initrd/init
 (cd initrd && find . | LC_ALL=C sort | cpio --quiet --reproducible -o -H newc -R 0:0 | gzip -9) >initrd.gz
 
 echo "building the root file system"
-mkdir -p root/{bin,sbin,etc,dev,proc,sys,run,tmp,root,mnt,var/lib/seed,usr/share/udhcpc}
+mkdir -p root/{bin,sbin,etc/acpi/PWRF,dev,proc,sys,run,tmp,root,mnt,var/lib/seed,usr/share/{udhcpc,novacron}}
+ln -s ../run root/var/run
 cp "$busybox" root/bin/busybox
 for applet in $("$busybox" --list); do
   [ "$applet" = busybox ] || ln -s busybox "root/bin/$applet"
 done
 cp "$here/guest-init" root/sbin/init
 cp "$here/udhcpc-script" root/usr/share/udhcpc/default.script
-chmod 0755 root/sbin/init root/usr/share/udhcpc/default.script
-printf '#!/bin/sh\n# The guest agent calls this.\nkill -USR1 1\n' >root/sbin/shutdown
-chmod 0755 root/sbin/shutdown
+cp "$here/shutdown" root/sbin/shutdown
+cp "$here/shutdown" root/etc/acpi/PWRF/00000080 # busybox acpid runs it when the power button is pressed
+chmod 0755 root/sbin/init root/sbin/shutdown root/etc/acpi/PWRF/00000080 root/usr/share/udhcpc/default.script
+cp "$here/cloud-config.awk" root/usr/share/novacron/cloud-config.awk
 cp "$agent" root/sbin/qemu-ga
-ldd "$agent" | grep -o '/[^ ]*' | sort -u | while read -r library; do
+cp "$(command -v resize2fs)" root/sbin/resize2fs
+for program in qemu-ga resize2fs; do ldd "root/sbin/$program"; done | grep -o '/[^ ]*' | sort -u | while read -r library; do
   mkdir -p "root$(dirname "$library")"
   cp -L "$library" "root$library"
 done
+printf 'ID=novacron-demo\nNAME="NovaCron demo guest"\nPRETTY_NAME="NovaCron demo guest"\n' >root/etc/os-release
 printf 'root:x:0:0:root:/root:/bin/sh\n' >root/etc/passwd
 printf 'root:x:0:\n' >root/etc/group
 printf 'root::19000:0:99999:7:::\n' >root/etc/shadow
@@ -106,9 +114,11 @@ mcopy -i "$boot" "$kernel" ::vmlinuz
 mcopy -i "$boot" initrd.gz syslinux.cfg ::
 syslinux --offset 1048576 --install disk.img
 dd if="$mbr" of=disk.img bs=440 count=1 conv=notrunc status=none
-# Everything in it belongs to root, whoever builds it.
-mke2fs -q -F -t ext4 -L nova-root -m 0 -O ^has_journal -E offset=$root_start,root_owner=0:0 -d root disk.img $((root_size / 1024))k
+# With a journal, because guests are switched off without warning, and with blocks that let it grow to any disk.
+mke2fs -q -F -t ext4 -b 4096 -J size=4 -L nova-root -m 0 -E offset=$root_start,root_owner=0:0 -d root disk.img $((root_size / 1024))k
 qemu-img convert -c -f raw -O qcow2 disk.img "$out.tmp"
+rm -f "$out.stamp" # a stamp never tells of another image than the one that lies there
+(cd "$(dirname "$out")" && sha256sum "$(basename "$out").tmp" | sed 's/\.tmp$//') >"$out.sha256"
 mv "$out.tmp" "$out"
 echo "$stamp" >"$out.stamp"
 echo "built $out ($(du -k "$out" | cut -f1) KiB)"
