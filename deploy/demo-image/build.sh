@@ -93,6 +93,7 @@ done
 printf 'ID=novacron-demo\nNAME="NovaCron demo guest"\nPRETTY_NAME="NovaCron demo guest"\n' >root/etc/os-release
 printf 'root:x:0:0:root:/root:/bin/sh\n' >root/etc/passwd
 printf 'root:x:0:\n' >root/etc/group
+printf 'hosts: files dns\n' >root/etc/nsswitch.conf # without it glibc passes over /etc/hosts
 printf 'root::19000:0:99999:7:::\n' >root/etc/shadow
 
 echo "putting the disk together"

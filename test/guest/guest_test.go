@@ -143,6 +143,7 @@ func checkAgent(t *testing.T, m *machine) {
 	if got := m.run("cat /root/.ssh/authorized_keys"); got != key {
 		t.Errorf("the keys are %q", got)
 	}
+	m.run("ping -c 1 localhost && ping -c 1 $(hostname)")
 	blocks, err := strconv.ParseInt(m.run("stat -f -c %b /"), 10, 64)
 	if err != nil || blocks*4096 < 900<<20 {
 		t.Errorf("the root file system has %d blocks of a disk of 1 GiB: %v", blocks, err)

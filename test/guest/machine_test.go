@@ -212,6 +212,7 @@ func (m *machine) run(command string) string {
 	var status struct {
 		Exited   bool
 		ExitCode int
+		Signal   int
 		OutData  []byte `json:"out-data"`
 	}
 	m.eventually("the end of "+command, func() error {
@@ -221,8 +222,8 @@ func (m *machine) run(command string) string {
 		}
 		return nil
 	})
-	if status.ExitCode != 0 {
-		m.t.Fatalf("%s ended with %d: %s", command, status.ExitCode, status.OutData)
+	if status.ExitCode != 0 || status.Signal != 0 {
+		m.t.Fatalf("%s ended with %d, signal %d: %s", command, status.ExitCode, status.Signal, status.OutData)
 	}
 	return strings.TrimSpace(string(status.OutData))
 }
