@@ -31,6 +31,7 @@ demo-image: ## build bin/demo.qcow2, the demo guest
 
 .PHONY: prepare
 prepare: ## install the packages that building and testing need
+	@deploy/host/prepare.sh go
 	@deploy/host/prepare.sh packages run build image test
 
 # The tools have a go.mod of their own, so that they stay out of the product's graph. Each is built once.

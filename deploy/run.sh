@@ -16,8 +16,7 @@ if [ "$(id -u)" != 0 ]; then
   command -v sudo >/dev/null || fail "this needs root: run it as root or install sudo"
   sudo=(sudo "--preserve-env=NOVACRON_DATA_DIR,NOVACRON_HTTP_LISTEN,NOVACRON_DATABASE_URL,NOVACRON_REDIS_URL")
 fi
-need=$(awk '$1 == "go" { print $2 }' go.mod)
-command -v go >/dev/null || fail "Go $need or later is needed to build NovaCron; put it on the PATH"
+deploy/host/prepare.sh go || exit 1
 
 say "packages"
 deploy/host/prepare.sh packages run build image
