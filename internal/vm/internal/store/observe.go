@@ -48,7 +48,11 @@ func (s *Store) observe(ctx context.Context, tx pgx.Tx, r Record, epoch int64, s
 		return nil // a report of a node role that has been replaced
 	}
 	if (epoch == 0 || epoch == seen.Epoch) && seen.At != nil && status.At.Before(*seen.At) {
-		return nil
+		if status.Observed != seen.State {
+			return nil
+		}
+		// The same state, told by an answer and by a report whose times differ: what is new in it, such as addresses, still counts.
+		status.At, status.Reason = *seen.At, seen.Reason
 	}
 	epoch = max(epoch, seen.Epoch) // answers to commands carry no epoch
 	addressed := mergeAddresses(r.Networks, status)

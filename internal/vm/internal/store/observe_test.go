@@ -1,0 +1,82 @@
+package store
+
+import (
+	"io/fs"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/novacron/novacron/db"
+	"github.com/novacron/novacron/internal/platform/operation"
+	"github.com/novacron/novacron/internal/platform/pg"
+	"github.com/novacron/novacron/internal/platform/pg/pgtest"
+	"github.com/novacron/novacron/internal/vm"
+	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
+	"github.com/novacron/novacron/internal/vm/internal/vmdb"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+func migrations(t *testing.T) fs.FS {
+	t.Helper()
+	files, err := db.Migrations("vm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// Reports and answers to commands tell of one change with times that differ, and arrive in any order.
+func TestObserveInAnyOrder(t *testing.T) {
+	pool := pgtest.New(t, pgtest.Schema{Name: "vm", Migrations: migrations(t)}).Pool("vm")
+	ops, err := operation.NewEngine(operation.Config{Pool: pool, Schema: "vm"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, q, ctx := New(pool, ops), vmdb.New(), t.Context()
+	id, node, image := uuid.New(), uuid.New(), uuid.New()
+	err = pg.InTx(ctx, pool, func(tx pgx.Tx) error {
+		if _, err := q.ImageInsert(ctx, tx, vmdb.ImageInsertParams{ID: image, Name: "i", Format: "raw"}); err != nil {
+			return err
+		}
+		return q.VMInsert(ctx, tx, vmdb.VMInsertParams{ID: id, Name: "a", HypervisorType: "kvm", NodeID: &node, ResourceConfig: []byte(`{}`),
+			NetworkConfig: []byte(`[{"mac":"52:54:00:00:00:01","addresses":[]}]`), StorageConfig: []byte(`[]`), ImageID: image, SshKeys: []byte(`[]`),
+			Tags: []byte(`{}`), DesiredState: "running"})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	address := []nodeapi.Address{{MAC: "52:54:00:00:00:01", IP: "10.0.0.9"}}
+	for _, step := range []struct {
+		name    string
+		epoch   int64
+		status  nodeapi.Status
+		state   vm.State
+		address bool
+	}{
+		{"the answer to the start, stamped late", 0, nodeapi.Status{Observed: nodeapi.ObservedRunning, At: now}, vm.StateRunning, false},
+		{"the report of the same, stamped early", 3, nodeapi.Status{Observed: nodeapi.ObservedRunning, At: now.Add(-time.Second)}, vm.StateRunning, false},
+		{"its address, stamped like the report", 3, nodeapi.Status{Observed: nodeapi.ObservedRunning, At: now.Add(-time.Second), Addresses: address}, vm.StateRunning, true},
+		{"an older state", 3, nodeapi.Status{Observed: nodeapi.ObservedStopped, At: now.Add(-time.Minute)}, vm.StateRunning, true},
+		{"a report of a node role that was replaced", 2, nodeapi.Status{Observed: nodeapi.ObservedStopped, At: now.Add(time.Minute)}, vm.StateRunning, true},
+		{"a newer state, which has no address", 3, nodeapi.Status{Observed: nodeapi.ObservedStopped, At: now.Add(time.Second)}, vm.StateStopped, false},
+	} {
+		step.status.VMID = id
+		if known, err := s.Observe(ctx, node, step.epoch, step.status); err != nil || !known {
+			t.Fatalf("%s: %v %v", step.name, known, err)
+		}
+		r, err := s.GetVM(ctx, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.State != step.state || len(r.Networks[0].Addresses) > 0 != step.address {
+			t.Errorf("after %s it is %s with %v", step.name, r.State, r.Networks[0].Addresses)
+		}
+	}
+	if known, err := s.Observe(ctx, uuid.New(), 9, nodeapi.Status{VMID: id}); err != nil || known {
+		t.Errorf("a node that does not have it: %v %v", known, err)
+	}
+}
