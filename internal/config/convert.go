@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"reflect"
@@ -14,6 +13,9 @@ import (
 // convert sets target to what viper found. A file must have the right type; the environment and flags have only texts, which is what
 // fromText says.
 func convert(raw any, target reflect.Value, fromText bool) error {
+	if isList(target.Type()) {
+		return convertList(raw, target, fromText)
+	}
 	text, isText := raw.(string)
 	fromText = fromText && isText
 	switch target.Interface().(type) {
@@ -46,6 +48,12 @@ func convert(raw any, target reflect.Value, fromText bool) error {
 			return fmt.Errorf("%d is too large", n)
 		}
 		target.SetInt(n)
+	case bool:
+		b, err := truth(raw, text, fromText)
+		if err != nil {
+			return err
+		}
+		target.SetBool(b)
 	case float64:
 		x, err := number(raw, text, fromText)
 		if err != nil {
@@ -62,9 +70,6 @@ func texts(raw any) ([]string, error) {
 	switch v := raw.(type) {
 	case string: // one, or several by commas
 		list := strings.FieldsFunc(v, func(r rune) bool { return r == ',' || r == ' ' })
-		if len(list) == 0 {
-			return nil, errors.New("is an empty list")
-		}
 		return list, nil
 	case []string:
 		return slices.Clone(v), nil
@@ -76,9 +81,6 @@ func texts(raw any) ([]string, error) {
 				return nil, fmt.Errorf("%v in the list is not a text", item)
 			}
 			list = append(list, s)
-		}
-		if len(list) == 0 {
-			return nil, errors.New("is an empty list")
 		}
 		return list, nil
 	default:
@@ -100,6 +102,16 @@ func integer(raw any, text string, fromText bool) (int64, error) {
 		}
 	}
 	return 0, fmt.Errorf("%v is not an integer", raw)
+}
+
+func truth(raw any, text string, fromText bool) (bool, error) {
+	if b, ok := raw.(bool); ok {
+		return b, nil
+	}
+	if b, err := strconv.ParseBool(text); err == nil && fromText {
+		return b, nil
+	}
+	return false, fmt.Errorf("%v is neither true nor false", raw)
 }
 
 func number(raw any, text string, fromText bool) (float64, error) {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -33,7 +34,11 @@ func keysIn(c reflect.Value) []key {
 				walk(path+".", v.Field(i))
 				continue
 			}
-			list = append(list, key{path: path, doc: f.Tag.Get("doc"), secret: f.Tag.Get("secret") == "true", value: v.Field(i)})
+			doc := f.Tag.Get("doc")
+			if isList(f.Type) {
+				doc += " " + listDoc(f.Type)
+			}
+			list = append(list, key{path: path, doc: doc, secret: f.Tag.Get("secret") == "true", value: v.Field(i)})
 		}
 	}
 	walk("", c)
@@ -45,13 +50,20 @@ func (k key) text() string {
 	if k.secret && k.value.String() != "" {
 		return `"(hidden)"`
 	}
+	if isList(k.value.Type()) {
+		return listText(k.value)
+	}
 	switch v := k.value.Interface().(type) {
 	case time.Duration:
 		return shortDuration(v)
 	case []string:
-		return "[" + strings.Join(v, ", ") + "]"
+		texts := make([]string, len(v))
+		for i, s := range v {
+			texts[i] = plainOrQuoted(s)
+		}
+		return "[" + strings.Join(texts, ", ") + "]"
 	case string:
-		return `"` + v + `"`
+		return strconv.Quote(v)
 	default:
 		return strings.TrimSpace(reflectText(k.value))
 	}
@@ -65,6 +77,21 @@ func shortDuration(d time.Duration) string {
 	}
 	if strings.HasSuffix(s, "h0m") {
 		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+// plainOrQuoted writes an item of a list, in quotes where YAML would read something else into it.
+func plainOrQuoted(s string) string {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', i > 0 && (c >= '0' && c <= '9' || c == '_' || c == '-' || c == '.'):
+		default:
+			return strconv.Quote(s)
+		}
+	}
+	if s == "" {
+		return strconv.Quote(s)
 	}
 	return s
 }

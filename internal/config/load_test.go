@@ -1,6 +1,7 @@
 package config
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -99,5 +100,43 @@ func TestFilesThatAreNone(t *testing.T) {
 	t.Setenv("NOVACRON_CONFIG", "/does/not/exist.yaml")
 	if _, err := Load(nil); err == nil {
 		t.Error("a file that is not there was accepted")
+	}
+}
+
+type item struct {
+	Name    string        `mapstructure:"name" doc:"Its name."`
+	On      bool          `mapstructure:"on" doc:"Whether."`
+	Timeout time.Duration `mapstructure:"timeout" doc:"How long."`
+	Methods []string      `mapstructure:"methods" doc:"Which."`
+	Breaker struct {
+		Failures int `mapstructure:"failures" doc:"How many."`
+	} `mapstructure:"breaker"`
+}
+
+func TestListsOfGroups(t *testing.T) {
+	var list []item
+	target := reflect.ValueOf(&list).Elem()
+	const text = `[{name: "a: b", on: true, timeout: 3s, methods: [GET, "*"], breaker: {failures: 3}}, {name: "c"}]`
+	if err := convert(text, target, true); err != nil {
+		t.Fatal(err)
+	}
+	if len(list) != 2 || list[0].Name != "a: b" || !list[0].On || list[0].Timeout != 3*time.Second || list[0].Methods[1] != "*" || list[0].Breaker.Failures != 3 {
+		t.Errorf("got %+v", list)
+	}
+	if got := listText(target); got != text {
+		t.Errorf("written as %s", got)
+	}
+	err := convert(`[{nam: a, breaker: {failure: 1}, on: maybe, methods: 3}, 7, {breaker: 1, timeout: 3}]`, target, true)
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	for _, want := range []string{"[0].nam: is not a setting; did you mean name?", "[0].breaker.failure: is not a setting; did you mean breaker.failures?",
+		"[0].on: maybe is neither", "[0].methods: 3 is not a list", "[1]: is not a group", "[2].breaker: is not a setting", "[2].timeout: 3 lacks a unit"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is missing in\n%v", want, err)
+		}
+	}
+	if err := convert(`{name: a}`, target, true); err == nil {
+		t.Error("a group was taken for a list")
 	}
 }
