@@ -27,6 +27,10 @@ type Cache interface {
 	// Allow asks whether one more event of the key is within the limit, and counts it if so. A refused event costs nothing. Keys of
 	// limits must not be used for anything else.
 	Allow(ctx context.Context, key string, limit Limit) (Decision, error)
+	// AllowAll asks whether an event is within all of several limits, and counts it with all of them or with none. It gives the decision
+	// that the client should go by, and the place of the ask it belongs to: Allowed is true only where every limit has room. At most 8
+	// limits can be asked, each with a key of its own.
+	AllowAll(ctx context.Context, asks ...Ask) (d Decision, which int, err error)
 	// Close lets go of connections and goroutines. It is idempotent; no other method may be called afterwards.
 	Close() error
 }

@@ -19,12 +19,12 @@ func TestLimitProperties(t *testing.T) {
 		var now, tat time.Duration // since the beginning
 		var allowed []time.Duration
 		ask := func() Decision {
-			after, ok := decide(tat-now, l)
+			after, ok := decide(tat-now, Ask{Limit: l})
 			tat = now + after
 			if ok {
 				allowed = append(allowed, now)
 			}
-			d := decision(after, ok, l)
+			d := decision(after, ok, Ask{Limit: l})
 			if d.Limit != l.Burst || d.Remaining < 0 || d.Remaining > l.Burst-1 || d.RetryAfter < 0 || d.ResetAfter < 0 || d.ResetAfter > l.tolerance() {
 				t.Fatalf("%+v decides %+v", l, d)
 			}

@@ -114,22 +114,37 @@ func (m *Memory) Delete(_ context.Context, keys ...string) error {
 }
 
 // Allow implements Cache.
-func (m *Memory) Allow(_ context.Context, key string, limit Limit) (Decision, error) {
-	if err := limit.check(); err != nil {
-		return Decision{}, err
+func (m *Memory) Allow(ctx context.Context, key string, limit Limit) (Decision, error) {
+	d, _, err := m.AllowAll(ctx, Ask{Key: key, Limit: limit})
+	return d, err
+}
+
+// AllowAll implements Cache.
+func (m *Memory) AllowAll(_ context.Context, asks ...Ask) (Decision, int, error) {
+	if err := checkAsks(asks); err != nil {
+		return Decision{}, 0, err
 	}
+	var space [maxAsks]Decision // so that the usual few need no room of their own
+	decisions, tats, all := space[:0], [maxAsks]time.Duration{}, true
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
-	var tat time.Duration
-	if e, ok := m.get(key, now); ok {
-		tat = e.expires.Sub(now) // the entry lives exactly until its theoretical arrival time
+	for i, a := range asks {
+		var tat time.Duration
+		if e, ok := m.get(a.Key, now); ok {
+			tat = e.expires.Sub(now) // the entry lives exactly until its theoretical arrival time
+		}
+		after, allowed := decide(tat, a)
+		tats[i], all = after, all && allowed
+		decisions = append(decisions, decision(after, allowed, a))
 	}
-	tat, allowed := decide(tat, limit)
-	if allowed {
-		m.entries.Set(key, entry{expires: now.Add(tat)})
+	if all {
+		for i, a := range asks {
+			m.entries.Set(a.Key, entry{expires: now.Add(tats[i])})
+		}
 	}
-	return decision(tat, allowed, limit), nil
+	i := tightest(decisions)
+	return decisions[i], i, nil
 }
 
 // Close implements Cache.

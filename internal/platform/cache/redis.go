@@ -132,28 +132,53 @@ func (r *Redis) Delete(ctx context.Context, keys ...string) error {
 	return nil
 }
 
-// allowScript is decide on the server, by the server's clock, in microseconds: ARGV is the interval of one event and the tolerance. It
-// answers whether the event is allowed, and the time until the theoretical arrival time as it is afterwards.
+// allowScript is decide on the server for every key, by the server's clock, in microseconds: ARGV holds, for each, the time that the event
+// takes up and the tolerance. It answers for each whether there is room, and the time until the theoretical arrival time as it would be
+// afterwards, or is where there is no room. Nothing is taken unless there is room with all.
 var allowScript = redis.NewScript(`
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
-local tat = math.max(tonumber(redis.call('GET', KEYS[1]) or 0) - now, 0)
-local interval, tolerance = tonumber(ARGV[1]), tonumber(ARGV[2])
-if tat + interval > tolerance then return {0, tat} end
-tat = tat + interval
-redis.call('SET', KEYS[1], string.format('%.0f', now + tat), 'PX', math.ceil(tat / 1000))
-return {1, tat}`)
+local answer, all = {}, true
+for i, key in ipairs(KEYS) do
+  local tat = math.max(tonumber(redis.call('GET', key) or 0) - now, 0)
+  local cost, tolerance = tonumber(ARGV[2*i-1]), tonumber(ARGV[2*i])
+  local room = 1
+  if tat + cost > tolerance then room, all = 0, false else tat = tat + cost end
+  answer[2*i-1], answer[2*i] = room, tat
+end
+if all then
+  for i, key in ipairs(KEYS) do
+    redis.call('SET', key, string.format('%.0f', now + answer[2*i]), 'PX', math.ceil(answer[2*i] / 1000))
+  end
+end
+return answer`)
 
 // Allow implements Cache. It is one round trip: the script is known to the server after its first use.
 func (r *Redis) Allow(ctx context.Context, key string, limit Limit) (Decision, error) {
-	if err := limit.check(); err != nil {
-		return Decision{}, err
+	d, _, err := r.AllowAll(ctx, Ask{Key: key, Limit: limit})
+	return d, err
+}
+
+// AllowAll implements Cache, in one round trip.
+func (r *Redis) AllowAll(ctx context.Context, asks ...Ask) (Decision, int, error) {
+	if err := checkAsks(asks); err != nil {
+		return Decision{}, 0, err
 	}
-	answer, err := allowScript.Run(ctx, r.client, []string{key}, limit.interval().Microseconds(), limit.tolerance().Microseconds()).Int64Slice()
+	keys, args := make([]string, len(asks)), make([]any, 0, 2*len(asks))
+	for i, a := range asks {
+		keys[i] = a.Key
+		args = append(args, a.cost().Microseconds(), a.Limit.tolerance().Microseconds())
+	}
+	answer, err := allowScript.Run(ctx, r.client, keys, args...).Int64Slice()
 	if err != nil {
-		return Decision{}, unavailable("allow", err)
+		return Decision{}, 0, unavailable("allow", err)
 	}
-	return decision(time.Duration(answer[1])*time.Microsecond, answer[0] == 1, limit), nil
+	decisions := make([]Decision, len(asks))
+	for i, a := range asks {
+		decisions[i] = decision(time.Duration(answer[2*i+1])*time.Microsecond, answer[2*i] == 1, a)
+	}
+	i := tightest(decisions)
+	return decisions[i], i, nil
 }
 
 // Close implements Cache.

@@ -37,6 +37,9 @@ func suite(t *testing.T, c Cache) {
 		"limit, 200 callers at once":    testLimitExact,
 		"limit refills":                 testLimitRefills,
 		"limit keys are apart":          testLimitKeys,
+		"several limits, all or none":   testLimitAll,
+		"limit with costs":              testLimitCost,
+		"several limits, many callers":  testLimitAllExact,
 		"limits that make no sense":     testLimitInvalid,
 		"limit keeps the promised time": testRetryAfter,
 	} {
@@ -327,5 +330,68 @@ func testRetryAfter(t *testing.T, c Cache) {
 			refusals++
 			wait += time.Millisecond // Redis' clock and ours need not tick together
 		}
+	}
+}
+
+func testLimitAll(t *testing.T, c Cache) {
+	wide, narrow := Ask{Key: "all wide", Limit: Limit{Rate: 10, Per: time.Hour, Burst: 10}}, Ask{Key: "all narrow", Limit: Limit{Rate: 2, Per: time.Hour, Burst: 2}}
+	for i := range 4 {
+		d, which, err := c.AllowAll(t.Context(), wide, narrow)
+		must(t, err)
+		if d.Allowed != (i < 2) || which != 1 || d.Limit != 2 || d.Remaining != max(1-i, 0) {
+			t.Errorf("ask %d: %+v of %d", i, d, which)
+		}
+	}
+	// What the narrow limit refused did not cost the wide one anything.
+	d, err := c.Allow(t.Context(), wide.Key, wide.Limit)
+	must(t, err)
+	if !d.Allowed || d.Remaining != 7 {
+		t.Errorf("the wide limit after two events and two refusals: %+v", d)
+	}
+	for _, bad := range [][]Ask{{}, {wide, wide}, {{Key: "x"}}, make([]Ask, 9)} {
+		if _, _, err := c.AllowAll(t.Context(), bad...); err == nil {
+			t.Errorf("%v was accepted", bad)
+		}
+	}
+}
+
+func testLimitCost(t *testing.T, c Cache) {
+	l := Limit{Rate: 10, Per: time.Hour, Burst: 10}
+	for _, step := range []struct {
+		cost    int
+		allowed bool
+		left    int
+	}{{4, true, 6}, {7, false, 6}, {0, true, 5}, {5, true, 0}, {1, false, 0}} {
+		d, _, err := c.AllowAll(t.Context(), Ask{Key: "cost", Limit: l, Cost: step.cost})
+		must(t, err)
+		if d.Allowed != step.allowed || d.Remaining != step.left {
+			t.Errorf("cost %d: %+v", step.cost, d)
+		}
+	}
+	// What costs more than a whole burst must not wait for ever.
+	d, _, err := c.AllowAll(t.Context(), Ask{Key: "dear", Limit: l, Cost: 1000})
+	must(t, err)
+	if !d.Allowed || d.Remaining != 0 {
+		t.Errorf("cost above the burst: %+v", d)
+	}
+}
+
+// Many callers who share two limits are let in exactly as often as the narrower one allows.
+func testLimitAllExact(t *testing.T, c Cache) {
+	a, b := Ask{Key: "exact a", Limit: Limit{Rate: 50, Per: time.Hour, Burst: 50}}, Ask{Key: "exact b", Limit: Limit{Rate: 90, Per: time.Hour, Burst: 90}, Cost: 2}
+	var in atomic.Int64
+	var wg sync.WaitGroup
+	for range 100 {
+		wg.Go(func() {
+			if d, _, err := c.AllowAll(t.Context(), a, b); err != nil {
+				t.Error(err)
+			} else if d.Allowed {
+				in.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if in.Load() != 45 {
+		t.Errorf("%d were let in, want 45", in.Load())
 	}
 }
