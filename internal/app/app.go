@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/novacron/novacron/internal/app/topology"
@@ -30,6 +32,8 @@ type Options struct {
 	OnFirstAdmin func(username, password, file string)
 	// OnRunning is told when every module has started, with the address of the API; empty without a gateway. May be nil.
 	OnRunning func(address string)
+	// Reload reads the configuration anew; it is asked on SIGHUP. May be nil: then SIGHUP changes nothing.
+	Reload func() (config.Config, error)
 }
 
 // memoryCacheEntries bounds the cache in process: some 20 MiB when it is full.
@@ -47,11 +51,15 @@ func Run(ctx context.Context, cfg config.Config, opts Options) (err error) {
 		return err
 	}
 	slog.SetDefault(log)
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP) // from here on it does not end the process
+	defer signal.Stop(hangup)
 	unlock, err := lockDataDir(cfg.DataDir)
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	started := cfg
 	log.InfoContext(ctx, "novacron starts", "version", opts.Build.Version, "commit", opts.Build.Commit, "data_dir", cfg.DataDir, "modules", strings.Join(cfg.Modules, ","))
 
 	if cfg.Database.URL == "" && needsDatabase(cfg) {
@@ -77,8 +85,8 @@ func Run(ctx context.Context, cfg config.Config, opts Options) (err error) {
 	if err != nil {
 		return err
 	}
-	build := &builder{cfg: cfg, opts: opts, log: log, bus: b, cache: shared, registry: registry}
-	return build.run(ctx)
+	build := &builder{cfg: cfg, started: started, opts: opts, log: log, bus: b, cache: shared, registry: registry}
+	return build.run(ctx, hangup)
 }
 
 func openCache(cfg config.Config) (cache.Cache, error) {
@@ -89,7 +97,7 @@ func openCache(cfg config.Config) (cache.Cache, error) {
 }
 
 // run starts the modules, tells the service manager, and waits for the end.
-func (b *builder) run(ctx context.Context) error {
+func (b *builder) run(ctx context.Context, hangup <-chan os.Signal) error {
 	graph, err := Graph(b.cfg)
 	if err != nil {
 		return err
@@ -103,7 +111,8 @@ func (b *builder) run(ctx context.Context) error {
 	runtime, err := topology.New(graph, modules, topology.Options{Log: b.log,
 		OnRunning: func() {
 			b.notify(systemd.Ready("serving"))
-			go func() { // ends with watching
+			go b.reloadOn(watching, hangup) // ends with watching
+			go func() {                     // ends with watching
 				alive := func(context.Context) error { return nil } // the process schedules goroutines, which is what a watchdog can know
 				if err := systemd.Watchdog(watching, b.log, alive); err != nil {
 					b.log.WarnContext(ctx, "watchdog is not served", "error", err)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/novacron/novacron/internal/gateway"
 	"github.com/novacron/novacron/internal/gateway/internal/edge"
+	"github.com/novacron/novacron/internal/gateway/internal/limit"
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/telemetry"
@@ -29,10 +30,17 @@ type Surface = edge.Surface
 // Authenticator is the part of the auth module that the gateway needs; auth.Service is one.
 type Authenticator = edge.Authenticator
 
+// Counters is the part of the cache that the rate limits need.
+type Counters = limit.Counters
+
 // Deps is what the module needs of others.
 type Deps struct {
-	Auth     Authenticator
-	Surfaces []Surface // of the modules that this process runs, without the gateway itself
+	Auth Authenticator
+	// Counters count requests for the rate limits. nil: nothing is limited.
+	Counters Counters
+	// CountersShared says that the counters are in another process, where they can be away.
+	CountersShared bool
+	Surfaces       []Surface // of the modules that this process runs, without the gateway itself
 	// Readiness asks every module of the process whether it can work. May be nil: then only the gateway itself counts.
 	Readiness func(ctx context.Context) map[string]error
 	Gatherer  prometheus.Gatherer // what /metrics shows
@@ -50,8 +58,8 @@ type Module struct {
 	cfg   Config
 	deps  Deps
 	kit   *httpx.API
-	table *edge.Table
 	edge  *edge.Edge
+	state atomic.Pointer[edge.State] // what the edge serves by
 	http  *telemetry.HTTP
 	spec  []byte // the merged OpenAPI document
 
@@ -86,15 +94,55 @@ func New(cfg Config, deps Deps) (*Module, error) {
 	if err := m.register(); err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
-	if m.table, err = edge.NewTable(m.Surfaces(), "/health", "/ready", "/metrics"); err != nil {
+	var limits *limit.Limiter
+	if deps.Counters != nil {
+		if limits, err = limit.New(cfg.Rates.limits(), deps.Counters, deps.CountersShared, deps.Log, deps.Registerer); err != nil {
+			return nil, fmt.Errorf("gateway: %w", err)
+		}
+	}
+	state, err := m.stateFor(cfg, limits)
+	if err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
 	if m.spec, err = m.mergeSpecs(); err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
+	load, err := edge.NewLoad(deps.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
 	m.edge = edge.New(edge.Config{MaxUploadBytes: cfg.MaxUploadBytes, ReadStall: cfg.ReadStall, WriteStall: cfg.WriteStall},
-		edge.Deps{Table: m.table, Auth: deps.Auth, Metrics: metrics, Log: deps.Log})
+		edge.Deps{Auth: deps.Auth, Load: load, Metrics: metrics, Log: deps.Log}, state)
+	m.state.Store(&state)
 	return m, nil
+}
+
+// stateFor makes what the edge serves by of a configuration.
+func (m *Module) stateFor(cfg Config, limits *limit.Limiter) (edge.State, error) {
+	table, err := edge.NewTable(m.Surfaces(), cfg.rules(), "/health", "/ready", "/metrics")
+	if err != nil {
+		return edge.State{}, err
+	}
+	return edge.State{Table: table, Limits: limits, Timeout: cfg.Timeout}, nil
+}
+
+// Reload takes over routes, rates and time limits from another configuration. Requests that are being answered go on by the rules they
+// began with. Where the configuration is not valid, nothing changes.
+func (m *Module) Reload(cfg Config) error {
+	if err := errors.Join(cfg.Validate()...); err != nil {
+		return err
+	}
+	limits := m.state.Load().Limits
+	if limits != nil {
+		limits = limits.WithRates(cfg.Rates.limits())
+	}
+	state, err := m.stateFor(cfg, limits)
+	if err != nil {
+		return fmt.Errorf("gateway: %w", err)
+	}
+	m.state.Store(&state)
+	m.edge.SetState(state)
+	return nil
 }
 
 // Name is the module's name.
@@ -175,6 +223,9 @@ func (m *Module) Stop(ctx context.Context) error {
 	}
 	<-m.serving
 	m.server, m.addr = nil, nil
+	if limits := m.state.Load().Limits; limits != nil {
+		err = errors.Join(err, limits.Close())
+	}
 	return err
 }
 
