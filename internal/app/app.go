@@ -39,6 +39,9 @@ type Options struct {
 // memoryCacheEntries bounds the cache in process: some 20 MiB when it is full.
 const memoryCacheEntries = 100_000
 
+// answersBytes bounds the answers that the gateway keeps in process.
+const answersBytes = 64 << 20
+
 // databaseStopTimeout bounds how long the private PostgreSQL may take to end.
 const databaseStopTimeout = 30 * time.Second
 
@@ -79,13 +82,18 @@ func Run(ctx context.Context, cfg config.Config, opts Options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, shared.Close()) }()
+	answers := shared
+	if cfg.Redis.URL == "" {
+		answers = cache.NewMemoryBytes(answersBytes)
+		defer func() { err = errors.Join(err, answers.Close()) }()
+	}
 	b := membus.New()
 	defer func() { err = errors.Join(err, b.Close()) }()
 	registry, err := telemetry.NewRegistry(opts.Build)
 	if err != nil {
 		return err
 	}
-	build := &builder{cfg: cfg, started: started, opts: opts, log: log, bus: b, cache: shared, registry: registry}
+	build := &builder{cfg: cfg, started: started, opts: opts, log: log, bus: b, cache: shared, answers: answers, registry: registry}
 	return build.run(ctx, hangup)
 }
 

@@ -16,8 +16,11 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/novacron/novacron/internal/bus"
 	"github.com/novacron/novacron/internal/gateway"
 	"github.com/novacron/novacron/internal/gateway/internal/edge"
+	"github.com/novacron/novacron/internal/gateway/internal/encode"
+	"github.com/novacron/novacron/internal/gateway/internal/keep"
 	"github.com/novacron/novacron/internal/gateway/internal/limit"
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/httpx"
@@ -33,6 +36,9 @@ type Authenticator = edge.Authenticator
 // Counters is the part of the cache that the rate limits need.
 type Counters = limit.Counters
 
+// Answers is the part of the cache that kept answers need.
+type Answers = keep.Store
+
 // Deps is what the module needs of others.
 type Deps struct {
 	Auth Authenticator
@@ -40,7 +46,11 @@ type Deps struct {
 	Counters Counters
 	// CountersShared says that the counters are in another process, where they can be away.
 	CountersShared bool
-	Surfaces       []Surface // of the modules that this process runs, without the gateway itself
+	// Answers keeps answers on routes that have a cache_ttl. nil: none are kept.
+	Answers Answers
+	// Bus tells of changes, which make kept answers old. May be nil.
+	Bus      bus.Bus
+	Surfaces []Surface // of the modules that this process runs, without the gateway itself
 	// Readiness asks every module of the process whether it can work. May be nil: then only the gateway itself counts.
 	Readiness func(ctx context.Context) map[string]error
 	Gatherer  prometheus.Gatherer // what /metrics shows
@@ -60,8 +70,10 @@ type Module struct {
 	kit   *httpx.API
 	edge  *edge.Edge
 	state atomic.Pointer[edge.State] // what the edge serves by
-	http  *telemetry.HTTP
-	spec  []byte // the merged OpenAPI document
+
+	keeper *keep.Keeper // nil: no answer is kept
+	http   *telemetry.HTTP
+	spec   []byte // the merged OpenAPI document
 
 	ready    readiness
 	draining atomic.Bool
@@ -72,6 +84,8 @@ type Module struct {
 	addr    net.Addr
 	endAll  context.CancelFunc // ends the context of every request
 	serving chan struct{}      // closed when Serve has returned
+	// stopChanges ends the subscriptions that make kept answers old.
+	stopChanges func()
 }
 
 // New makes the route table and the OpenAPI document. It fails where two modules claim one route, one operation id or one error code, and
@@ -111,8 +125,17 @@ func New(cfg Config, deps Deps) (*Module, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
+	encoder, err := encode.New()
+	if err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	if deps.Answers != nil {
+		if m.keeper, err = keep.New(deps.Answers, deps.Log, deps.Registerer); err != nil {
+			return nil, fmt.Errorf("gateway: %w", err)
+		}
+	}
 	m.edge = edge.New(edge.Config{MaxUploadBytes: cfg.MaxUploadBytes, ReadStall: cfg.ReadStall, WriteStall: cfg.WriteStall},
-		edge.Deps{Auth: deps.Auth, Load: load, Metrics: metrics, Log: deps.Log}, state)
+		edge.Deps{Auth: deps.Auth, Load: load, Encoder: encoder, Keeper: m.keeper, Metrics: metrics, Log: deps.Log}, state)
 	m.state.Store(&state)
 	return m, nil
 }
@@ -159,6 +182,9 @@ func (m *Module) Start(ctx context.Context) error {
 	l, err := lc.Listen(ctx, "tcp", m.cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("listen on %s (http.listen): %w", m.cfg.Listen, err)
+	}
+	if m.stopChanges, err = m.watchChanges(); err != nil {
+		return errors.Join(err, l.Close())
 	}
 	base, endAll := context.WithCancel(context.Background())
 	server := &http.Server{
@@ -223,10 +249,7 @@ func (m *Module) Stop(ctx context.Context) error {
 	}
 	<-m.serving
 	m.server, m.addr = nil, nil
-	if limits := m.state.Load().Limits; limits != nil {
-		err = errors.Join(err, limits.Close())
-	}
-	return err
+	return errors.Join(err, m.stopWatching())
 }
 
 // Ready tells whether the gateway accepts requests.

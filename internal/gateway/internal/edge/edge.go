@@ -16,6 +16,8 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/novacron/novacron/internal/gateway"
+	"github.com/novacron/novacron/internal/gateway/internal/encode"
+	"github.com/novacron/novacron/internal/gateway/internal/keep"
 	"github.com/novacron/novacron/internal/gateway/internal/limit"
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/httpx"
@@ -35,6 +37,8 @@ type Config struct {
 type Deps struct {
 	Auth    Authenticator
 	Load    *Load // may be nil: nothing is refused for load
+	Encoder *encode.Encoder
+	Keeper  *keep.Keeper // may be nil: no answer is kept
 	Metrics *telemetry.HTTP
 	Log     *slog.Logger
 }
@@ -163,7 +167,7 @@ func (e *Edge) serve(w *writer, r *http.Request, x *exchange) {
 	if found.Method != r.Method {
 		r.Method = found.Method // HEAD, answered by GET; the server drops the body
 	}
-	found.handler.ServeHTTP(w, r)
+	e.answer(w, r, x)
 }
 
 // admit finds out who asks, and whether there is room for the request and the caller may make it. It gives the request with the caller in
