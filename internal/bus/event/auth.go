@@ -32,4 +32,5 @@ const (
 	AuthTenantCreated   = "tenant.created"
 	AuthTenantUpdated   = "tenant.updated" // name, or disabled
 	AuthRoleUpdated     = "role.updated"
+	AuthKeysRotated     = "keys.rotated" // those that sign access tokens; tokens of a key that is gone are not good any more
 )

@@ -52,7 +52,7 @@ func TestWycheproofSignatures(t *testing.T) {
 		if g.KeyType == "RSA" {
 			key = &rsa.PublicKey{N: bigint(t, g.Modulus), E: int(bigint(t, g.Exponent).Int64())}
 		}
-		c := NewCodec(NewRing(t.TempDir(), nil), "issuer", "audience", time.Now)
+		c := NewCodec(NewRing(t.TempDir(), plan, time.Now, nil), "issuer", "audience", time.Now)
 		c.public = func(kid string) *rsa.PublicKey {
 			if kid == g.KeyID {
 				return key
