@@ -196,6 +196,9 @@ func readKey(path string) (*rsa.PrivateKey, error) {
 	if !isRSA || key.N.BitLen() < keyBits {
 		return nil, fmt.Errorf("is not an RSA key of at least %d bits", keyBits)
 	}
+	if guessable(key.N) {
+		return nil, errors.New("can be guessed from its public half (CVE-2017-15361); delete it")
+	}
 	return key, nil
 }
 
