@@ -63,10 +63,12 @@ var (
 			WithAction("Send an access token as 'Authorization: Bearer …'; POST /auth/login gives one.")
 	ErrAPIKeysOff = errs.New(errs.Unauthenticated, "gateway.api_keys_not_accepted", "this installation does not accept API keys").
 			WithAction("Send an access token as 'Authorization: Bearer …'; POST /auth/login gives one.")
+	ErrTenantHeader = errs.New(errs.Malformed, "gateway.tenant_header", "the X-Tenant-ID header is not the id of one tenant").
+			WithAction("GET /api/v1/me/tenants lists the tenants that you can act in.")
 	ErrDraining = errs.New(errs.Unavailable, "gateway.draining", "this process is shutting down").WithAction("Try again in a moment.")
 )
 
 // Errors lists the package's errors for the reference.
 func Errors() []*errs.Error {
-	return []*errs.Error{ErrAmbiguousCredentials, ErrNotBearer, ErrAPIKeysOff, ErrDraining}
+	return []*errs.Error{ErrAmbiguousCredentials, ErrNotBearer, ErrAPIKeysOff, ErrTenantHeader, ErrDraining}
 }
