@@ -45,6 +45,7 @@ type Route struct {
 	Path        string `json:"path"`
 	Permission  string `json:"permission"`
 	Owned       bool   `json:"owned,omitempty"` // the permission may be held for one's own things only
+	Raw         bool   `json:"raw,omitempty"`   // reads or writes bytes as they come, possibly for long
 }
 
 // API is the HTTP surface of one module.
@@ -154,6 +155,7 @@ type RawParam struct {
 // Raw registers a route that reads or writes bytes as they come. The permission is checked before h runs.
 func (a *API) Raw(op Op, doc RawDoc, h http.HandlerFunc) {
 	o := a.declare(op)
+	a.routes[len(a.routes)-1].Raw = true
 	for _, p := range doc.Parameters {
 		o.Parameters = append(o.Parameters, &huma.Param{
 			Name: p.Name, In: p.In, Description: p.Description, Required: p.Required, Example: p.Example,
@@ -258,6 +260,12 @@ func statuses(op Op) []int {
 	return slices.Compact(list)
 }
 
+// Authorize tells whether the principal in ctx holds a permission, for a door before the route's own; owned says that the route minds who owns what.
+func Authorize(ctx context.Context, permission string, owned bool) error {
+	return authorize(ctx, Op{Permission: permission, Owned: owned, WhilePending: true})
+}
+
+// authorize tells whether the principal in ctx may use a route. Handle and Raw ask it before every handler.
 func authorize(ctx context.Context, op Op) error {
 	if op.Permission == identity.Public {
 		return nil
