@@ -84,4 +84,3 @@ func TestWithdrawnKey(t *testing.T) {
 		})
 	}
 }
-

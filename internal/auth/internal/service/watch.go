@@ -183,15 +183,13 @@ func (w *watch) take(e event.Auth) {
 	}
 	w.heard = max(w.heard, e.Seq)
 	switch {
-	case e.Type == event.AuthUserCreated || e.Type == event.AuthTenantCreated || e.Type == event.AuthKeysRotated: // nobody remembers anything of it
+	case e.Type == event.AuthUserCreated, e.Type == event.AuthTenantCreated, e.Type == event.AuthRoleCreated, e.Type == event.AuthKeysRotated: // nobody remembers anything of it
 	case e.SessionID != uuid.Nil:
 		w.s.states.forget(e.SessionID)
 	case e.UserID != uuid.Nil:
 		w.s.states.forgetWhere(func(st *sessionState) bool { return st.principal.UserID == e.UserID || st.over })
-	case e.Role != "":
-		w.s.states.forgetWhere(func(st *sessionState) bool { return st.principal.Role == e.Role || st.over })
-	default:
-		w.s.states.forgetWhere(func(st *sessionState) bool { return st.principal.TenantID == e.TenantID || st.over })
+	default: // a tenant or a role: whose sessions act in it, or have it, is not worth knowing for changes as rare as these
+		w.s.states.forgetAll()
 	}
 }
 
