@@ -40,4 +40,5 @@ const (
 	AuthRoleDeleted     = "role.deleted"
 	AuthBindingCreated  = "role_binding.created"
 	AuthBindingDeleted  = "role_binding.deleted"
+	AuthKeysRotated     = "keys.rotated" // those that sign access tokens; tokens of a key that is gone are not good any more
 )

@@ -48,6 +48,7 @@ func Register(h *httpx.API, s *service.Service, ring *token.Ring) {
 	a.registerTenants(h)
 	a.registerRoles(h)
 	a.registerBindings(h)
+	a.registerKeys(h)
 }
 
 // caller gives who asks. The kit has refused everybody else before a handler runs.
