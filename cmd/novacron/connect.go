@@ -28,7 +28,7 @@ func (e *env) connect() (*apiclient.Client, error) {
 	}
 	server := strings.TrimRight(e.serverURL(), "/")
 	return apiclient.New(apiclient.Config{BaseURL: server, Tokens: tokenfile.Store{Path: path, Server: server},
-		UserAgent: "novacron-cli/" + buildinfo.Get().Version})
+		Tenant: e.tenantName(), UserAgent: "novacron-cli/" + buildinfo.Get().Version})
 }
 
 // readOutput takes the form of the output from the environment where no flag gave it.
