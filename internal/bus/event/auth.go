@@ -16,8 +16,9 @@ type Auth struct {
 	// It may begin anew when the shared cache loses it. 0 means that the count could not be had.
 	Seq       int64     `json:"seq"`
 	TenantID  uuid.UUID `json:"tenant_id"`
-	UserID    uuid.UUID `json:"user_id"`    // nil where the whole tenant or a role is meant
-	SessionID uuid.UUID `json:"session_id"` // nil where all sessions are meant
+	UserID    uuid.UUID `json:"user_id"`             // nil where the whole tenant or a role is meant
+	SessionID uuid.UUID `json:"session_id"`          // nil where all sessions are meant
+	APIKeyID  uuid.UUID `json:"api_key_id,omitzero"` // nil where none in particular is meant
 	Role      string    `json:"role,omitempty"`
 }
 
@@ -32,4 +33,8 @@ const (
 	AuthTenantCreated   = "tenant.created"
 	AuthTenantUpdated   = "tenant.updated" // name, or disabled
 	AuthRoleUpdated     = "role.updated"
+	AuthAPIKeyCreated   = "api_key.created"
+	AuthAPIKeyUpdated   = "api_key.updated" // name, permissions, scope or expiry
+	AuthAPIKeyRotated   = "api_key.rotated"
+	AuthAPIKeyRevoked   = "api_key.revoked"
 )

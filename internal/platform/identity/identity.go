@@ -26,7 +26,9 @@ type Principal struct {
 	Role        string    `json:"role"`
 	Permissions []string  `json:"permissions"` // "<resource>:<verb>", either part may be "*"; "*" alone is everything
 	Scope       Scope     `json:"scope"`
-	SessionID   uuid.UUID `json:"session_id"`
+	SessionID   uuid.UUID `json:"session_id"` // nil where an API key was used
+	// APIKeyID is the API key that was used; nil after a login. Permissions and Scope are then what key and owner have in common.
+	APIKeyID uuid.UUID `json:"api_key_id,omitzero"`
 }
 
 // Permission marks that need no grant.
