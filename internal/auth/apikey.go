@@ -31,6 +31,7 @@ type APIKey struct {
 	Name     string    `json:"name" example:"ci"`
 	Prefix   string    `json:"prefix" example:"nck_5kq2vbw7mt3a" doc:"What the key begins with; enough to recognise one, useless to use one."`
 	UserID   uuid.UUID `json:"user_id" doc:"Whose key it is: it can do no more than they."`
+	Username string    `json:"username" example:"deployer" doc:"The owner's name."`
 	TenantID uuid.UUID `json:"tenant_id" doc:"The owner's."`
 	// Permissions is nil where the key may do whatever its owner may.
 	Permissions []string       `json:"permissions,omitempty" doc:"What the key is for. What its owner lacks at the time of use does not count. Absent: everything that the owner may do."`

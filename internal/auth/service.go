@@ -20,6 +20,14 @@ type Service interface {
 	// ValidateToken tells who an access token belongs to and what its holder may do at this moment. It fails with ErrInvalidToken,
 	// ErrTokenExpired or ErrSessionRevoked, and with ErrUnavailable where that cannot be known for certain.
 	ValidateToken(ctx context.Context, req ValidateTokenRequest) (ValidateTokenResponse, error)
+	// ValidateAPIKey tells who an API key belongs to and what it may do at this moment: what both it and its owner may. It fails with
+	// ErrInvalidAPIKey, ErrAPIKeyExpired or ErrAPIKeyRevoked, with ErrThrottled after too many wrong keys from one address, and with
+	// ErrUnavailable where the answer cannot be known for certain.
+	ValidateAPIKey(ctx context.Context, req ValidateAPIKeyRequest) (ValidateAPIKeyResponse, error)
+	// CreateAPIKey makes an API key, whose secret is in the answer and nowhere else. It fails with ErrInvalidAPIKeySpec, with ErrUserNotFound
+	// where the owner is out of the actor's reach, with ErrGrantExceedsOwn where the actor lacks what the key or its owner may, and
+	// with ErrTooManyAPIKeys.
+	CreateAPIKey(ctx context.Context, req CreateAPIKeyRequest) (CreateAPIKeyResponse, error)
 	// GetUserPermissions tells what a user may do in their home tenant. It fails with ErrUserNotFound, also for disabled users.
 	GetUserPermissions(ctx context.Context, req GetUserPermissionsRequest) (GetUserPermissionsResponse, error)
 }

@@ -124,6 +124,14 @@ func gateway(m *authmodule.Module) http.Handler {
 			}
 			ctx = identity.With(ctx, resp.Principal)
 		}
+		if key := r.Header.Get("X-API-Key"); key != "" {
+			resp, err := m.Service().ValidateAPIKey(ctx, auth.ValidateAPIKeyRequest{Key: key, Client: addr.Addr()})
+			if err != nil {
+				httpx.WriteError(w, r, err)
+				return
+			}
+			ctx = identity.With(ctx, resp.Principal)
+		}
 		m.Handler().ServeHTTP(w, r.WithContext(ctx))
 	})
 }
@@ -131,6 +139,7 @@ func gateway(m *authmodule.Module) http.Handler {
 // call is one request; from defaults to 192.0.2.1.
 type call struct {
 	method, path, token, from string
+	key                       string // an API key, instead of a token
 	header                    map[string]string
 	body                      any // a string goes as it is
 }
@@ -164,6 +173,9 @@ func (p *process) do(c call) answer {
 	}
 	if c.token != "" {
 		r.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	if c.key != "" {
+		r.Header.Set("X-API-Key", c.key)
 	}
 	r.Header.Set("User-Agent", "test")
 	for k, v := range c.header {

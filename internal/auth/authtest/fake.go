@@ -19,6 +19,8 @@ type Fake struct {
 	users  map[uuid.UUID]*auth.User
 	tokens map[string]*fakeToken
 	roles  map[string]auth.Role
+	keys   map[string]*fakeKey // by secret
+	ahead  time.Duration       // of the clock
 }
 
 type fakeToken struct {
@@ -31,12 +33,12 @@ var _ auth.Service = (*Fake)(nil)
 
 // New makes a Fake with the built-in roles, of which user and operator are cut short.
 func New() *Fake {
-	f := &Fake{users: map[uuid.UUID]*auth.User{}, tokens: map[string]*fakeToken{}, roles: map[string]auth.Role{}}
+	f := &Fake{users: map[uuid.UUID]*auth.User{}, tokens: map[string]*fakeToken{}, roles: map[string]auth.Role{}, keys: map[string]*fakeKey{}}
 	f.SetRole(auth.RoleAdmin, identity.ScopePlatform, "*")
-	f.SetRole(auth.RoleOperator, identity.ScopeTenant, "image:*", "network:*", "operation:*", "user:read", "vm:*")
-	f.SetRole(auth.RoleUser, identity.ScopeTenant, "image:*", "network:*", "operation:*", "vm:*")
-	f.SetRole(auth.RoleViewer, identity.ScopeTenant, "image:read", "network:read", "operation:read", "vm:read")
-	f.SetRole(auth.RoleAuditor, identity.ScopeTenant, "audit:read", "user:read", "vm:read")
+	f.SetRole(auth.RoleOperator, identity.ScopeTenant, "image:*", "network:*", "operation:*", "user:read", "vm:*", "api-key:read", "api-key:write")
+	f.SetRole(auth.RoleUser, identity.ScopeTenant, "image:*", "network:*", "operation:*", "vm:*", "api-key:read", "api-key:write")
+	f.SetRole(auth.RoleViewer, identity.ScopeTenant, "image:read", "network:read", "operation:read", "vm:read", "api-key:read", "api-key:write")
+	f.SetRole(auth.RoleAuditor, identity.ScopeTenant, "audit:read", "user:read", "vm:read", "api-key:read", "api-key:write")
 	return f
 }
 
@@ -52,7 +54,7 @@ func (f *Fake) SetRole(name string, scope identity.Scope, permissions ...string)
 func (f *Fake) AddUser(username, role string, tenantID uuid.UUID) auth.User {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	u := auth.User{ID: uuid.New(), Username: username, Role: role, TenantID: tenantID, Version: 1}
+	u := auth.User{ID: uuid.New(), Kind: auth.KindHuman, Username: username, Role: role, TenantID: tenantID, Version: 1}
 	f.users[u.ID] = &u
 	return u
 }
@@ -69,7 +71,7 @@ func (f *Fake) Issue(userID uuid.UUID, ttl time.Duration) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	token := "fake." + uuid.NewString()
-	f.tokens[token] = &fakeToken{user: userID, session: uuid.New(), expires: time.Now().Add(ttl).UTC()}
+	f.tokens[token] = &fakeToken{user: userID, session: uuid.New(), expires: f.now().Add(ttl)}
 	return token
 }
 
@@ -90,16 +92,14 @@ func (f *Fake) ValidateToken(_ context.Context, req auth.ValidateTokenRequest) (
 	}
 	u, exists := f.users[t.user]
 	switch {
-	case !time.Now().Before(t.expires):
+	case !f.now().Before(t.expires):
 		return auth.ValidateTokenResponse{}, auth.ErrTokenExpired
 	case t.revoked || !exists || u.Disabled:
 		return auth.ValidateTokenResponse{}, auth.ErrSessionRevoked
 	}
-	role := f.roles[u.Role]
-	return auth.ValidateTokenResponse{ExpiresAt: t.expires, Principal: identity.Principal{
-		UserID: u.ID, Username: u.Username, TenantID: u.TenantID, Role: u.Role, Permissions: slices.Clone(role.Permissions), Scope: role.Scope,
-		SessionID: t.session,
-	}}, nil
+	p := f.principal(u)
+	p.SessionID = t.session
+	return auth.ValidateTokenResponse{ExpiresAt: t.expires, Principal: p}, nil
 }
 
 // GetUserPermissions implements auth.Service.

@@ -29,6 +29,9 @@ type Harness interface {
 	Revoke(t *testing.T, token string)
 	ChangeRole(t *testing.T, userID uuid.UUID, role string)
 	Disable(t *testing.T, userID uuid.UUID)
+	RevokeAPIKey(t *testing.T, id uuid.UUID)
+	// Forward puts the clock of the implementation forward.
+	Forward(t *testing.T, d time.Duration)
 }
 
 // Run runs the suite. Each test gets a harness of its own.
@@ -47,6 +50,14 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"permissions of users", givesPermissions},
 		{"many ask at once", bearsCrowds},
 		{"answers survive encoding", survivesEncoding},
+		{"an API key stands for its owner", keyStandsForOwner},
+		{"an API key never does more than its owner", keyBoundByOwner},
+		{"bad API keys are refused", refusesBadKeys},
+		{"an expired API key says so", keyExpires},
+		{"a revoked API key ends at once, and no other", keyRevoked},
+		{"nobody makes an API key that does more than they", keyCannotEscalate},
+		{"API keys that cannot be are refused", keySpecChecked},
+		{"answers about API keys survive encoding", keySurvivesEncoding},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.run(t, open(t)) })
 	}

@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/maypok86/otter/v2"
 
 	"github.com/novacron/novacron/internal/auth/internal/token"
@@ -35,31 +34,32 @@ type sessionState struct {
 	read      time.Time
 }
 
-// sessionCache remembers sessions by id. A state that was being read while something changed is used once and not remembered.
-type sessionCache struct {
-	entries *otter.Cache[uuid.UUID, *sessionState]
+// stateCache remembers what was read of sessions or API keys. A state that was being read while something changed is used once and not
+// remembered.
+type stateCache[K comparable, S any] struct {
+	entries *otter.Cache[K, S]
 
 	mu      sync.Mutex // guards changes, and keeps remember and forget apart
 	changes uint64
 }
 
-func newSessionCache(size int) (*sessionCache, error) {
-	entries, err := otter.New(&otter.Options[uuid.UUID, *sessionState]{MaximumSize: size})
+func newStateCache[K comparable, S any](size int) (*stateCache[K, S], error) {
+	entries, err := otter.New(&otter.Options[K, S]{MaximumSize: size})
 	if err != nil {
-		return nil, fmt.Errorf("make the cache of sessions: %w", err)
+		return nil, fmt.Errorf("make a cache of states: %w", err)
 	}
-	return &sessionCache{entries: entries}, nil
+	return &stateCache[K, S]{entries: entries}, nil
 }
 
 // mark gives the point in the sequence of changes at which a read begins.
-func (c *sessionCache) mark() uint64 {
+func (c *stateCache[K, S]) mark() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.changes
 }
 
 // remember keeps what was read since mark, unless something has changed meanwhile.
-func (c *sessionCache) remember(mark uint64, id uuid.UUID, state *sessionState) {
+func (c *stateCache[K, S]) remember(mark uint64, id K, state S) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.changes == mark {
@@ -67,16 +67,16 @@ func (c *sessionCache) remember(mark uint64, id uuid.UUID, state *sessionState) 
 	}
 }
 
-// forget drops the session.
-func (c *sessionCache) forget(id uuid.UUID) {
+// forget drops the state.
+func (c *stateCache[K, S]) forget(id K) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.changes++
 	c.entries.Invalidate(id)
 }
 
-// forgetWhere drops all sessions that meet the condition. It walks through all of them; changes that need it are rare.
-func (c *sessionCache) forgetWhere(condition func(*sessionState) bool) {
+// forgetWhere drops all states that meet the condition. It walks through all of them; changes that need it are rare.
+func (c *stateCache[K, S]) forgetWhere(condition func(S) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.changes++
@@ -88,7 +88,7 @@ func (c *sessionCache) forgetWhere(condition func(*sessionState) bool) {
 }
 
 // forgetAll drops everything.
-func (c *sessionCache) forgetAll() {
+func (c *stateCache[K, S]) forgetAll() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.changes++

@@ -64,7 +64,7 @@ func (s *Service) login(ctx context.Context, username, plain string, from Client
 	if err != nil {
 		return Tokens{}, err
 	}
-	if !match || !exists || account.Disabled || account.TenantDisabled {
+	if !match || !exists || account.Kind != auth.KindHuman || account.Disabled || account.TenantDisabled {
 		if err := attempt.Fail(ctx); err != nil {
 			return Tokens{}, err
 		}

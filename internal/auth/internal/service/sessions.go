@@ -14,6 +14,9 @@ import (
 
 // Sessions lists the caller's live sessions.
 func (s *Service) Sessions(ctx context.Context, p identity.Principal, after *store.After, limit int) ([]auth.Session, error) {
+	if err := byLogin(p); err != nil {
+		return nil, err
+	}
 	list, err := s.Store.Sessions(ctx, p.UserID, s.now(), after, limit)
 	for i := range list {
 		list[i].Current = list[i].ID == p.SessionID
@@ -23,6 +26,9 @@ func (s *Service) Sessions(ctx context.Context, p identity.Principal, after *sto
 
 // Session gives one of the caller's live sessions.
 func (s *Service) Session(ctx context.Context, p identity.Principal, id uuid.UUID) (auth.Session, error) {
+	if err := byLogin(p); err != nil {
+		return auth.Session{}, err
+	}
 	session, err := s.Store.Session(ctx, id, p.UserID, s.now())
 	session.Current = session.ID == p.SessionID
 	return session, err
@@ -30,6 +36,9 @@ func (s *Service) Session(ctx context.Context, p identity.Principal, id uuid.UUI
 
 // RevokeSession ends one of the caller's sessions.
 func (s *Service) RevokeSession(ctx context.Context, p identity.Principal, id uuid.UUID) error {
+	if err := byLogin(p); err != nil {
+		return err
+	}
 	revoked, err := s.Store.RevokeSession(ctx, id, p.UserID, s.now())
 	if err != nil {
 		return err
@@ -43,6 +52,9 @@ func (s *Service) RevokeSession(ctx context.Context, p identity.Principal, id uu
 
 // RevokeSessions ends the caller's sessions, all of them or all but the one that asks.
 func (s *Service) RevokeSessions(ctx context.Context, p identity.Principal, keepCurrent bool) error {
+	if err := byLogin(p); err != nil {
+		return err
+	}
 	var keep *uuid.UUID
 	if keepCurrent {
 		keep = &p.SessionID
@@ -73,6 +85,9 @@ func (s *Service) Me(ctx context.Context, p identity.Principal) (Profile, error)
 // ChangePassword replaces the caller's own password and ends all their other sessions. Guesses at the current one are throttled
 // like logins.
 func (s *Service) ChangePassword(ctx context.Context, p identity.Principal, current, next string, from Client) error {
+	if err := byLogin(p); err != nil {
+		return err
+	}
 	account, err := s.Store.AccountByUsername(ctx, p.Username)
 	if err != nil {
 		return err
@@ -131,6 +146,9 @@ func (s *Service) ResetPassword(ctx context.Context, p identity.Principal, id uu
 	}
 	if id == p.UserID {
 		return auth.ErrOwnPassword
+	}
+	if target.Kind == auth.KindService {
+		return auth.ErrServiceAccount
 	}
 	if err := acceptable(next, target, "password"); err != nil {
 		return err

@@ -37,7 +37,7 @@ func (s *Service) validate(ctx context.Context, text string) (auth.ValidateToken
 		return auth.ValidateTokenResponse{}, auth.ErrTokenExpired
 	}
 	state, known := s.states.entries.GetIfPresent(claims.SessionID)
-	if !known || !s.watch.vouches(state, now) {
+	if !known || !s.watch.vouches(state.read, now) {
 		if state, err = s.readState(ctx, claims); err != nil {
 			return auth.ValidateTokenResponse{}, err
 		}

@@ -1,0 +1,440 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"github.com/novacron/novacron/internal/auth"
+	"github.com/novacron/novacron/internal/auth/internal/apikey"
+	"github.com/novacron/novacron/internal/auth/internal/store"
+	"github.com/novacron/novacron/internal/bus/event"
+	"github.com/novacron/novacron/internal/platform/errs"
+	"github.com/novacron/novacron/internal/platform/httpx"
+	"github.com/novacron/novacron/internal/platform/identity"
+)
+
+// Who may do what with API keys. Everyone with PermAPIKey… manages their own; those of others also take permUser…, as accounts do.
+const (
+	PermAPIKeyRead  = "api-key:read"
+	PermAPIKeyWrite = "api-key:write"
+	permUserRead    = "user:read"
+	permUserWrite   = "user:write"
+)
+
+const (
+	maxKeysPerUser = 100
+	maxOldSecrets  = 5
+)
+
+// permissionForm is "<resource>:<verb>", either part may be "*"; "*" alone is everything.
+var permissionForm = regexp.MustCompile(`^(\*|(\*|[a-z][a-z0-9-]{0,48}):(\*|[a-z][a-z0-9-]{0,48}))$`)
+
+// byLogin fails with ErrLoginNeeded where the caller uses an API key: what concerns logins is for those who have logged in.
+func byLogin(p identity.Principal) error {
+	if p.APIKeyID != uuid.Nil {
+		return auth.ErrLoginNeeded
+	}
+	return nil
+}
+
+// CreateAPIKey makes an API key for the actor or for another account that the actor may administer.
+func (s *Service) CreateAPIKey(ctx context.Context, req auth.CreateAPIKeyRequest) (auth.CreateAPIKeyResponse, error) {
+	p := req.Actor
+	if err := need(p, PermAPIKeyWrite); err != nil {
+		return auth.CreateAPIKeyResponse{}, err
+	}
+	if req.UserID == uuid.Nil {
+		req.UserID = p.UserID
+	}
+	if req.Scope == "" { // a key does not grow with its owner unless that was asked for by who could do so already
+		req.Scope = p.Scope
+	}
+	k := auth.APIKey{UserID: req.UserID, Name: strings.TrimSpace(req.Name), Permissions: sorted(req.Permissions), Scope: req.Scope, ExpiresAt: micros(req.ExpiresAt)}
+	if err := s.checkSpec(k, true); err != nil {
+		return auth.CreateAPIKeyResponse{}, err
+	}
+	var err error
+	if k.ID, err = newID(); err != nil {
+		return auth.CreateAPIKeyResponse{}, err
+	}
+	key := apikey.New()
+	err = s.Store.InTx(ctx, func(tx store.Queries) error {
+		owner, err := tx.LockAccount(ctx, k.UserID, reachOf(p))
+		if err != nil {
+			return err
+		}
+		if err := s.mayChangeKeysOf(ctx, tx, p, owner.User); err != nil {
+			return err
+		}
+		if err := s.coversKey(ctx, tx, p, owner.User, k); err != nil {
+			return err
+		}
+		if err := holdsAll(p, k.Permissions); err != nil {
+			return err
+		}
+		if err := s.outlivesNot(ctx, tx, p, k.ExpiresAt); err != nil {
+			return err
+		}
+		n, err := tx.CountAPIKeys(ctx, k.UserID)
+		if err != nil {
+			return err
+		}
+		if n >= maxKeysPerUser {
+			return auth.ErrTooManyAPIKeys
+		}
+		err = tx.InsertAPIKey(ctx, store.NewAPIKey{
+			ID: k.ID, UserID: k.UserID, CreatedBy: p.UserID, Name: k.Name, Prefix: key.Prefix, Hash: apikey.HashOf(key.Text),
+			Permissions: k.Permissions, Scope: k.Scope, ExpiresAt: k.ExpiresAt, Now: s.now(),
+		})
+		if err != nil {
+			return err
+		}
+		k, err = tx.APIKey(ctx, k.ID, store.APIKeyReach{})
+		return err
+	})
+	if err != nil {
+		return auth.CreateAPIKeyResponse{}, err
+	}
+	s.tellKey(ctx, event.AuthAPIKeyCreated, k)
+	return auth.CreateAPIKeyResponse{APIKey: s.shown(k), Secret: key.Text}, nil
+}
+
+// APIKeyFilter says which keys a list shows.
+type APIKeyFilter struct {
+	Tenant TenantFilter
+	UserID uuid.UUID // nil: everyone whose keys the caller may see
+	Prefix string    // empty: any
+}
+
+// APIKeys lists keys: the caller's own, and those of others where the caller may see accounts.
+func (s *Service) APIKeys(ctx context.Context, p identity.Principal, f APIKeyFilter, after *store.After, limit int) ([]auth.APIKey, error) {
+	tenant, err := f.Tenant.reach(p)
+	if err != nil {
+		return nil, err
+	}
+	reach := store.APIKeyReach{Tenant: tenant}
+	if f.UserID != uuid.Nil {
+		reach.Owner = &f.UserID
+	}
+	if !p.Allows(permUserRead) {
+		if f.UserID != uuid.Nil && f.UserID != p.UserID {
+			return []auth.APIKey{}, nil // as for somebody who does not exist
+		}
+		reach.Owner = &p.UserID
+	}
+	list, err := s.Store.APIKeys(ctx, reach, f.Prefix, after, limit)
+	for i := range list {
+		list[i] = s.shown(list[i])
+	}
+	return list, err
+}
+
+// APIKey gives one key.
+func (s *Service) APIKey(ctx context.Context, p identity.Principal, id uuid.UUID) (auth.APIKey, error) {
+	k, err := s.Store.APIKey(ctx, id, keysSeen(p))
+	return s.shown(k), err
+}
+
+// APIKeyChange says what to change of a key; nil leaves a part as it is.
+type APIKeyChange struct {
+	Name        *string
+	Permissions []string
+	Scope       *identity.Scope
+	ExpiresAt   *time.Time
+	Version     *int64 // fail with ErrVersion unless the key has this version
+}
+
+// UpdateAPIKey changes name, bounds or expiry of a key. Its secret stays.
+func (s *Service) UpdateAPIKey(ctx context.Context, p identity.Principal, id uuid.UUID, c APIKeyChange) (auth.APIKey, error) {
+	var updated auth.APIKey
+	err := s.changeKey(ctx, p, id, c.Version, func(tx store.Queries, owner auth.User, held store.HeldAPIKey) error {
+		k := held.APIKey
+		if c.Name != nil {
+			k.Name = strings.TrimSpace(*c.Name)
+		}
+		if c.Permissions != nil {
+			k.Permissions = sorted(c.Permissions)
+		}
+		if c.Scope != nil {
+			k.Scope = *c.Scope
+		}
+		if c.ExpiresAt != nil {
+			k.ExpiresAt = micros(c.ExpiresAt)
+		}
+		if err := s.checkSpec(k, c.ExpiresAt != nil); err != nil {
+			return err
+		}
+		if err := s.coversKey(ctx, tx, p, owner, k); err != nil {
+			return err
+		}
+		if c.Permissions != nil {
+			if err := holdsAll(p, k.Permissions); err != nil {
+				return err
+			}
+		}
+		if c.Scope != nil && *c.Scope == identity.ScopePlatform && p.Scope != identity.ScopePlatform {
+			return auth.ErrGrantExceedsOwn.WithMessage("the key would reach every tenant and you do not")
+		}
+		if err := s.outlivesNot(ctx, tx, p, k.ExpiresAt); err != nil {
+			return err
+		}
+		if err := tx.UpdateAPIKey(ctx, k, s.now()); err != nil {
+			return err
+		}
+		var err error
+		updated, err = tx.APIKey(ctx, id, store.APIKeyReach{})
+		return err
+	})
+	if err != nil {
+		return auth.APIKey{}, err
+	}
+	s.tellKey(ctx, event.AuthAPIKeyUpdated, updated)
+	return s.shown(updated), nil
+}
+
+// Rotation says how to rotate a key.
+type Rotation struct {
+	Overlap   time.Duration // for which the old secret goes on; 0 ends it, and all before it, at once
+	ExpiresAt *time.Time    // of the key from now on; nil leaves it
+	Version   *int64        // fail with ErrVersion unless the key has this version
+}
+
+// RotateAPIKey gives a key a new secret. Secrets that earlier rotations replaced go on until the time that they were given then, so a rotation
+// that is repeated because its answer was lost takes nobody's secret away.
+func (s *Service) RotateAPIKey(ctx context.Context, p identity.Principal, id uuid.UUID, r Rotation) (auth.CreateAPIKeyResponse, error) {
+	if r.Overlap < 0 || r.Overlap > auth.MaxAPIKeyOverlap {
+		return auth.CreateAPIKeyResponse{}, badSpec("overlap_seconds", "must be 0 to 2592000, which is 30 days")
+	}
+	var rotated auth.APIKey
+	var key apikey.Key
+	err := s.changeKey(ctx, p, id, r.Version, func(tx store.Queries, _ auth.User, held store.HeldAPIKey) error {
+		now := s.now()
+		if r.ExpiresAt != nil {
+			held.ExpiresAt = micros(r.ExpiresAt)
+		}
+		if held.ExpiresAt != nil && !held.ExpiresAt.After(now) {
+			return badSpec("expires_at", "must be in the future; the key has expired, and its new secret would not work")
+		}
+		if err := s.outlivesNot(ctx, tx, p, held.ExpiresAt); err != nil {
+			return err
+		}
+		var until *time.Time
+		if r.Overlap > 0 {
+			end := now.Add(r.Overlap)
+			until = &end
+		}
+		key = apikey.Renew(held.Prefix)
+		n, err := tx.RotateAPIKey(ctx, held, apikey.HashOf(key.Text), until, now)
+		if err != nil {
+			return err
+		}
+		if n > maxOldSecrets {
+			return auth.ErrTooManySecrets
+		}
+		rotated, err = tx.APIKey(ctx, id, store.APIKeyReach{})
+		return err
+	})
+	if err != nil {
+		return auth.CreateAPIKeyResponse{}, err
+	}
+	s.tellKey(ctx, event.AuthAPIKeyRotated, rotated)
+	return auth.CreateAPIKeyResponse{APIKey: s.shown(rotated), Secret: key.Text}, nil
+}
+
+// RevokeAPIKey ends a key, with all its secrets.
+func (s *Service) RevokeAPIKey(ctx context.Context, p identity.Principal, id uuid.UUID) error {
+	var gone auth.APIKey
+	err := s.changeKey(ctx, p, id, nil, func(tx store.Queries, _ auth.User, held store.HeldAPIKey) error {
+		gone = held.APIKey
+		return tx.RevokeAPIKey(ctx, id, s.now())
+	})
+	if err != nil {
+		return err
+	}
+	s.tellKey(ctx, event.AuthAPIKeyRevoked, gone)
+	return nil
+}
+
+// changeKey runs change in a transaction that holds the key and its owner, once it is clear that the caller may change keys like it.
+func (s *Service) changeKey(ctx context.Context, p identity.Principal, id uuid.UUID, version *int64,
+	change func(store.Queries, auth.User, store.HeldAPIKey) error,
+) error {
+	if err := need(p, PermAPIKeyWrite); err != nil {
+		return err
+	}
+	return s.Store.InTx(ctx, func(tx store.Queries) error {
+		seen, err := tx.APIKey(ctx, id, keysSeen(p))
+		if err != nil {
+			return err
+		}
+		// The owner first, as everything else that locks accounts does.
+		owner, err := tx.LockAccount(ctx, seen.UserID, reachOf(p))
+		if err != nil {
+			return as(err, auth.ErrUserNotFound, auth.ErrAPIKeyNotFound)
+		}
+		held, err := tx.LockAPIKey(ctx, id, keysSeen(p))
+		if err != nil {
+			return err
+		}
+		if err := s.mayChangeKeysOf(ctx, tx, p, owner.User); err != nil {
+			return err
+		}
+		if err := s.coversKey(ctx, tx, p, owner.User, held.APIKey); err != nil {
+			return err
+		}
+		if version != nil && *version != held.Version {
+			return auth.ErrVersion
+		}
+		return change(tx, owner.User, held)
+	})
+}
+
+// mayChangeKeysOf fails unless the caller may administer keys of the account: it is their own, or they may change accounts and hold all that it does.
+func (s *Service) mayChangeKeysOf(ctx context.Context, q store.Queries, p identity.Principal, owner auth.User) error {
+	if owner.ID == p.UserID {
+		return nil
+	}
+	if !p.Allows(permUserRead) && !p.Allows(permUserWrite) {
+		return auth.ErrUserNotFound
+	}
+	if err := need(p, permUserWrite); err != nil {
+		return err
+	}
+	return s.mayActOn(ctx, q, p, owner)
+}
+
+// coversKey fails with ErrGrantExceedsOwn where a key of these bounds can do more at this moment than the caller, who may use a narrower one.
+func (s *Service) coversKey(ctx context.Context, q store.Queries, p identity.Principal, owner auth.User, k auth.APIKey) error {
+	holder, err := s.holder(ctx, q, owner)
+	if err != nil {
+		return err
+	}
+	power := auth.KeyPrincipal(holder, k.ID, k.Permissions, k.Scope)
+	if power.Scope == identity.ScopePlatform && p.Scope != identity.ScopePlatform {
+		return auth.ErrGrantExceedsOwn.WithMessage("the API key reaches every tenant and you do not")
+	}
+	return holdsAll(p, power.Permissions)
+}
+
+// holder gives what an account may do at this moment.
+func (s *Service) holder(ctx context.Context, q store.Queries, u auth.User) (identity.Principal, error) {
+	p := identity.Principal{UserID: u.ID, Username: u.Username, TenantID: u.TenantID, Role: u.Role, Scope: identity.ScopeTenant}
+	role, err := q.Role(ctx, u.Role, u.TenantID)
+	if errors.Is(err, auth.ErrUnknownRole) { // a role that is gone allows nothing
+		return p, nil
+	}
+	p.Permissions, p.Scope = role.Permissions, role.Scope
+	return p, err
+}
+
+// outlivesNot fails where a key would go on after the one that the caller uses: else a key that ends could see to it that it does not.
+func (s *Service) outlivesNot(ctx context.Context, q store.Queries, p identity.Principal, expires *time.Time) error {
+	if p.APIKeyID == uuid.Nil {
+		return nil
+	}
+	used, err := q.APIKey(ctx, p.APIKeyID, store.APIKeyReach{})
+	if err != nil {
+		return as(err, auth.ErrAPIKeyNotFound, auth.ErrAPIKeyRevoked)
+	}
+	if used.ExpiresAt != nil && (expires == nil || expires.After(*used.ExpiresAt)) {
+		return auth.ErrGrantExceedsOwn.WithMessage("the key that you use ends at %s, and what it makes cannot go on for longer", used.ExpiresAt.Format(time.RFC3339)).
+			WithField("body.expires_at", "is later than the end of the key that you use", "")
+	}
+	return nil
+}
+
+// checkSpec fails with ErrInvalidAPIKeySpec on a key that cannot be. Over the REST API most of this is checked before.
+func (s *Service) checkSpec(k auth.APIKey, checkExpiry bool) error {
+	switch {
+	case k.Name == "" || utf8.RuneCountInString(k.Name) > auth.MaxAPIKeyName || !utf8.ValidString(k.Name):
+		return badSpec("name", "must be 1 to 255 characters, and not of blanks alone")
+	case strings.ContainsFunc(k.Name, unicode.IsControl):
+		return badSpec("name", "must not hold control characters")
+	case len(k.Permissions) > auth.MaxAPIKeyPermissions || k.Permissions != nil && len(k.Permissions) == 0:
+		return badSpec("permissions", "must be 1 to 200; left out, the key may do what its owner may")
+	case k.Scope != identity.ScopeTenant && k.Scope != identity.ScopePlatform:
+		return badSpec("scope", "must be tenant or platform")
+	case checkExpiry && k.ExpiresAt != nil && !k.ExpiresAt.After(s.now()):
+		return badSpec("expires_at", "must be in the future")
+	}
+	for _, permission := range k.Permissions {
+		if !permissionForm.MatchString(permission) {
+			return badSpec("permissions", "holds one that is not <resource>:<verb>, such as vm:read or vm:*")
+		}
+	}
+	return nil
+}
+
+func badSpec(field, complaint string) *errs.Error {
+	return auth.ErrInvalidAPIKeySpec.WithMessage("%s %s", field, complaint).WithField("body."+field, complaint, "")
+}
+
+// need fails with httpx.ErrForbidden where the caller lacks a permission.
+func need(p identity.Principal, permission string) error {
+	if p.Allows(permission) {
+		return nil
+	}
+	return httpx.ErrForbidden.WithMessage("the permission %s is missing", permission).WithMeta("permission", permission).
+		WithAction("Ask an administrator of your tenant for a role that holds it.")
+}
+
+// holdsAll fails with ErrGrantExceedsOwn where the caller lacks one of the permissions.
+func holdsAll(p identity.Principal, permissions []string) error {
+	for _, permission := range permissions {
+		if !p.Allows(permission) {
+			return auth.ErrGrantExceedsOwn.WithMessage("the API key holds %s, which you lack", permission).WithMeta("permission", permission)
+		}
+	}
+	return nil
+}
+
+// keysSeen tells whose keys a caller sees.
+func keysSeen(p identity.Principal) store.APIKeyReach {
+	if p.Allows(permUserRead) {
+		return store.APIKeyReach{Tenant: reachOf(p)}
+	}
+	return store.APIKeyReach{Tenant: &p.TenantID, Owner: &p.UserID}
+}
+
+// shown leaves out what is over.
+func (s *Service) shown(k auth.APIKey) auth.APIKey {
+	if k.OldSecretsUntil != nil && !k.OldSecretsUntil.After(s.now()) {
+		k.OldSecretsUntil = nil
+	}
+	return k
+}
+
+func (s *Service) tellKey(ctx context.Context, kind string, k auth.APIKey) {
+	s.Metrics.keyChanges.WithLabelValues(kind).Inc()
+	s.Log.InfoContext(ctx, "an API key changed", "type", kind, "api_key_id", k.ID, "prefix", k.Prefix, "user_id", k.UserID, "tenant_id", k.TenantID)
+	s.tell(ctx, event.Auth{Type: kind, TenantID: k.TenantID, UserID: k.UserID, APIKeyID: k.ID})
+}
+
+// sorted gives a list without repetitions; nil stays nil.
+func sorted(list []string) []string {
+	if list == nil {
+		return nil
+	}
+	list = slices.Sorted(slices.Values(list))
+	if list == nil {
+		return []string{}
+	}
+	return slices.Compact(list)
+}
+
+// micros gives the time as PostgreSQL keeps it.
+func micros(t *time.Time) *time.Time {
+	if t == nil {
+		return nil
+	}
+	cut := t.UTC().Truncate(time.Microsecond)
+	return &cut
+}
