@@ -26,6 +26,10 @@ func newServe() *cobra.Command {
 			info := buildinfo.Get()
 			return app.Run(cmd.Context(), loaded.Config, app.Options{
 				Build: telemetry.Build{Version: info.Version, Commit: info.Commit, Date: info.Date},
+				Reload: func() (config.Config, error) {
+					again, err := config.Load(cmd.Flags())
+					return again.Config, err
+				},
 				OnFirstAdmin: func(username, password, file string) {
 					fmt.Fprintf(out, "\nFirst start. Log in as %s with the password %s\nIt is shown this once, and kept in %s until you change it.\n\n", username, password, file)
 				},

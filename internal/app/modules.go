@@ -48,10 +48,12 @@ func Graph(cfg config.Config) (*topology.Graph, error) {
 // builder builds the modules of one process.
 type builder struct {
 	cfg      config.Config
+	started  config.Config // as it was read; cfg has what was found out since
 	opts     Options
 	log      *slog.Logger
 	bus      bus.Bus
 	cache    cache.Cache
+	answers  cache.Cache // of the gateway: Redis, or memory with a bound in bytes
 	registry *prometheus.Registry
 
 	runtime  *topology.Runtime
@@ -102,6 +104,7 @@ func (b *builder) modules() ([]topology.Module, error) {
 				return nil, err
 			}
 			b.gateway, err = gatewaymodule.New(b.cfg.GatewayModule(), gatewaymodule.Deps{Auth: auth.Service(), Surfaces: b.surfaces,
+				Counters: b.cache, CountersShared: b.cfg.Redis.URL != "", Answers: b.answers, Bus: b.bus,
 				Readiness: b.readiness, Gatherer: b.registry, Registerer: b.registry, Log: logx.ForModule(b.log, "gateway"), Build: b.opts.Build,
 				Modules: b.cfg.Modules, Errors: reference})
 			return b.gateway, err

@@ -11,6 +11,7 @@ type Config struct {
 	Modules  []string       `mapstructure:"modules" doc:"Modules that run in this process: 'all', or any of auth, vm, federation, monitoring, scheduler, gateway."`
 	Node     NodeConfig     `mapstructure:"node"`
 	HTTP     HTTPConfig     `mapstructure:"http"`
+	Gateway  GatewayConfig  `mapstructure:"gateway"`
 	Database DatabaseConfig `mapstructure:"database"`
 	Redis    RedisConfig    `mapstructure:"redis"`
 	Log      LogConfig      `mapstructure:"log"`
@@ -31,6 +32,34 @@ type HTTPConfig struct {
 	IdleTimeout       time.Duration `mapstructure:"idle_timeout" doc:"An idle connection is closed after so long."`
 	MaxHeaderBytes    int           `mapstructure:"max_header_bytes" doc:"The most the head of a request may have, in bytes."`
 	DrainGrace        time.Duration `mapstructure:"drain_grace" doc:"At the end, requests that are being answered may take so long."`
+}
+
+// GatewayConfig is about how requests are routed and limited. SIGHUP makes the server read it anew.
+type GatewayConfig struct {
+	Timeout   time.Duration      `mapstructure:"timeout" doc:"How long an answer may take on routes that have no timeout of their own; streams and requests with wait aside. 0: no limit. Read anew on SIGHUP, as everything below gateway."`
+	RateLimit GatewayRatesConfig `mapstructure:"rate_limit"`
+	Routes    []GatewayRoute     `mapstructure:"routes" doc:"What holds for routes besides the built-in rules, which GET /api/v1/gateway/routes shows. The most specific path decides."`
+}
+
+// GatewayRatesConfig is about limits that hold for all routes together.
+type GatewayRatesConfig struct {
+	User    string `mapstructure:"user" doc:"Requests of one user or API key: a number, / and second, minute or hour, or unlimited."`
+	Tenant  string `mapstructure:"tenant" doc:"What all requests of one tenant may cost. An object that is read costs 1, a change or a list of 50 costs 5."`
+	Address string `mapstructure:"address" doc:"Requests of one client address, or of one IPv6 network of 64 bits. A refused credential costs ten."`
+}
+
+// GatewayRoute is what holds for the routes below a path.
+type GatewayRoute struct {
+	Path         string        `mapstructure:"path" doc:"/api/vms/* is everything below /api/v1/vms, {x} any one segment"`
+	Service      string        `mapstructure:"service" doc:"module that the routes belong to"`
+	Methods      []string      `mapstructure:"methods" doc:"that it holds for; none: all"`
+	AuthRequired bool          `mapstructure:"auth_required" doc:"credentials are needed, also where a route is public"`
+	Permissions  []string      `mapstructure:"permissions" doc:"needed besides the routes' own; of a pair x:read, x:write GET needs the first, others the second"`
+	RateLimit    string        `mapstructure:"rate_limit" doc:"100/minute of each caller"`
+	Cost         int           `mapstructure:"cost" doc:"what a request takes of its tenant's rate"`
+	CacheTTL     time.Duration `mapstructure:"cache_ttl" doc:"how long an answer to GET may be given again"`
+	Timeout      time.Duration `mapstructure:"timeout" doc:"how long an answer may take"`
+	Retries      int           `mapstructure:"retries" doc:"how often a request that may be repeated is sent again to another process"`
 }
 
 // DatabaseConfig is about PostgreSQL.

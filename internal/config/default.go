@@ -17,6 +17,7 @@ func Default() Config {
 		DataDir: DefaultDataDir, Modules: []string{"all"},
 		HTTP: HTTPConfig{Listen: g.Listen, ReadHeaderTimeout: g.ReadHeaderTimeout, IdleTimeout: g.IdleTimeout,
 			MaxHeaderBytes: g.MaxHeaderBytes, DrainGrace: g.DrainGrace},
+		Gateway:  GatewayConfig{Timeout: g.Timeout, RateLimit: GatewayRatesConfig{User: g.Rates.User, Tenant: g.Rates.Tenant, Address: g.Rates.Address}},
 		Database: DatabaseConfig{MaxConns: 10},
 		Log:      LogConfig{Level: "info", Format: "auto"},
 		Auth:     AuthConfig{AccessTTL: a.AccessTTL, RefreshTTL: a.RefreshTTL, SessionTTL: a.SessionTTL, Issuer: a.Issuer, Audience: a.Audience},

@@ -25,6 +25,10 @@ func (c Config) GatewayModule() gatewaymodule.Config {
 	m.Listen, m.ReadHeaderTimeout, m.IdleTimeout = c.HTTP.Listen, c.HTTP.ReadHeaderTimeout, c.HTTP.IdleTimeout
 	m.MaxHeaderBytes, m.DrainGrace = c.HTTP.MaxHeaderBytes, c.HTTP.DrainGrace
 	m.MaxUploadBytes = max(m.MaxUploadBytes, c.VM.ImageMaxBytes+1<<20) // the vm module says no first, and says why
+	m.Timeout, m.Rates = c.Gateway.Timeout, gatewaymodule.Rates(c.Gateway.RateLimit)
+	for _, r := range c.Gateway.Routes {
+		m.Routes = append(m.Routes, gatewaymodule.Rule(r))
+	}
 	return m
 }
 

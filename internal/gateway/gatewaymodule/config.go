@@ -1,11 +1,18 @@
 package gatewaymodule
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
 	"time"
+
+	"github.com/novacron/novacron/internal/gateway/internal/limit"
+	"github.com/novacron/novacron/internal/gateway/internal/policy"
 )
+
+// Rule is what an operator says about a route, or about all routes below a path.
+type Rule = policy.Rule
 
 // Config is what the module is told at start.
 type Config struct {
@@ -18,13 +25,38 @@ type Config struct {
 	MaxUploadBytes    int64         // the most any body may have; each route has a limit of its own below that
 	DrainDelay        time.Duration // at the end, /ready answers 503 for so long before the listener is closed
 	DrainGrace        time.Duration // requests that are being answered then may take so long; after it their context ends
+
+	// What follows can be changed by Reload.
+	Routes  []Rule        // besides the built-in ones; one of the same path replaces it
+	Rates   Rates         // for all routes together
+	Timeout time.Duration // of answers on routes that have none of their own; 0: none
 }
+
+// Rates are limits written as "100/minute" or "unlimited".
+type Rates struct {
+	User    string // requests of one user or API key
+	Tenant  string // what the requests of one tenant may cost together; a list or a change costs 5, an object that is read 1
+	Address string // requests of one client address
+}
+
+// limits reads the rates; Validate has seen them.
+func (r Rates) limits() limit.Rates {
+	var l limit.Rates
+	l.User, _ = policy.ParseRate(r.User)
+	l.Tenant, _ = policy.ParseRate(r.Tenant)
+	l.Address, _ = policy.ParseRate(r.Address)
+	return l
+}
+
+// rules gives the built-in rules and those of the configuration behind them.
+func (c Config) rules() []Rule { return append(policy.Defaults(), c.Routes...) }
 
 // Default gives the usual limits.
 func Default() Config {
 	return Config{
 		Listen: "127.0.0.1:8080", ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ReadStall: 30 * time.Second,
 		WriteStall: 30 * time.Second, MaxHeaderBytes: 64 << 10, MaxUploadBytes: 65 << 30, DrainGrace: 10 * time.Second,
+		Rates: Rates{User: "6000/minute", Tenant: "60000/minute", Address: "12000/minute"}, Timeout: time.Minute,
 	}
 }
 
@@ -47,5 +79,18 @@ func (c Config) Validate() []error {
 	check(c.MaxUploadBytes >= 1<<20, "max_upload_bytes", "must be at least 1 MiB")
 	check(c.DrainDelay >= 0, "drain_delay", "must not be negative")
 	check(c.DrainGrace >= 0, "drain_grace", "must not be negative")
+	if c.Timeout < 0 {
+		failed = append(failed, errors.New("gateway.timeout: must not be negative"))
+	}
+	for path, rate := range map[string]string{"user": c.Rates.User, "tenant": c.Rates.Tenant, "address": c.Rates.Address} {
+		if _, err := policy.ParseRate(rate); err != nil {
+			failed = append(failed, fmt.Errorf("gateway.rate_limit.%s: %w", path, err))
+		}
+	}
+	for i, r := range c.Routes {
+		for _, err := range r.Validate() {
+			failed = append(failed, fmt.Errorf("gateway.routes[%d].%w", i, err))
+		}
+	}
 	return failed
 }

@@ -16,8 +16,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/novacron/novacron/internal/bus"
 	"github.com/novacron/novacron/internal/gateway"
 	"github.com/novacron/novacron/internal/gateway/internal/edge"
+	"github.com/novacron/novacron/internal/gateway/internal/encode"
+	"github.com/novacron/novacron/internal/gateway/internal/keep"
+	"github.com/novacron/novacron/internal/gateway/internal/limit"
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/telemetry"
@@ -29,9 +33,23 @@ type Surface = edge.Surface
 // Authenticator is the part of the auth module that the gateway needs; auth.Service is one.
 type Authenticator = edge.Authenticator
 
+// Counters is the part of the cache that the rate limits need.
+type Counters = limit.Counters
+
+// Answers is the part of the cache that kept answers need.
+type Answers = keep.Store
+
 // Deps is what the module needs of others.
 type Deps struct {
-	Auth     Authenticator
+	Auth Authenticator
+	// Counters count requests for the rate limits. nil: nothing is limited.
+	Counters Counters
+	// CountersShared says that the counters are in another process, where they can be away.
+	CountersShared bool
+	// Answers keeps answers on routes that have a cache_ttl. nil: none are kept.
+	Answers Answers
+	// Bus tells of changes, which make kept answers old. May be nil.
+	Bus      bus.Bus
 	Surfaces []Surface // of the modules that this process runs, without the gateway itself
 	// Readiness asks every module of the process whether it can work. May be nil: then only the gateway itself counts.
 	Readiness func(ctx context.Context) map[string]error
@@ -50,10 +68,12 @@ type Module struct {
 	cfg   Config
 	deps  Deps
 	kit   *httpx.API
-	table *edge.Table
 	edge  *edge.Edge
-	http  *telemetry.HTTP
-	spec  []byte // the merged OpenAPI document
+	state atomic.Pointer[edge.State] // what the edge serves by
+
+	keeper *keep.Keeper // nil: no answer is kept
+	http   *telemetry.HTTP
+	spec   []byte // the merged OpenAPI document
 
 	ready    readiness
 	draining atomic.Bool
@@ -64,6 +84,8 @@ type Module struct {
 	addr    net.Addr
 	endAll  context.CancelFunc // ends the context of every request
 	serving chan struct{}      // closed when Serve has returned
+	// stopChanges ends the subscriptions that make kept answers old.
+	stopChanges func()
 }
 
 // New makes the route table and the OpenAPI document. It fails where two modules claim one route, one operation id or one error code, and
@@ -86,15 +108,64 @@ func New(cfg Config, deps Deps) (*Module, error) {
 	if err := m.register(); err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
-	if m.table, err = edge.NewTable(m.Surfaces(), "/health", "/ready", "/metrics"); err != nil {
+	var limits *limit.Limiter
+	if deps.Counters != nil {
+		if limits, err = limit.New(cfg.Rates.limits(), deps.Counters, deps.CountersShared, deps.Log, deps.Registerer); err != nil {
+			return nil, fmt.Errorf("gateway: %w", err)
+		}
+	}
+	state, err := m.stateFor(cfg, limits)
+	if err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
 	if m.spec, err = m.mergeSpecs(); err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
+	load, err := edge.NewLoad(deps.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	encoder, err := encode.New()
+	if err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	if deps.Answers != nil {
+		if m.keeper, err = keep.New(deps.Answers, deps.Log, deps.Registerer); err != nil {
+			return nil, fmt.Errorf("gateway: %w", err)
+		}
+	}
 	m.edge = edge.New(edge.Config{MaxUploadBytes: cfg.MaxUploadBytes, ReadStall: cfg.ReadStall, WriteStall: cfg.WriteStall},
-		edge.Deps{Table: m.table, Auth: deps.Auth, Metrics: metrics, Log: deps.Log})
+		edge.Deps{Auth: deps.Auth, Load: load, Encoder: encoder, Keeper: m.keeper, Metrics: metrics, Log: deps.Log}, state)
+	m.state.Store(&state)
 	return m, nil
+}
+
+// stateFor makes what the edge serves by of a configuration.
+func (m *Module) stateFor(cfg Config, limits *limit.Limiter) (edge.State, error) {
+	table, err := edge.NewTable(m.Surfaces(), cfg.rules(), "/health", "/ready", "/metrics")
+	if err != nil {
+		return edge.State{}, err
+	}
+	return edge.State{Table: table, Limits: limits, Timeout: cfg.Timeout}, nil
+}
+
+// Reload takes over routes, rates and time limits from another configuration. Requests that are being answered go on by the rules they
+// began with. Where the configuration is not valid, nothing changes.
+func (m *Module) Reload(cfg Config) error {
+	if err := errors.Join(cfg.Validate()...); err != nil {
+		return err
+	}
+	limits := m.state.Load().Limits
+	if limits != nil {
+		limits = limits.WithRates(cfg.Rates.limits())
+	}
+	state, err := m.stateFor(cfg, limits)
+	if err != nil {
+		return fmt.Errorf("gateway: %w", err)
+	}
+	m.state.Store(&state)
+	m.edge.SetState(state)
+	return nil
 }
 
 // Name is the module's name.
@@ -111,6 +182,9 @@ func (m *Module) Start(ctx context.Context) error {
 	l, err := lc.Listen(ctx, "tcp", m.cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("listen on %s (http.listen): %w", m.cfg.Listen, err)
+	}
+	if m.stopChanges, err = m.watchChanges(); err != nil {
+		return errors.Join(err, l.Close())
 	}
 	base, endAll := context.WithCancel(context.Background())
 	server := &http.Server{
@@ -175,7 +249,7 @@ func (m *Module) Stop(ctx context.Context) error {
 	}
 	<-m.serving
 	m.server, m.addr = nil, nil
-	return err
+	return errors.Join(err, m.stopWatching())
 }
 
 // Ready tells whether the gateway accepts requests.

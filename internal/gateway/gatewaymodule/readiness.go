@@ -30,6 +30,11 @@ func (m *Module) readyNow(ctx context.Context) gateway.Readiness {
 			answer.Status = gateway.StatusNotReady
 		}
 	}
+	if limits := m.state.Load().Limits; limits != nil && limits.Degraded() {
+		own, ok := answer.Modules[m.Name()]
+		own.Ready, own.Degraded = own.Ready || !ok, "shared rate limits cannot be reached: this gateway counts for itself"
+		answer.Modules[m.Name()] = own
+	}
 	switch {
 	case m.draining.Load():
 		answer.Status = gateway.StatusDraining

@@ -64,10 +64,13 @@ func (m *Module) register() error {
 	httpx.Handle(m.kit, httpx.Op{ID: "gateway-route-list", Method: http.MethodGet, Path: "/api/v1/gateway/routes", Permission: "gateway:read",
 		Summary: "List the routes that are served, with the module and the permission of each", Tag: "gateway"},
 		func(context.Context, *struct{}) (*routesOutput, error) {
-			rows := m.table.Rows()
+			rows := m.state.Load().Table.Rows()
 			page := httpx.Page[gateway.Route]{Items: make([]gateway.Route, 0, len(rows))}
 			for _, r := range rows {
-				page.Items = append(page.Items, gateway.Route{Method: r.Method, Path: r.Path, Module: r.Module, Permission: r.Permission, OperationID: r.OperationID})
+				page.Items = append(page.Items, gateway.Route{Method: r.Method, Path: r.Path, Module: r.Module, Permission: r.Permission,
+					OperationID: r.OperationID, Upstream: "local", AuthRequired: r.Policy.AuthRequired, Permissions: append([]string{}, r.Policy.Permissions...),
+					RateLimit: r.Policy.RateText, Cost: r.Policy.Cost, CacheSeconds: int(r.Policy.CacheTTL.Seconds()),
+					TimeoutMS: r.Policy.Timeout.Milliseconds(), Retries: r.Policy.Retries})
 			}
 			return &routesOutput{Body: page}, nil
 		})

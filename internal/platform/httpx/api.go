@@ -40,6 +40,7 @@ type Route struct {
 	Method      string `json:"method"`
 	Path        string `json:"path"`
 	Permission  string `json:"permission"`
+	Raw         bool   `json:"raw,omitempty"` // reads or writes bytes as they come, possibly for long
 }
 
 // API is the HTTP surface of one module.
@@ -144,6 +145,7 @@ type RawParam struct {
 // Raw registers a route that reads or writes bytes as they come. The permission is checked before h runs.
 func (a *API) Raw(op Op, doc RawDoc, h http.HandlerFunc) {
 	o := a.declare(op)
+	a.routes[len(a.routes)-1].Raw = true
 	for _, p := range doc.Parameters {
 		o.Parameters = append(o.Parameters, &huma.Param{
 			Name: p.Name, In: p.In, Description: p.Description, Required: p.Required, Example: p.Example,
@@ -244,6 +246,9 @@ func statuses(op Op) []int {
 	slices.Sort(list)
 	return slices.Compact(list)
 }
+
+// Authorize tells whether the principal in ctx holds a permission. Handle and Raw ask it before every handler.
+func Authorize(ctx context.Context, permission string) error { return authorize(ctx, permission) }
 
 func authorize(ctx context.Context, permission string) error {
 	if permission == identity.Public {

@@ -75,6 +75,11 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 
 // ProblemFor makes the public document of err and logs what the document must not say.
 func ProblemFor(ctx context.Context, instance string, err error) *errs.Problem {
+	// Whoever ended the request says why; what failed because of that is no better answer.
+	var why *errs.Error
+	if ctx.Err() != nil && errs.From(err).Kind == errs.Internal && errors.As(context.Cause(ctx), &why) {
+		err = why.Wrap(err)
+	}
 	p := errs.ProblemOf(err, instance, RequestID(ctx))
 	noteProblem(ctx, p.Code)
 	if p.Status >= http.StatusInternalServerError && !errors.Is(err, context.Canceled) {
