@@ -71,9 +71,9 @@ var (
 	ErrAmbiguousCredentials = errs.New(errs.Malformed, "gateway.ambiguous_credentials", "the request carries more than one kind of credentials").
 				WithAction("Send either one Authorization header or one X-API-Key header.")
 	ErrNotBearer = errs.New(errs.Unauthenticated, "gateway.unsupported_credentials", "the Authorization header is not a bearer token").
-			WithAction("Send an access token as 'Authorization: Bearer …'; POST /auth/login gives one.")
-	ErrAPIKeysOff = errs.New(errs.Unauthenticated, "gateway.api_keys_not_accepted", "this installation does not accept API keys").
-			WithAction("Send an access token as 'Authorization: Bearer …'; POST /auth/login gives one.")
+			WithAction("Send an access token as 'Authorization: Bearer …'; POST /auth/login gives one. API keys go into X-API-Key.")
+	ErrKeyAsBearer = errs.New(errs.Unauthenticated, "gateway.api_key_as_bearer", "the Authorization header holds an API key").
+			WithAction("Send it in the header X-API-Key instead.")
 	ErrRateLimited = errs.New(errs.Throttled, "gateway.rate_limited", "too many requests").
 			WithAction("Wait as long as Retry-After says. RateLimit-Remaining tells in every answer how many more are allowed at once.")
 	ErrOverloaded = errs.New(errs.Unavailable, "gateway.overloaded", "more requests are being answered than the server can do in good time").
@@ -85,5 +85,5 @@ var (
 
 // Errors lists the package's errors for the reference.
 func Errors() []*errs.Error {
-	return []*errs.Error{ErrAmbiguousCredentials, ErrNotBearer, ErrAPIKeysOff, ErrRateLimited, ErrOverloaded, ErrTimeout, ErrDraining}
+	return []*errs.Error{ErrAmbiguousCredentials, ErrNotBearer, ErrKeyAsBearer, ErrRateLimited, ErrOverloaded, ErrTimeout, ErrDraining}
 }

@@ -3,6 +3,7 @@ package authmodule_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
@@ -265,4 +267,51 @@ func (p *process) addUser(token, username, role string, tenant *auth.Tenant) aut
 	var u auth.User
 	p.do(call{method: "POST", path: "/api/v1/users", token: token, body: body}).want(201).into(&u)
 	return u
+}
+
+// exec and queryText speak to the database past the module.
+func (p *process) exec(sql string, args ...any) {
+	p.t.Helper()
+	p.withConn(func(conn *pgx.Conn) error {
+		_, err := conn.Exec(p.t.Context(), sql, args...)
+		return err
+	})
+}
+
+func (p *process) queryText(sql string, args ...any) (text string) {
+	p.t.Helper()
+	p.withConn(func(conn *pgx.Conn) error { return conn.QueryRow(p.t.Context(), sql, args...).Scan(&text) })
+	return text
+}
+
+func (p *process) withConn(use func(*pgx.Conn) error) {
+	p.t.Helper()
+	conn, err := pgx.Connect(p.t.Context(), p.site.cfg.DatabaseURL)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err := errors.Join(use(conn), conn.Close(contextForCleanup(p.t))); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// counter gives the value of one metric, written as name{label="value"}.
+func (p *process) counter(metric string) float64 {
+	p.t.Helper()
+	families, err := p.reg.Gather()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			name := f.GetName()
+			for _, l := range m.GetLabel() {
+				name += "{" + l.GetName() + `="` + l.GetValue() + `"}`
+			}
+			if name == metric {
+				return m.GetCounter().GetValue()
+			}
+		}
+	}
+	return 0
 }

@@ -83,7 +83,7 @@ func (f *Fake) CreateAPIKey(_ context.Context, req auth.CreateAPIKeyRequest) (au
 	if owner.ID != actor.UserID {
 		wanted = append(wanted, holder.Permissions...)
 	}
-	if slices.ContainsFunc(wanted, func(p string) bool { return !actor.Allows(p) }) || power.Scope == identity.ScopePlatform && actor.Scope != identity.ScopePlatform {
+	if slices.ContainsFunc(wanted, func(p string) bool { return !actor.Allows(p) }) || req.Scope == identity.ScopePlatform && actor.Scope != identity.ScopePlatform {
 		return auth.CreateAPIKeyResponse{}, auth.ErrGrantExceedsOwn
 	}
 	prefix := auth.APIKeyMark + id.String()[24:]

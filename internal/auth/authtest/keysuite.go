@@ -171,6 +171,7 @@ func keyCannotEscalate(t *testing.T, h Harness) {
 	for _, permission := range []string{"*", "*:*", "*:read", "user:write", "user:*"} {
 		try(auth.CreateAPIKeyRequest{Actor: p, Permissions: []string{"vm:read", permission}}, auth.ErrGrantExceedsOwn)
 	}
+	try(auth.CreateAPIKeyRequest{Actor: p, Scope: identity.ScopePlatform}, auth.ErrGrantExceedsOwn)
 	for _, id := range []uuid.UUID{bob.ID, root.ID, uuid.New()} { // ada may not administer accounts, so there are none for her
 		try(auth.CreateAPIKeyRequest{Actor: p, UserID: id}, auth.ErrUserNotFound)
 	}

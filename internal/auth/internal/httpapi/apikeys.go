@@ -15,6 +15,9 @@ import (
 	"github.com/novacron/novacron/internal/platform/identity"
 )
 
+// defaultOverlap is how long an old secret works where the request says nothing.
+const defaultOverlap = 24 * time.Hour
+
 // ListAPIKeysInput is what GET /api/v1/api-keys takes.
 type ListAPIKeysInput struct {
 	httpx.PageParams
@@ -51,7 +54,7 @@ type RotateAPIKeyInput struct {
 	ByID
 	IfMatch string `header:"If-Match" doc:"The ETag of the version that is to be rotated."`
 	Body    struct {
-		OverlapSeconds int        `json:"overlap_seconds,omitempty" default:"86400" minimum:"0" maximum:"2592000" doc:"How long the old secret still works. 0 ends it at once, with all others from before."`
+		OverlapSeconds *int       `json:"overlap_seconds,omitempty" minimum:"0" maximum:"2592000" example:"3600" doc:"How long the old secret still works: a day, unless given. 0 ends it at once, with all others from before."`
 		ExpiresAt      *time.Time `json:"expires_at,omitempty" doc:"When the key ends from now on. Absent: as before."`
 	}
 }
@@ -173,7 +176,11 @@ func (a *api) rotateAPIKey(ctx context.Context, in *RotateAPIKeyInput) (*NewAPIK
 	if err != nil {
 		return nil, err
 	}
+	overlap := defaultOverlap
+	if in.Body.OverlapSeconds != nil {
+		overlap = time.Duration(*in.Body.OverlapSeconds) * time.Second
+	}
 	return newKey(a.s.RotateAPIKey(ctx, p, in.ID, service.Rotation{
-		Overlap: time.Duration(in.Body.OverlapSeconds) * time.Second, ExpiresAt: in.Body.ExpiresAt, Version: version,
+		Overlap: overlap, ExpiresAt: in.Body.ExpiresAt, Version: version,
 	}))
 }

@@ -77,7 +77,7 @@ func (s *Service) CreateAPIKey(ctx context.Context, req auth.CreateAPIKeyRequest
 		if err := s.coversKey(ctx, tx, p, owner.User, k); err != nil {
 			return err
 		}
-		if err := holdsAll(p, k.Permissions); err != nil {
+		if err := mayBound(p, k.Permissions, k.Scope); err != nil {
 			return err
 		}
 		if err := s.outlivesNot(ctx, tx, p, k.ExpiresAt); err != nil {
@@ -175,13 +175,10 @@ func (s *Service) UpdateAPIKey(ctx context.Context, p identity.Principal, id uui
 		if err := s.coversKey(ctx, tx, p, owner, k); err != nil {
 			return err
 		}
-		if c.Permissions != nil {
-			if err := holdsAll(p, k.Permissions); err != nil {
+		if c.Permissions != nil || c.Scope != nil {
+			if err := mayBound(p, k.Permissions, k.Scope); err != nil {
 				return err
 			}
-		}
-		if c.Scope != nil && *c.Scope == identity.ScopePlatform && p.Scope != identity.ScopePlatform {
-			return auth.ErrGrantExceedsOwn.WithMessage("the key would reach every tenant and you do not")
 		}
 		if err := s.outlivesNot(ctx, tx, p, k.ExpiresAt); err != nil {
 			return err
@@ -394,6 +391,14 @@ func holdsAll(p identity.Principal, permissions []string) error {
 		}
 	}
 	return nil
+}
+
+// mayBound fails where the bounds of a key go beyond what the caller holds, even if its owner holds as little: the owner may get more one day.
+func mayBound(p identity.Principal, permissions []string, scope identity.Scope) error {
+	if scope == identity.ScopePlatform && p.Scope != identity.ScopePlatform {
+		return auth.ErrGrantExceedsOwn.WithMessage("the API key would reach every tenant and you do not")
+	}
+	return holdsAll(p, permissions)
 }
 
 // keysSeen tells whose keys a caller sees.

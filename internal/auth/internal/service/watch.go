@@ -175,7 +175,7 @@ func (w *watch) take(e event.Auth) {
 	}
 	w.heard = max(w.heard, e.Seq)
 	switch {
-	case e.Type == event.AuthUserCreated || e.Type == event.AuthTenantCreated: // nobody remembers anything of it
+	case e.Type == event.AuthUserCreated || e.Type == event.AuthTenantCreated || e.Type == event.AuthAPIKeyCreated: // nobody remembers anything of it
 	case e.APIKeyID != uuid.Nil:
 		w.s.keys.forgetWhere(func(st *keyState) bool { return st.principal.APIKeyID == e.APIKeyID })
 	case e.SessionID != uuid.Nil:

@@ -7,7 +7,9 @@ import (
 )
 
 // keyRule slows down who sends wrong API keys. Guessing one is hopeless anyway; this keeps the database from being asked in vain.
-func keyRule() Rule { return Rule{Free: 20, Base: time.Second, Max: time.Minute, Window: 10 * time.Minute} }
+func keyRule() Rule {
+	return Rule{Free: 20, Base: time.Second, Max: time.Minute, Window: 10 * time.Minute}
+}
 
 // RefuseKeys fails with auth.ErrThrottled while the address has to wait because of wrong API keys.
 func (l *Limiter) RefuseKeys(ctx context.Context, from netip.Addr) error {
