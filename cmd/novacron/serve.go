@@ -35,7 +35,11 @@ func newServe() *cobra.Command {
 				},
 				OnRunning: func(address string) {
 					if address != "" {
-						fmt.Fprintf(out, "NovaCron is up after %.1f s: API http://%s/api/v1, docs http://%s/docs\n", time.Since(begun).Seconds(), address, address)
+						base := "http://" + address
+						if loaded.HTTP.TLS.CertFile != "" {
+							base = "https://" + address
+						}
+						fmt.Fprintf(out, "NovaCron is up after %.1f s: API %s/api/v1, docs %s/docs\n", time.Since(begun).Seconds(), base, base)
 					}
 				},
 			})

@@ -63,6 +63,9 @@ func Run(ctx context.Context, cfg config.Config, opts Options) (err error) {
 	}
 	defer unlock()
 	started := cfg
+	if err := ensureCertificate(cfg); err != nil {
+		return err
+	}
 	log.InfoContext(ctx, "novacron starts", "version", opts.Build.Version, "commit", opts.Build.Commit, "data_dir", cfg.DataDir, "modules", strings.Join(cfg.Modules, ","))
 
 	if cfg.Database.URL == "" && needsDatabase(cfg) {

@@ -4,14 +4,22 @@ import (
 	"context"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/novacron/novacron/internal/config"
 )
 
-// reloadOn takes over what can be changed without a restart, each time the process is told to, until ctx ends.
+// reloadOn takes over what can be changed without a restart, each time the process is told to, and keeps the listener's certificate from
+// running out, until ctx ends.
 func (b *builder) reloadOn(ctx context.Context, hangup <-chan os.Signal) {
+	renewal := time.NewTicker(renewalCheck)
+	defer renewal.Stop()
 	for {
 		select {
+		case <-renewal.C:
+			if err := ensureCertificate(b.started); err != nil {
+				b.log.WarnContext(ctx, "certificate of the API could not be renewed", "error", err)
+			}
 		case <-ctx.Done():
 			return
 		case <-hangup:

@@ -27,11 +27,23 @@ type NodeConfig struct {
 
 // HTTPConfig is about the listener of the API.
 type HTTPConfig struct {
-	Listen            string        `mapstructure:"listen" doc:"HOST:PORT of the API. Port 0 takes a free one. It speaks plain HTTP: beyond this host, put a TLS proxy before it."`
+	Listen            string        `mapstructure:"listen" doc:"HOST:PORT of the API. Port 0 takes a free one. Beyond this host, set http.tls."`
+	TLS               TLSConfig     `mapstructure:"tls"`
+	CORSOrigins       []string      `mapstructure:"cors_origins" doc:"Origins of web pages that may use the API, https://ui.example.org. Read anew on SIGHUP."`
 	ReadHeaderTimeout time.Duration `mapstructure:"read_header_timeout" doc:"A client has so long to send the head of a request."`
 	IdleTimeout       time.Duration `mapstructure:"idle_timeout" doc:"An idle connection is closed after so long."`
 	MaxHeaderBytes    int           `mapstructure:"max_header_bytes" doc:"The most the head of a request may have, in bytes."`
 	DrainGrace        time.Duration `mapstructure:"drain_grace" doc:"At the end, requests that are being answered may take so long."`
+}
+
+// TLSConfig is about how the listener of the API proves who it is.
+type TLSConfig struct {
+	Auto         bool          `mapstructure:"auto" doc:"Make the certificate with an authority of our own, in the folder pki of data_dir, and renew it in time. Clients trust pki/ca.crt."`
+	Names        []string      `mapstructure:"names" doc:"Host names and addresses for that certificate, besides localhost, the host name and the address of http.listen."`
+	CertFile     string        `mapstructure:"cert_file" doc:"Certificate in PEM. It and its key may be replaced at any time; SIGHUP makes that take effect at once."`
+	KeyFile      string        `mapstructure:"key_file" doc:"Its key."`
+	ClientCAFile string        `mapstructure:"client_ca_file" doc:"If given, clients must show a certificate that one of these authorities signed."`
+	HSTS         time.Duration `mapstructure:"hsts" doc:"How long browsers shall insist on TLS. 0: they are not told."`
 }
 
 // GatewayConfig is about how requests are routed and limited. SIGHUP makes the server read it anew.
@@ -60,6 +72,8 @@ type GatewayRoute struct {
 	CacheTTL     time.Duration `mapstructure:"cache_ttl" doc:"how long an answer to GET may be given again"`
 	Timeout      time.Duration `mapstructure:"timeout" doc:"how long an answer may take"`
 	Retries      int           `mapstructure:"retries" doc:"how often a request that may be repeated is sent again to another process"`
+	Deprecated   string        `mapstructure:"deprecated" doc:"day since which clients should use something else, 2026-12-31"`
+	Sunset       string        `mapstructure:"sunset" doc:"day from which the route may be gone"`
 }
 
 // DatabaseConfig is about PostgreSQL.

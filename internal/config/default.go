@@ -16,7 +16,7 @@ func Default() Config {
 	return Config{
 		DataDir: DefaultDataDir, Modules: []string{"all"},
 		HTTP: HTTPConfig{Listen: g.Listen, ReadHeaderTimeout: g.ReadHeaderTimeout, IdleTimeout: g.IdleTimeout,
-			MaxHeaderBytes: g.MaxHeaderBytes, DrainGrace: g.DrainGrace},
+			MaxHeaderBytes: g.MaxHeaderBytes, DrainGrace: g.DrainGrace, TLS: TLSConfig{HSTS: g.HSTS}},
 		Gateway:  GatewayConfig{Timeout: g.Timeout, RateLimit: GatewayRatesConfig{User: g.Rates.User, Tenant: g.Rates.Tenant, Address: g.Rates.Address}},
 		Database: DatabaseConfig{MaxConns: 10},
 		Log:      LogConfig{Level: "info", Format: "auto"},

@@ -26,6 +26,9 @@ func (c Config) GatewayModule() gatewaymodule.Config {
 	m.MaxHeaderBytes, m.DrainGrace = c.HTTP.MaxHeaderBytes, c.HTTP.DrainGrace
 	m.MaxUploadBytes = max(m.MaxUploadBytes, c.VM.ImageMaxBytes+1<<20) // the vm module says no first, and says why
 	m.Timeout, m.Rates = c.Gateway.Timeout, gatewaymodule.Rates(c.Gateway.RateLimit)
+	t := c.HTTP.TLS
+	m.TLS = gatewaymodule.TLS{CertFile: t.CertFile, KeyFile: t.KeyFile, ClientCAFile: t.ClientCAFile}
+	m.HSTS, m.Origins = t.HSTS, c.HTTP.CORSOrigins
 	for _, r := range c.Gateway.Routes {
 		m.Routes = append(m.Routes, gatewaymodule.Rule(r))
 	}

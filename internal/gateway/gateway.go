@@ -78,6 +78,8 @@ var (
 			WithAction("Wait as long as Retry-After says. RateLimit-Remaining tells in every answer how many more are allowed at once.")
 	ErrOverloaded = errs.New(errs.Unavailable, "gateway.overloaded", "more requests are being answered than the server can do in good time").
 			WithAction("Wait as long as Retry-After says, then try again.")
+	ErrUnknownVersion = errs.New(errs.Malformed, "gateway.unknown_version", "the version of the API that the header API-Version asks for is not served").
+				WithAction("Leave the header out, or ask for a version that GET /api/v1/info lists.")
 	ErrTimeout = errs.New(errs.Deadline, "gateway.timeout", "the answer took longer than this route may take").
 			WithAction("A change may have happened all the same: look before you repeat it, or repeat it with the same Idempotency-Key.")
 	ErrDraining = errs.New(errs.Unavailable, "gateway.draining", "this process is shutting down").WithAction("Try again in a moment.")
@@ -85,5 +87,5 @@ var (
 
 // Errors lists the package's errors for the reference.
 func Errors() []*errs.Error {
-	return []*errs.Error{ErrAmbiguousCredentials, ErrNotBearer, ErrKeyAsBearer, ErrRateLimited, ErrOverloaded, ErrTimeout, ErrDraining}
+	return []*errs.Error{ErrAmbiguousCredentials, ErrNotBearer, ErrKeyAsBearer, ErrRateLimited, ErrOverloaded, ErrUnknownVersion, ErrTimeout, ErrDraining}
 }

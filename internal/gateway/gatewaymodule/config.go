@@ -4,8 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"net/url"
 	"strconv"
 	"time"
+
+	"github.com/rs/cors"
 
 	"github.com/novacron/novacron/internal/gateway/internal/limit"
 	"github.com/novacron/novacron/internal/gateway/internal/policy"
@@ -26,10 +30,20 @@ type Config struct {
 	DrainDelay        time.Duration // at the end, /ready answers 503 for so long before the listener is closed
 	DrainGrace        time.Duration // requests that are being answered then may take so long; after it their context ends
 
+	TLS TLS // zero: plain HTTP
+
 	// What follows can be changed by Reload.
+	Origins []string      // of web pages that may use the API: https://ui.example.org; none: only pages of the API's own origin
+	HSTS    time.Duration // how long browsers shall insist on TLS; only told over TLS
 	Routes  []Rule        // besides the built-in ones; one of the same path replaces it
 	Rates   Rates         // for all routes together
 	Timeout time.Duration // of answers on routes that have none of their own; 0: none
+}
+
+// TLS says how the listener proves who it is.
+type TLS struct {
+	CertFile, KeyFile string // PEM; they may be replaced at any time
+	ClientCAFile      string // PEM; if given, clients must show a certificate that one of these authorities signed
 }
 
 // Rates are limits written as "100/minute" or "unlimited".
@@ -57,6 +71,7 @@ func Default() Config {
 		Listen: "127.0.0.1:8080", ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ReadStall: 30 * time.Second,
 		WriteStall: 30 * time.Second, MaxHeaderBytes: 64 << 10, MaxUploadBytes: 65 << 30, DrainGrace: 10 * time.Second,
 		Rates: Rates{User: "6000/minute", Tenant: "60000/minute", Address: "12000/minute"}, Timeout: time.Minute,
+		HSTS: 365 * 24 * time.Hour,
 	}
 }
 
@@ -79,6 +94,14 @@ func (c Config) Validate() []error {
 	check(c.MaxUploadBytes >= 1<<20, "max_upload_bytes", "must be at least 1 MiB")
 	check(c.DrainDelay >= 0, "drain_delay", "must not be negative")
 	check(c.DrainGrace >= 0, "drain_grace", "must not be negative")
+	check((c.TLS.CertFile == "") == (c.TLS.KeyFile == ""), "tls", "cert_file and key_file must be given together")
+	check(c.TLS.ClientCAFile == "" || c.TLS.CertFile != "", "tls.client_ca_file", "needs cert_file and key_file")
+	check(c.HSTS >= 0, "tls.hsts", "must not be negative")
+	for _, o := range c.Origins {
+		u, err := url.Parse(o)
+		check(o == "*" || err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && o == u.Scheme+"://"+u.Host, "cors_origins",
+			strconv.Quote(o)+" is not an origin; write it as https://ui.example.org")
+	}
 	if c.Timeout < 0 {
 		failed = append(failed, errors.New("gateway.timeout: must not be negative"))
 	}
@@ -93,4 +116,29 @@ func (c Config) Validate() []error {
 		}
 	}
 	return failed
+}
+
+// cors makes what pages of other origins may do; nil where there are none. Credentials are never sent by a browser on its own, so no
+// cookie is let through.
+func (c Config) cors() *cors.Cors {
+	if len(c.Origins) == 0 {
+		return nil
+	}
+	return cors.New(cors.Options{
+		AllowedOrigins: c.Origins,
+		AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete},
+		AllowedHeaders: []string{"Authorization", "Content-Type", "Accept", "Idempotency-Key", "If-Match", "If-None-Match", "Prefer", "X-API-Key", "X-Request-ID",
+			"API-Version", "Last-Event-ID", "Traceparent", "X-Tenant-ID"},
+		ExposedHeaders: []string{"API-Version", "ETag", "Location", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "Retry-After", "X-Request-ID",
+			"Server-Timing", "Age", "X-Cache", "Deprecation", "Sunset", "Content-Disposition"},
+		MaxAge: int((10 * time.Minute).Seconds()),
+	})
+}
+
+// hsts is the value of Strict-Transport-Security; empty where it must not be sent.
+func (c Config) hsts() string {
+	if c.TLS.CertFile == "" || c.HSTS == 0 {
+		return ""
+	}
+	return "max-age=" + strconv.Itoa(int(c.HSTS.Seconds()))
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/novacron/novacron/internal/gateway/internal/limit"
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/httpx"
+	"github.com/novacron/novacron/internal/platform/pki"
 	"github.com/novacron/novacron/internal/platform/telemetry"
 )
 
@@ -71,7 +72,8 @@ type Module struct {
 	edge  *edge.Edge
 	state atomic.Pointer[edge.State] // what the edge serves by
 
-	keeper *keep.Keeper // nil: no answer is kept
+	keeper *keep.Keeper             // nil: no answer is kept
+	pair   atomic.Pointer[pki.Pair] // of the listener; nil: it speaks plain HTTP
 	http   *telemetry.HTTP
 	spec   []byte // the merged OpenAPI document
 
@@ -146,7 +148,7 @@ func (m *Module) stateFor(cfg Config, limits *limit.Limiter) (edge.State, error)
 	if err != nil {
 		return edge.State{}, err
 	}
-	return edge.State{Table: table, Limits: limits, Timeout: cfg.Timeout}, nil
+	return edge.State{Table: table, Limits: limits, Timeout: cfg.Timeout, CORS: cfg.cors(), HSTS: cfg.hsts()}, nil
 }
 
 // Reload takes over routes, rates and time limits from another configuration. Requests that are being answered go on by the rules they
@@ -154,6 +156,11 @@ func (m *Module) stateFor(cfg Config, limits *limit.Limiter) (edge.State, error)
 func (m *Module) Reload(cfg Config) error {
 	if err := errors.Join(cfg.Validate()...); err != nil {
 		return err
+	}
+	if pair := m.pair.Load(); pair != nil {
+		if err := pair.Reload(); err != nil {
+			return fmt.Errorf("gateway: %w", err)
+		}
 	}
 	limits := m.state.Load().Limits
 	if limits != nil {
@@ -183,6 +190,10 @@ func (m *Module) Start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen on %s (http.listen): %w", m.cfg.Listen, err)
 	}
+	serve, err := m.secure(l)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
 	if m.stopChanges, err = m.watchChanges(); err != nil {
 		return errors.Join(err, l.Close())
 	}
@@ -198,14 +209,14 @@ func (m *Module) Start(ctx context.Context) error {
 	m.edge.Resume()
 	go func() { // ends with Stop
 		defer close(serving)
-		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		if err := serve(server); !errors.Is(err, http.ErrServerClosed) {
 			select {
 			case m.failed <- fmt.Errorf("serve on %s: %w", l.Addr(), err):
 			default: // one is enough to end the run
 			}
 		}
 	}()
-	m.deps.Log.InfoContext(ctx, "gateway listens", "address", l.Addr().String())
+	m.deps.Log.InfoContext(ctx, "gateway listens", "address", l.Addr().String(), "tls", m.cfg.TLS.CertFile != "")
 	return nil
 }
 

@@ -168,6 +168,25 @@ func (c *CA) IssueTo(dir string, req Request) (certFile, keyFile string, err err
 		atomicfile.Write(filepath.Join(dir, caCertFile), c.pem, 0o644))
 }
 
+// renewBefore is how long before its end a certificate is replaced.
+const renewBefore = 60 * 24 * time.Hour
+
+// Ensure gives the files of a certificate in a folder, and issues a new one where there is none, where it ends soon, and where it is for other
+// hosts or of another authority.
+func (c *CA) Ensure(dir string, req Request) (certFile, keyFile string, err error) {
+	certFile, keyFile = filepath.Join(dir, req.Name+".crt"), filepath.Join(dir, req.Name+".key")
+	if pair, err := tls.LoadX509KeyPair(certFile, keyFile); err == nil {
+		fits := time.Until(pair.Leaf.NotAfter) > renewBefore && pair.Leaf.CheckSignatureFrom(c.cert) == nil
+		for _, h := range req.Hosts {
+			fits = fits && pair.Leaf.VerifyHostname(h) == nil
+		}
+		if fits {
+			return certFile, keyFile, nil
+		}
+	}
+	return c.IssueTo(dir, req)
+}
+
 func serial() *big.Int {
 	n, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 	if err != nil { // cannot happen: crypto/rand never fails

@@ -144,6 +144,34 @@ func TestFilesAreReadAnew(t *testing.T) {
 	}
 }
 
+func TestEnsureRenewsWhatDoesNotFit(t *testing.T) {
+	dir := t.TempDir()
+	ca, err := Init(filepath.Join(dir, "ca"), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := Init(filepath.Join(dir, "other"), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := ""
+	for _, step := range []struct {
+		ca    *CA
+		hosts []string
+		fresh bool
+	}{{ca, []string{"a"}, true}, {ca, []string{"a"}, false}, {ca, []string{"a", "192.0.2.1"}, true}, {ca, []string{"a"}, false}, {other, []string{"a"}, true}} {
+		cert, _, err := step.ca.Ensure(filepath.Join(dir, "tls"), Request{Name: "web", Hosts: step.hosts})
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(cert)
+		if err != nil || (string(text) != last) != step.fresh {
+			t.Errorf("%v: fresh %v, %v", step.hosts, string(text) != last, err)
+		}
+		last = string(text)
+	}
+}
+
 func TestMistakes(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := Open(dir); !errors.Is(err, fs.ErrNotExist) {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/rs/cors"
 
 	"github.com/novacron/novacron/internal/gateway"
 	"github.com/novacron/novacron/internal/gateway/internal/encode"
@@ -48,6 +49,8 @@ type State struct {
 	Table   *Table
 	Limits  *limit.Limiter // may be nil: nothing is limited
 	Timeout time.Duration  // of routes that have none of their own; 0: none
+	CORS    *cors.Cors     // may be nil: no page of another origin may read answers
+	HSTS    string         // value of Strict-Transport-Security; empty: it is not sent
 }
 
 // Edge serves requests. It is safe for concurrent use.
@@ -135,7 +138,23 @@ func (e *Edge) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 // serve checks, routes and authenticates a request, lets it in if the limits allow it, and hands it to its module.
 func (e *Edge) serve(w *writer, r *http.Request, x *exchange) {
 	state := e.state.Load()
+	if state.HSTS != "" {
+		w.Header()["Strict-Transport-Security"] = []string{state.HSTS}
+	}
 	if err := sane(r); err != nil {
+		httpx.WriteError(w, r, err)
+		return
+	}
+	if state.CORS != nil {
+		state.CORS.HandlerFunc(w, r)
+		if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
+			if w.status == 0 {
+				w.WriteHeader(http.StatusNoContent)
+			}
+			return
+		}
+	}
+	if err := checkVersion(r); err != nil {
 		httpx.WriteError(w, r, err)
 		return
 	}
@@ -150,6 +169,12 @@ func (e *Edge) serve(w *writer, r *http.Request, x *exchange) {
 		return
 	}
 	x.entry = found
+	if found.policy.Deprecated != "" {
+		w.Header()["Deprecation"] = []string{found.policy.Deprecated}
+	}
+	if found.policy.Sunset != "" {
+		w.Header()["Sunset"] = []string{found.policy.Sunset}
+	}
 	r, err := e.admit(state, w, r, x)
 	if err != nil {
 		httpx.WriteError(w, r, err)

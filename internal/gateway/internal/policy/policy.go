@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,6 +24,8 @@ type Policy struct {
 	Retries      int
 	AuthRequired bool
 	Permissions  []string // that the route and its rules ask for together
+	Deprecated   string   // value of the header Deprecation (RFC 9745); empty: it is not
+	Sunset       string   // value of the header Sunset (RFC 8594)
 }
 
 // Set is the rules that are in force. It is immutable.
@@ -121,6 +124,12 @@ func (s *Set) For(module string, route httpx.Route) Policy {
 		}
 		if p.Timeout == 0 {
 			p.Timeout = r.Timeout
+		}
+		if day, _ := parseDay(r.Deprecated); p.Deprecated == "" && !day.IsZero() {
+			p.Deprecated = "@" + strconv.FormatInt(day.Unix(), 10)
+		}
+		if day, _ := parseDay(r.Sunset); p.Sunset == "" && !day.IsZero() {
+			p.Sunset = day.UTC().Format(http.TimeFormat)
 		}
 		p.AuthRequired = p.AuthRequired || r.AuthRequired
 		for _, perm := range needed(route.Method, r.Permissions) {

@@ -65,6 +65,7 @@ func TestRulesThatMakeNoSense(t *testing.T) {
 		"path": {Path: "api"}, "path: ": {Path: "/a/*/b"}, "* only as": {Path: "/a*"}, "service": {Path: "/", Service: "vms"}, "methods": {Path: "/", Methods: []string{"get"}},
 		"permissions": {Path: "/", Permissions: []string{"vm"}}, "rate_limit": {Path: "/", RateLimit: "10/day"}, "cost": {Path: "/", Cost: -1},
 		"cache_ttl": {Path: "/", CacheTTL: -1}, "timeout": {Path: "/", Timeout: 2 * time.Hour}, "retries": {Path: "/", Retries: 11},
+		"deprecated": {Path: "/", Deprecated: "soon"}, "sunset": {Path: "/", Sunset: "2026-13-01"},
 	} {
 		failed := r.Validate()
 		if len(failed) != 1 || !strings.Contains(failed[0].Error(), want) {

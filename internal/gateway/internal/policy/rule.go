@@ -25,6 +25,8 @@ type Rule struct {
 	CacheTTL     time.Duration // how long an answer to GET may be given again
 	Timeout      time.Duration // how long an answer may take
 	Retries      int           // how often a request that may be repeated is sent again to another process
+	Deprecated   string        // since which day clients should use something else, 2026-12-31; told in every answer
+	Sunset       string        // from which day the route may be gone
 }
 
 // Defaults are the routes of the blueprint, with every method that is served.
@@ -80,7 +82,20 @@ func (r Rule) Validate() []error {
 	if r.Retries < 0 || r.Retries > 10 {
 		bad("retries: must be from 0 to 10")
 	}
+	for name, day := range map[string]string{"deprecated": r.Deprecated, "sunset": r.Sunset} {
+		if _, err := parseDay(day); err != nil {
+			bad("%s: %q is not a day; write it as 2026-12-31", name, day)
+		}
+	}
 	return failed
+}
+
+// parseDay reads a day; the empty text gives the zero time.
+func parseDay(s string) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	return time.Parse(time.DateOnly, s)
 }
 
 // ParseRate reads "100/minute"; a burst of as many is allowed at once. "unlimited" is no limit.
