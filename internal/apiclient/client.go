@@ -56,6 +56,11 @@ func New(cfg Config) (*Client, error) {
 			TLSHandshakeTimeout: 10 * time.Second, ExpectContinueTimeout: 2 * time.Second, IdleConnTimeout: time.Minute, MaxIdleConnsPerHost: 4,
 		}}
 	}
+	if cfg.HTTP.CheckRedirect == nil {
+		own := *cfg.HTTP
+		own.CheckRedirect = keepKeyHome
+		cfg.HTTP = &own
+	}
 	if cfg.Timeout == 0 {
 		cfg.Timeout = time.Minute
 	}
@@ -63,6 +68,20 @@ func New(cfg Config) (*Client, error) {
 		cfg.Patience = time.Minute
 	}
 	return &Client{cfg: cfg, base: base, now: time.Now}, nil
+}
+
+// maxRedirects is what net/http follows by default.
+const maxRedirects = 10
+
+// keepKeyHome lets no redirection take an API key to another server. net/http sees to that for the header Authorization only.
+func keepKeyHome(req *http.Request, via []*http.Request) error {
+	if len(via) >= maxRedirects {
+		return fmt.Errorf("stopped after %d redirections", maxRedirects)
+	}
+	if first := via[0].URL; req.URL.Host != first.Host || req.URL.Scheme != first.Scheme {
+		req.Header.Del(headerAPIKey)
+	}
+	return nil
 }
 
 // BaseURL gives the server's address, without a slash at its end.
@@ -114,6 +133,11 @@ func (c *Client) json(ctx context.Context, cl call, out any) error {
 		return err
 	}
 	defer resp.Body.Close()
+	return c.decode(ctx, resp, out)
+}
+
+// decode reads an answer into out, unless that is nil. It leaves the body open.
+func (c *Client) decode(ctx context.Context, resp *http.Response, out any) error {
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
 		return c.broken(ctx, err)
@@ -122,7 +146,7 @@ func (c *Client) json(ctx context.Context, cl call, out any) error {
 		return nil
 	}
 	if err := json.Unmarshal(body, out); err != nil {
-		e := protocolError("the answer to %s %s cannot be read", cl.method, cl.path)
+		e := protocolError("the answer to %s %s cannot be read", resp.Request.Method, resp.Request.URL.Path)
 		e.cause = err
 		return e
 	}
@@ -193,18 +217,18 @@ func sleep(ctx context.Context, d time.Duration) error {
 // authorized sends a request once, and a second time with a new token where the server does not take the one it got.
 func (c *Client) authorized(ctx context.Context, cl call) (*http.Response, error) {
 	if cl.anonymous {
-		return c.send(ctx, cl, "")
+		return c.send(ctx, cl, Tokens{})
 	}
 	t, err := c.access(ctx)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := c.send(ctx, cl, t.Access)
+	resp, err := c.send(ctx, cl, t)
 	var refused *Error
 	if !errors.As(err, &refused) || refused.Status != http.StatusUnauthorized {
 		return resp, err
 	}
-	if t.Access == "" {
+	if t.Access == "" && t.APIKey == "" {
 		refused.Code, refused.Detail, refused.Action = CodeNotLoggedIn, "you are not logged in to "+c.base.String(), "Log in first."
 		return nil, refused
 	}
@@ -214,11 +238,11 @@ func (c *Client) authorized(ctx context.Context, cl call) (*http.Response, error
 	if t, err = c.renew(ctx, t); err != nil {
 		return nil, err
 	}
-	return c.send(ctx, cl, t.Access)
+	return c.send(ctx, cl, t)
 }
 
-// send sends a request once.
-func (c *Client) send(ctx context.Context, cl call, token string) (*http.Response, error) {
+// send sends a request once, with the credentials that there are.
+func (c *Client) send(ctx context.Context, cl call, t Tokens) (*http.Response, error) {
 	target := c.base.JoinPath(cl.path)
 	target.RawQuery = cl.query.Encode()
 	req, err := http.NewRequestWithContext(ctx, cl.method, target.String(), nil)
@@ -232,9 +256,7 @@ func (c *Client) send(ctx context.Context, cl call, token string) (*http.Respons
 	if c.cfg.UserAgent != "" {
 		req.Header.Set("User-Agent", c.cfg.UserAgent)
 	}
-	if token != "" {
-		req.Header.Set("Authorization", "Bearer "+token)
-	}
+	t.attach(req.Header)
 	if cl.key != "" {
 		req.Header.Set("Idempotency-Key", cl.key)
 	}
