@@ -144,6 +144,9 @@ func TestCredentials(t *testing.T) {
 			}
 		})
 	}
+	if log := d.log.String(); strings.Contains(log, key.Secret) || !strings.Contains(log, key.APIKey.ID.String()) {
+		t.Errorf("the log must name the key and not hold it: %s", log)
+	}
 	if a := d.do(t, "GET", "/api/v1/things", d.viewer, nil); a.status != 403 || a.problem(t).Meta["permission"] != "thing:read" {
 		t.Errorf("a permission that is missing: %d %s", a.status, a.body)
 	}
