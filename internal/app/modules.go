@@ -45,6 +45,10 @@ func Graph(cfg config.Config) (*topology.Graph, error) {
 	return topology.Resolve(nodes)
 }
 
+// tenantHolders are the modules that keep objects of tenants, besides auth. They are asked before a tenant is deleted wherever they run: one that does
+// not answer may have some.
+func tenantHolders() []string { return []string{"vm", "scheduler"} }
+
 // builder builds the modules of one process.
 type builder struct {
 	cfg      config.Config
@@ -74,7 +78,7 @@ func (b *builder) modules() ([]topology.Module, error) {
 	}{
 		{"auth", func() (_ topology.Module, err error) {
 			auth, err = authmodule.New(b.cfg.AuthModule(), authmodule.Deps{Bus: b.bus, Cache: b.cache, Log: logx.ForModule(b.log, "auth"),
-				Registerer: b.registry, Permissions: b.permissions, OnFirstAdmin: b.opts.OnFirstAdmin})
+				Registerer: b.registry, Permissions: b.permissions, OnFirstAdmin: b.opts.OnFirstAdmin, TenantHolders: tenantHolders()})
 			return auth, err
 		}},
 		{"monitoring", func() (_ topology.Module, err error) {

@@ -2,7 +2,6 @@ package auth
 
 import (
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -34,8 +33,8 @@ type APIKey struct {
 	Username string    `json:"username" example:"deployer" doc:"The owner's name."`
 	TenantID uuid.UUID `json:"tenant_id" doc:"The owner's."`
 	// Permissions is nil where the key may do whatever its owner may.
-	Permissions []string       `json:"permissions,omitempty" doc:"What the key is for. What its owner lacks at the time of use does not count. Absent: everything that the owner may do."`
-	Scope       identity.Scope `json:"scope" enum:"tenant,platform" doc:"How far the key reaches at most; never farther than its owner."`
+	Permissions []string       `json:"permissions,omitzero" doc:"What the key is for, beside the roles that are bound to it. What its owner lacks at the time of use does not count. Absent: everything that the owner may do."`
+	Scope       identity.Scope `json:"scope" enum:"tenant,platform" doc:"How far the key reaches at most; never farther than its owner. With tenant, roles of its owner that reach every tenant count at home only."`
 	ExpiresAt   *time.Time     `json:"expires_at,omitempty" doc:"Absent: it does not end by itself."`
 	LastUsedAt  *time.Time     `json:"last_used_at,omitempty" doc:"Written some seconds late, so that no request waits for it."`
 	LastUsedIP  string         `json:"last_used_ip,omitempty" example:"192.0.2.7"`
@@ -50,7 +49,8 @@ type APIKey struct {
 
 // ValidateAPIKeyRequest asks about an API key.
 type ValidateAPIKeyRequest struct {
-	Key string `json:"key"`
+	Key      string    `json:"key"`
+	TenantID uuid.UUID `json:"tenant_id"` // the tenant to act in; nil: the owner's own
 	// Client is where the key came from: for its last use, and to slow down who sends wrong ones. The zero value is not known.
 	Client netip.Addr `json:"client"`
 }
@@ -71,8 +71,9 @@ type CreateAPIKeyRequest struct {
 	Actor  identity.Principal `json:"actor"`
 	UserID uuid.UUID          `json:"user_id"` // whose key; nil: the actor's own
 	Name   string             `json:"name"`
-	// Permissions bounds what the key may do; nil: nothing but its owner does. Each must be one that the actor holds.
-	Permissions []string `json:"permissions,omitempty"`
+	// Permissions bounds what the key may do; nil: nothing but its owner does. Each must be one that the actor holds. Roles that are bound to
+	// the key widen the bound; an empty list leaves all to them.
+	Permissions []string `json:"permissions,omitzero"`
 	// Scope bounds how far it reaches; empty: as far as its owner.
 	Scope     identity.Scope `json:"scope,omitempty"`
 	ExpiresAt *time.Time     `json:"expires_at,omitempty"` // nil: never
@@ -82,18 +83,4 @@ type CreateAPIKeyRequest struct {
 type CreateAPIKeyResponse struct {
 	APIKey APIKey `json:"api_key"`
 	Secret string `json:"secret"` // the whole key, as it goes into X-API-Key
-}
-
-// KeyPrincipal gives the principal of a key with the given bounds, whose owner is the given principal: what both may do, as far as both reach.
-// nil permissions bound nothing.
-func KeyPrincipal(owner identity.Principal, keyID uuid.UUID, permissions []string, scope identity.Scope) identity.Principal {
-	owner.APIKeyID, owner.SessionID = keyID, uuid.Nil
-	owner.Permissions = slices.Clone(owner.Permissions)
-	if permissions != nil {
-		owner.Permissions = identity.Intersect(owner.Permissions, permissions)
-	}
-	if scope != identity.ScopePlatform {
-		owner.Scope = identity.ScopeTenant
-	}
-	return owner
 }

@@ -102,6 +102,15 @@ type AuthConfig struct {
 	SessionTTL time.Duration `mapstructure:"session_ttl" doc:"How long a session lives, however much it is used."`
 	Issuer     string        `mapstructure:"issuer" doc:"Issuer that is written into tokens and asked of them."`
 	Audience   string        `mapstructure:"audience" doc:"Audience that is written into tokens and asked of them."`
+
+	OneTimePasswordTTL time.Duration      `mapstructure:"one_time_password_ttl" doc:"How long a one-time password works, which a new user gets or an administrator gives."`
+	SelfRegistration   RegistrationConfig `mapstructure:"self_registration"`
+}
+
+// RegistrationConfig is about accounts that people make for themselves.
+type RegistrationConfig struct {
+	Enabled bool   `mapstructure:"enabled" doc:"Whether anybody who reaches the API may make an account, with the role user."`
+	Tenant  string `mapstructure:"tenant" doc:"Name of the tenant that they join. Empty: each gets a tenant of their own, named like them."`
 }
 
 // VMConfig is about virtual machines.

@@ -74,6 +74,8 @@ var (
 			WithAction("Send an access token as 'Authorization: Bearer …'; POST /auth/login gives one. API keys go into X-API-Key.")
 	ErrKeyAsBearer = errs.New(errs.Unauthenticated, "gateway.api_key_as_bearer", "the Authorization header holds an API key").
 			WithAction("Send it in the header X-API-Key instead.")
+	ErrTenantHeader = errs.New(errs.Malformed, "gateway.tenant_header", "the X-Tenant-ID header is not the id of one tenant").
+			WithAction("GET /api/v1/me/tenants lists the tenants that you can act in.")
 	ErrRateLimited = errs.New(errs.Throttled, "gateway.rate_limited", "too many requests").
 			WithAction("Wait as long as Retry-After says. RateLimit-Remaining tells in every answer how many more are allowed at once.")
 	ErrOverloaded = errs.New(errs.Unavailable, "gateway.overloaded", "more requests are being answered than the server can do in good time").
@@ -87,5 +89,5 @@ var (
 
 // Errors lists the package's errors for the reference.
 func Errors() []*errs.Error {
-	return []*errs.Error{ErrAmbiguousCredentials, ErrNotBearer, ErrKeyAsBearer, ErrRateLimited, ErrOverloaded, ErrUnknownVersion, ErrTimeout, ErrDraining}
+	return []*errs.Error{ErrAmbiguousCredentials, ErrNotBearer, ErrKeyAsBearer, ErrTenantHeader, ErrRateLimited, ErrOverloaded, ErrUnknownVersion, ErrTimeout, ErrDraining}
 }

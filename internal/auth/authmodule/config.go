@@ -37,6 +37,12 @@ type Config struct {
 	PasswordConcurrency int
 	// PasswordQueue is how many callers may wait for that; more are turned away with 503. Default 64.
 	PasswordQueue int
+	// OneTimePasswordTTL is how long a one-time password works. Default 72 hours; 1 minute to 30 days.
+	OneTimePasswordTTL time.Duration
+	// SelfRegistration lets anybody make an account of their own. Default false.
+	SelfRegistration bool
+	// RegistrationTenant is the name of the tenant that they join. Default empty: each gets a tenant of their own.
+	RegistrationTenant string
 }
 
 // Default gives the defaults.
@@ -46,7 +52,7 @@ func Default() Config {
 		MaxConns: 10, AccessTTL: 15 * time.Minute, RefreshTTL: 30 * 24 * time.Hour, SessionTTL: 90 * 24 * time.Hour,
 		Issuer: "novacron", Audience: "novacron", CacheEntries: 50_000,
 		PasswordMemoryKiB: p.MemoryKiB, PasswordIterations: p.Iterations, PasswordParallelism: p.Parallelism,
-		PasswordConcurrency: runtime.GOMAXPROCS(0), PasswordQueue: 64,
+		PasswordConcurrency: runtime.GOMAXPROCS(0), PasswordQueue: 64, OneTimePasswordTTL: 72 * time.Hour,
 	}
 }
 
@@ -69,6 +75,7 @@ func (c Config) Validate() error {
 	refuse(c.CacheEntries < 100, "cache_entries is %d, must be at least 100", c.CacheEntries)
 	refuse(c.PasswordConcurrency < 1, "password_concurrency is %d, must be at least 1", c.PasswordConcurrency)
 	refuse(c.PasswordQueue < 0, "password_queue is %d, must not be negative", c.PasswordQueue)
+	refuse(c.OneTimePasswordTTL < time.Minute || c.OneTimePasswordTTL > 30*24*time.Hour, "one_time_password_ttl is %s, must be 1m to 720h", c.OneTimePasswordTTL)
 	if err := c.params().Validate(); err != nil {
 		wrong = append(wrong, fmt.Errorf("auth: password hashing: %w", err))
 	}

@@ -54,6 +54,14 @@ func (h *harness) RevokeAPIKey(_ *testing.T, id uuid.UUID) {
 
 func (h *harness) Forward(_ *testing.T, d time.Duration) { h.site.clock.forward(d) }
 
+func (h *harness) AddTenant(_ *testing.T, name string) uuid.UUID {
+	return h.addTenant(h.adminToken, name).ID
+}
+
+func (h *harness) Bind(_ *testing.T, userID, tenantID uuid.UUID, role string) {
+	h.bind(h.adminToken, userID, tenantID, role).want(201)
+}
+
 func TestContract(t *testing.T) {
 	t.Parallel()
 	authtest.Run(t, func(t *testing.T) authtest.Harness {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
@@ -119,7 +121,11 @@ func gateway(m *authmodule.Module) http.Handler {
 		}
 		ctx := httpx.WithClientInfo(r.Context(), httpx.Client{Addr: addr.Addr(), UserAgent: r.UserAgent()})
 		if token, given := httpx.BearerToken(r); given {
-			resp, err := m.Service().ValidateToken(ctx, auth.ValidateTokenRequest{Token: token})
+			req := auth.ValidateTokenRequest{Token: token}
+			if id := r.Header.Get(httpx.HeaderTenant); id != "" {
+				req.TenantID = uuid.MustParse(id)
+			}
+			resp, err := m.Service().ValidateToken(ctx, req)
 			if err != nil {
 				httpx.WriteError(w, r, err)
 				return
@@ -136,6 +142,27 @@ func gateway(m *authmodule.Module) http.Handler {
 		}
 		m.Handler().ServeHTTP(w, r.WithContext(ctx))
 	})
+}
+
+// in makes a call act in a tenant.
+func (c call) in(tenant uuid.UUID) call {
+	c.header = maps.Clone(c.header)
+	if c.header == nil {
+		c.header = map[string]string{}
+	}
+	c.header[httpx.HeaderTenant] = tenant.String()
+	return c
+}
+
+// bind gives a user a role in a tenant; nil is the platform.
+func (p *process) bind(token string, user, tenant uuid.UUID, role string) answer {
+	p.t.Helper()
+	c := call{method: "POST", path: "/api/v1/role-bindings", token: token, body: object{"principal_id": user, "role": role, "scope": "platform"}}
+	if tenant != uuid.Nil {
+		c.body = object{"principal_id": user, "role": role}
+		c = c.in(tenant)
+	}
+	return p.do(c)
 }
 
 // call is one request; from defaults to 192.0.2.1.

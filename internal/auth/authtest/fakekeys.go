@@ -51,7 +51,30 @@ func (f *Fake) ValidateAPIKey(_ context.Context, req auth.ValidateAPIKeyRequest)
 	case k.ExpiresAt != nil && !f.now().Before(*k.ExpiresAt):
 		return auth.ValidateAPIKeyResponse{}, auth.ErrAPIKeyExpired
 	}
-	return auth.ValidateAPIKeyResponse{Principal: auth.KeyPrincipal(f.principal(u), k.ID, k.Permissions, k.Scope), ExpiresAt: k.ExpiresAt}, nil
+	if k.Scope != identity.ScopePlatform && req.TenantID != uuid.Nil && req.TenantID != u.TenantID { // then only a role in that tenant counts there
+		if _, is := f.bound[fakeBinding{u.ID, req.TenantID}]; !is {
+			return auth.ValidateAPIKeyResponse{}, auth.ErrNoRole
+		}
+	}
+	p, err := f.acting(u, req.TenantID)
+	if err != nil {
+		return auth.ValidateAPIKeyResponse{}, err
+	}
+	return auth.ValidateAPIKeyResponse{Principal: p.WithKey(k.ID, boundOf(k.Permissions, k.Scope)), ExpiresAt: k.ExpiresAt}, nil
+}
+
+func boundOf(permissions []string, scope identity.Scope) identity.KeyBound {
+	return identity.KeyBound{Scope: scope, Bounded: permissions != nil, Permissions: permissions, Platform: permissions}
+}
+
+// within tells whether the key that the actor uses, if any, is bounded as the new one is at least. The caller holds mu.
+func (f *Fake) within(actor identity.Principal, req auth.CreateAPIKeyRequest) bool {
+	for _, used := range f.keys {
+		if used.ID == actor.APIKeyID && used.UserID == req.UserID && used.Permissions != nil {
+			return req.Permissions != nil && identity.Uncovered(used.Permissions, req.Permissions) == ""
+		}
+	}
+	return true
 }
 
 // CreateAPIKey implements auth.Service.
@@ -70,20 +93,18 @@ func (f *Fake) CreateAPIKey(_ context.Context, req auth.CreateAPIKeyRequest) (au
 	switch {
 	case !actor.Allows("api-key:write"):
 		return auth.CreateAPIKeyResponse{}, errs.New(errs.Forbidden, "auth.forbidden", "a permission is missing")
-	case name == "" || len(name) > auth.MaxAPIKeyName || req.Permissions != nil && len(req.Permissions) == 0 ||
-		slices.ContainsFunc(req.Permissions, func(p string) bool { return p != "*" && strings.Count(p, ":") != 1 }) ||
+	case name == "" || len(name) > auth.MaxAPIKeyName || slices.ContainsFunc(req.Permissions, func(p string) bool { return !identity.ValidPermission(p) }) ||
 		req.Scope != identity.ScopeTenant && req.Scope != identity.ScopePlatform || req.ExpiresAt != nil && !req.ExpiresAt.After(f.now()):
 		return auth.CreateAPIKeyResponse{}, auth.ErrInvalidAPIKeySpec
 	case !exists || actor.Scope != identity.ScopePlatform && owner.TenantID != actor.TenantID || owner.ID != actor.UserID && !actor.Allows("user:write"):
 		return auth.CreateAPIKeyResponse{}, auth.ErrUserNotFound
 	}
-	holder, id := f.principal(owner), uuid.New()
-	power := auth.KeyPrincipal(holder, id, req.Permissions, req.Scope)
-	wanted := slices.Concat(power.Permissions, req.Permissions)
+	id, wanted := uuid.New(), req.Permissions
 	if owner.ID != actor.UserID {
-		wanted = append(wanted, holder.Permissions...)
+		permissions, _, _ := f.grants(owner, owner.TenantID)
+		wanted = append(slices.Clone(wanted), permissions...)
 	}
-	if slices.ContainsFunc(wanted, func(p string) bool { return !actor.Allows(p) }) || req.Scope == identity.ScopePlatform && actor.Scope != identity.ScopePlatform {
+	if identity.Uncovered(actor.Permissions, wanted) != "" || req.Scope == identity.ScopePlatform && actor.Scope != identity.ScopePlatform || !f.within(actor, req) {
 		return auth.CreateAPIKeyResponse{}, auth.ErrGrantExceedsOwn
 	}
 	prefix := auth.APIKeyMark + id.String()[24:]
@@ -96,10 +117,21 @@ func (f *Fake) CreateAPIKey(_ context.Context, req auth.CreateAPIKeyRequest) (au
 	return auth.CreateAPIKeyResponse{APIKey: k.APIKey, Secret: secret}, nil
 }
 
-// principal gives what a user may do now. The caller holds the lock.
-func (f *Fake) principal(u *auth.User) identity.Principal {
-	role := f.roles[u.Role]
-	return identity.Principal{
-		UserID: u.ID, Username: u.Username, TenantID: u.TenantID, Role: u.Role, Permissions: slices.Clone(role.Permissions), Scope: role.Scope,
+// acting gives a user as they act in a tenant; nil is their own. The caller holds mu.
+func (f *Fake) acting(u *auth.User, tenantID uuid.UUID) (identity.Principal, error) {
+	if tenantID == uuid.Nil {
+		tenantID = u.TenantID
 	}
+	permissions, platform, names := f.grants(u, tenantID)
+	if len(names) == 0 && tenantID != u.TenantID {
+		return identity.Principal{}, auth.ErrNoRole
+	}
+	p := identity.Principal{
+		UserID: u.ID, Username: u.Username, TenantID: tenantID, HomeID: u.TenantID, Role: strings.Join(names, ","), Permissions: permissions,
+		Platform: platform, Scope: identity.ScopeTenant,
+	}
+	if len(permissions) > 0 && identity.Uncovered(platform, permissions) == "" {
+		p.Scope = identity.ScopePlatform
+	}
+	return p, nil
 }

@@ -20,6 +20,9 @@ type Auth struct {
 	SessionID uuid.UUID `json:"session_id"`          // nil where all sessions are meant
 	APIKeyID  uuid.UUID `json:"api_key_id,omitzero"` // nil where none in particular is meant
 	Role      string    `json:"role,omitempty"`
+	// PrincipalKind and PrincipalID are set on changes of role bindings; for a user UserID is, too.
+	PrincipalKind string    `json:"principal_kind,omitempty"`
+	PrincipalID   uuid.UUID `json:"principal_id,omitzero"`
 }
 
 // What an Auth event can tell.
@@ -32,7 +35,12 @@ const (
 	AuthPasswordChanged = "user.password_changed"
 	AuthTenantCreated   = "tenant.created"
 	AuthTenantUpdated   = "tenant.updated" // name, or disabled
+	AuthTenantDeleted   = "tenant.deleted"
+	AuthRoleCreated     = "role.created"
 	AuthRoleUpdated     = "role.updated"
+	AuthRoleDeleted     = "role.deleted"
+	AuthBindingCreated  = "role_binding.created"
+	AuthBindingDeleted  = "role_binding.deleted"
 	AuthAPIKeyCreated   = "api_key.created"
 	AuthAPIKeyUpdated   = "api_key.updated" // name, permissions, scope or expiry
 	AuthAPIKeyRotated   = "api_key.rotated"

@@ -19,6 +19,7 @@ import (
 	"github.com/novacron/novacron/internal/platform/pg/idempotency"
 	"github.com/novacron/novacron/internal/platform/pg/outbox"
 	"github.com/novacron/novacron/internal/platform/startstop"
+	"github.com/novacron/novacron/internal/platform/tenancy"
 	"github.com/novacron/novacron/internal/vm/internal/imagestore"
 	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
 	"github.com/novacron/novacron/internal/vm/internal/service"
@@ -37,6 +38,8 @@ type controller struct {
 	streams    *stream.Server
 	reports    bus.Subscription
 	sweeper    *startstop.Loop
+	tenants    bus.Subscription
+	gate       *tenancy.Gate
 	idempotent func(http.Handler) http.Handler
 }
 
@@ -93,6 +96,10 @@ func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Se
 		return nil, fmt.Errorf("start operation engine: %w", err)
 	}
 	c.ops = ops
+	c.gate = tenancy.New(st)
+	if c.tenants, err = c.gate.Serve(deps.Bus, "vm"); err != nil {
+		return nil, fmt.Errorf("answer for tenants: %w", err)
+	}
 	keys := idempotency.New(c.pool)
 	c.idempotent = idempotent.Middleware(keys, httpx.WriteError)
 	c.sweeper = startstop.Every(time.Hour, func(ctx context.Context) {
@@ -108,6 +115,9 @@ func (c *controller) stop(ctx context.Context) error {
 	var failed error
 	if c.sweeper != nil {
 		c.sweeper.Stop()
+	}
+	if c.tenants != nil {
+		c.tenants.Close()
 	}
 	if c.ops != nil {
 		failed = errors.Join(failed, c.ops.Stop(ctx))

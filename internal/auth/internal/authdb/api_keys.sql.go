@@ -12,6 +12,29 @@ import (
 	"github.com/google/uuid"
 )
 
+const aPIKeyBindingPrune = `-- name: APIKeyBindingPrune :exec
+DELETE FROM role_bindings b
+WHERE b.principal_kind = 'api_key' AND NOT EXISTS (SELECT 1 FROM api_keys k WHERE k.id = b.principal_id AND k.revoked_at IS NULL)
+`
+
+// APIKeyBindingPrune forgets roles that were bound to keys which are gone, with their owners for example.
+func (q *Queries) APIKeyBindingPrune(ctx context.Context, db DBTX) error {
+	_, err := db.Exec(ctx, aPIKeyBindingPrune)
+	return err
+}
+
+const aPIKeyBound = `-- name: APIKeyBound :one
+SELECT EXISTS (SELECT 1 FROM role_bindings WHERE principal_kind = 'api_key' AND principal_id = $1)::boolean
+`
+
+// APIKeyBound tells whether any role is bound to the key.
+func (q *Queries) APIKeyBound(ctx context.Context, db DBTX, id uuid.UUID) (bool, error) {
+	row := db.QueryRow(ctx, aPIKeyBound, id)
+	var column_1 bool
+	err := row.Scan(&column_1)
+	return column_1, err
+}
+
 const aPIKeyCount = `-- name: APIKeyCount :one
 SELECT count(*) FROM api_keys WHERE user_id = $1 AND revoked_at IS NULL
 `
@@ -28,13 +51,14 @@ const aPIKeyGet = `-- name: APIKeyGet :one
 SELECT k.id, k.name, k.key_hash, k.user_id, k.permissions, k.expires_at, k.created_at, k.prefix, k.scope, k.created_by, k.last_used_at, k.last_used_ip, k.rotated_at, k.old_until, k.revoked_at, k.version, k.updated_at, u.tenant_id, u.username
 FROM api_keys k JOIN users u ON u.id = k.user_id
 WHERE k.id = $1 AND k.revoked_at IS NULL
-  AND ($2::uuid IS NULL OR u.tenant_id = $2) AND ($3::uuid IS NULL OR k.user_id = $3)
+  AND (k.user_id = $2 OR ($3::boolean AND ($4::uuid IS NULL OR u.tenant_id = $4)))
 `
 
 type APIKeyGetParams struct {
-	ID    uuid.UUID
-	Reach *uuid.UUID
-	Owner *uuid.UUID
+	ID     uuid.UUID
+	Me     uuid.UUID
+	Others bool
+	Reach  *uuid.UUID
 }
 
 type APIKeyGetRow struct {
@@ -44,7 +68,12 @@ type APIKeyGetRow struct {
 }
 
 func (q *Queries) APIKeyGet(ctx context.Context, db DBTX, arg APIKeyGetParams) (APIKeyGetRow, error) {
-	row := db.QueryRow(ctx, aPIKeyGet, arg.ID, arg.Reach, arg.Owner)
+	row := db.QueryRow(ctx, aPIKeyGet,
+		arg.ID,
+		arg.Me,
+		arg.Others,
+		arg.Reach,
+	)
 	var i APIKeyGetRow
 	err := row.Scan(
 		&i.ApiKey.ID,
@@ -74,14 +103,15 @@ const aPIKeyGetForUpdate = `-- name: APIKeyGetForUpdate :one
 SELECT k.id, k.name, k.key_hash, k.user_id, k.permissions, k.expires_at, k.created_at, k.prefix, k.scope, k.created_by, k.last_used_at, k.last_used_ip, k.rotated_at, k.old_until, k.revoked_at, k.version, k.updated_at, u.tenant_id, u.username
 FROM api_keys k JOIN users u ON u.id = k.user_id
 WHERE k.id = $1 AND k.revoked_at IS NULL
-  AND ($2::uuid IS NULL OR u.tenant_id = $2) AND ($3::uuid IS NULL OR k.user_id = $3)
+  AND (k.user_id = $2 OR ($3::boolean AND ($4::uuid IS NULL OR u.tenant_id = $4)))
 FOR UPDATE OF k
 `
 
 type APIKeyGetForUpdateParams struct {
-	ID    uuid.UUID
-	Reach *uuid.UUID
-	Owner *uuid.UUID
+	ID     uuid.UUID
+	Me     uuid.UUID
+	Others bool
+	Reach  *uuid.UUID
 }
 
 type APIKeyGetForUpdateRow struct {
@@ -91,7 +121,12 @@ type APIKeyGetForUpdateRow struct {
 }
 
 func (q *Queries) APIKeyGetForUpdate(ctx context.Context, db DBTX, arg APIKeyGetForUpdateParams) (APIKeyGetForUpdateRow, error) {
-	row := db.QueryRow(ctx, aPIKeyGetForUpdate, arg.ID, arg.Reach, arg.Owner)
+	row := db.QueryRow(ctx, aPIKeyGetForUpdate,
+		arg.ID,
+		arg.Me,
+		arg.Others,
+		arg.Reach,
+	)
 	var i APIKeyGetForUpdateRow
 	err := row.Scan(
 		&i.ApiKey.ID,
@@ -119,11 +154,12 @@ func (q *Queries) APIKeyGetForUpdate(ctx context.Context, db DBTX, arg APIKeyGet
 
 const aPIKeyHolder = `-- name: APIKeyHolder :one
 SELECT k.id, k.key_hash, k.permissions, k.scope, k.expires_at,
-    (k.revoked_at IS NOT NULL OR u.disabled_at IS NOT NULL OR t.disabled_at IS NOT NULL)::boolean AS over,
+    (k.revoked_at IS NOT NULL OR u.disabled_at IS NOT NULL OR t.disabled_at IS NOT NULL OR o.disabled_at IS NOT NULL)::boolean AS over,
     u.id AS user_id, u.username, u.tenant_id, u.role
 FROM api_keys k
 JOIN users u ON u.id = k.user_id
 JOIN tenants t ON t.id = u.tenant_id
+LEFT JOIN tenants o ON o.id = t.parent_id
 WHERE k.prefix = $1
 `
 
@@ -178,8 +214,8 @@ type APIKeyInsertParams struct {
 	CreatedBy   *uuid.UUID
 }
 
-// Queries that serve a caller take reach, the tenant the caller may see, or NULL for all of them; and owner, the user whose keys they may see,
-// or NULL where they may see those of all.
+// Queries that serve a caller take me, whose keys they always see; others, whether they see those of others, too; and reach, the tenant whose users'
+// keys these are, or NULL for all of them.
 func (q *Queries) APIKeyInsert(ctx context.Context, db DBTX, arg APIKeyInsertParams) error {
 	_, err := db.Exec(ctx, aPIKeyInsert,
 		arg.ID,
@@ -200,14 +236,17 @@ const aPIKeyList = `-- name: APIKeyList :many
 SELECT k.id, k.name, k.key_hash, k.user_id, k.permissions, k.expires_at, k.created_at, k.prefix, k.scope, k.created_by, k.last_used_at, k.last_used_ip, k.rotated_at, k.old_until, k.revoked_at, k.version, k.updated_at, u.tenant_id, u.username
 FROM api_keys k JOIN users u ON u.id = k.user_id
 WHERE k.revoked_at IS NULL
-  AND ($1::uuid IS NULL OR u.tenant_id = $1) AND ($2::uuid IS NULL OR k.user_id = $2)
-  AND ($3::text IS NULL OR k.prefix = $3::text)
-  AND ($4::timestamptz IS NULL OR (k.created_at, k.id) < ($4, $5::uuid))
+  AND ($1::boolean OR k.user_id = $2) AND (NOT $1::boolean OR $3::uuid IS NULL OR u.tenant_id = $3)
+  AND ($4::uuid IS NULL OR k.user_id = $4)
+  AND ($5::text IS NULL OR k.prefix = $5::text)
+  AND ($6::timestamptz IS NULL OR (k.created_at, k.id) < ($6, $7::uuid))
 ORDER BY k.created_at DESC, k.id DESC
-LIMIT $6
+LIMIT $8
 `
 
 type APIKeyListParams struct {
+	Others    bool
+	Me        uuid.UUID
 	Reach     *uuid.UUID
 	Owner     *uuid.UUID
 	Prefix    *string
@@ -224,6 +263,8 @@ type APIKeyListRow struct {
 
 func (q *Queries) APIKeyList(ctx context.Context, db DBTX, arg APIKeyListParams) ([]APIKeyListRow, error) {
 	rows, err := db.Query(ctx, aPIKeyList,
+		arg.Others,
+		arg.Me,
 		arg.Reach,
 		arg.Owner,
 		arg.Prefix,
@@ -453,7 +494,7 @@ func (q *Queries) OldSecretList(ctx context.Context, db DBTX, keyID uuid.UUID) (
 
 const serviceAccountList = `-- name: ServiceAccountList :many
 
-SELECT id, username, email, password_hash, role, tenant_id, mfa_enabled, disabled_at, password_changed_at, last_login_at, version, created_at, updated_at, kind, description FROM users
+SELECT id, username, email, password_hash, role, tenant_id, mfa_enabled, disabled_at, password_changed_at, last_login_at, version, created_at, updated_at, password_change_required, password_expires_at, kind, description FROM users
 WHERE kind = 'service' AND ($1::uuid IS NULL OR tenant_id = $1)
   AND ($2::timestamptz IS NULL OR (created_at, id) < ($2, $3::uuid))
 ORDER BY created_at DESC, id DESC
@@ -496,6 +537,8 @@ func (q *Queries) ServiceAccountList(ctx context.Context, db DBTX, arg ServiceAc
 			&i.Version,
 			&i.CreatedAt,
 			&i.UpdatedAt,
+			&i.PasswordChangeRequired,
+			&i.PasswordExpiresAt,
 			&i.Kind,
 			&i.Description,
 		); err != nil {

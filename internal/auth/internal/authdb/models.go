@@ -36,6 +36,19 @@ type ApiKeyOldSecret struct {
 	ExpiresAt time.Time
 }
 
+type IdempotencyKey struct {
+	PrincipalID uuid.UUID
+	Route       string
+	Key         string
+	BodySha256  []byte
+	Lock        uuid.UUID
+	LockedUntil time.Time
+	Status      *int32
+	Header      []byte
+	Body        []byte
+	CreatedAt   time.Time
+}
+
 type Permission struct {
 	RoleID     uuid.UUID
 	Permission string
@@ -56,6 +69,20 @@ type Role struct {
 	Description string
 	Scope       string
 	CreatedAt   time.Time
+	Version     int64
+	UpdatedAt   time.Time
+}
+
+type RoleBinding struct {
+	ID              uuid.UUID
+	PrincipalKind   string
+	PrincipalID     uuid.UUID
+	RoleID          uuid.UUID
+	Scope           string
+	TenantID        *uuid.UUID
+	IncludeProjects bool
+	CreatedBy       uuid.UUID
+	CreatedAt       time.Time
 }
 
 type Session struct {
@@ -80,19 +107,21 @@ type Tenant struct {
 }
 
 type User struct {
-	ID                uuid.UUID
-	Username          string
-	Email             *string
-	PasswordHash      string
-	Role              string
-	TenantID          uuid.UUID
-	MfaEnabled        bool
-	DisabledAt        *time.Time
-	PasswordChangedAt time.Time
-	LastLoginAt       *time.Time
-	Version           int64
-	CreatedAt         time.Time
-	UpdatedAt         time.Time
-	Kind              string
-	Description       string
+	ID                     uuid.UUID
+	Username               string
+	Email                  *string
+	PasswordHash           string
+	Role                   string
+	TenantID               uuid.UUID
+	MfaEnabled             bool
+	DisabledAt             *time.Time
+	PasswordChangedAt      time.Time
+	LastLoginAt            *time.Time
+	Version                int64
+	CreatedAt              time.Time
+	UpdatedAt              time.Time
+	PasswordChangeRequired bool
+	PasswordExpiresAt      *time.Time
+	Kind                   string
+	Description            string
 }

@@ -31,7 +31,7 @@ type CreateAPIKeyInput struct {
 	Body struct {
 		Name        string         `json:"name" minLength:"1" maxLength:"255" example:"ci"`
 		UserID      uuid.UUID      `json:"user_id,omitempty" format:"uuid" doc:"Whose key: yours, unless given. That of another account takes user:write and everything that the account holds."`
-		Permissions []string       `json:"permissions,omitempty" minItems:"1" maxItems:"200" maxLength:"100" example:"[\"vm:read\",\"image:*\"]" doc:"What the key may do at most. Each must be one that you hold. Absent: whatever its owner may do."`
+		Permissions []string       `json:"permissions,omitempty" maxItems:"200" maxLength:"100" example:"[\"vm:read\",\"image:*\"]" doc:"What the key may do at most. Each must be one that you hold. Roles that are bound to the key add to them, and an empty list leaves all to these. Absent: whatever its owner may do."`
 		Scope       identity.Scope `json:"scope,omitempty" enum:"tenant,platform" doc:"How far the key reaches at most. Absent: as far as you."`
 		ExpiresAt   *time.Time     `json:"expires_at,omitempty" doc:"When it ends by itself. Absent: never."`
 	}
@@ -43,7 +43,7 @@ type UpdateAPIKeyInput struct {
 	IfMatch string `header:"If-Match" doc:"The ETag of the version that is to be changed."`
 	Body    struct {
 		Name        *string         `json:"name,omitempty" minLength:"1" maxLength:"255"`
-		Permissions []string        `json:"permissions,omitempty" minItems:"1" maxItems:"200" maxLength:"100"`
+		Permissions []string        `json:"permissions,omitempty" maxItems:"200" maxLength:"100"`
 		Scope       *identity.Scope `json:"scope,omitempty" enum:"tenant,platform"`
 		ExpiresAt   *time.Time      `json:"expires_at,omitempty"`
 	}

@@ -2,8 +2,6 @@ package service
 
 import (
 	"context"
-	"errors"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -21,21 +19,16 @@ import (
 	"github.com/novacron/novacron/internal/platform/identity"
 )
 
-// Who may do what with API keys. Everyone with PermAPIKey… manages their own; those of others also take permUser…, as accounts do.
+// Who may do what with API keys. Everyone with PermAPIKey… manages their own; those of others also take user:…, as accounts do.
 const (
 	PermAPIKeyRead  = "api-key:read"
 	PermAPIKeyWrite = "api-key:write"
-	permUserRead    = "user:read"
-	permUserWrite   = "user:write"
 )
 
 const (
 	maxKeysPerUser = 100
 	maxOldSecrets  = 5
 )
-
-// permissionForm is "<resource>:<verb>", either part may be "*"; "*" alone is everything.
-var permissionForm = regexp.MustCompile(`^(\*|(\*|[a-z][a-z0-9-]{0,48}):(\*|[a-z][a-z0-9-]{0,48}))$`)
 
 // byLogin fails with ErrLoginNeeded where the caller uses an API key: what concerns logins is for those who have logged in.
 func byLogin(p identity.Principal) error {
@@ -54,8 +47,11 @@ func (s *Service) CreateAPIKey(ctx context.Context, req auth.CreateAPIKeyRequest
 	if req.UserID == uuid.Nil {
 		req.UserID = p.UserID
 	}
-	if req.Scope == "" { // a key does not grow with its owner unless that was asked for by who could do so already
-		req.Scope = p.Scope
+	if req.Scope == "" { // a key gets to reach every tenant from who does so already
+		req.Scope = identity.ScopeTenant
+		if reachesAll(p) {
+			req.Scope = identity.ScopePlatform
+		}
 	}
 	k := auth.APIKey{UserID: req.UserID, Name: strings.TrimSpace(req.Name), Permissions: sorted(req.Permissions), Scope: req.Scope, ExpiresAt: micros(req.ExpiresAt)}
 	if err := s.checkSpec(k, true); err != nil {
@@ -67,20 +63,17 @@ func (s *Service) CreateAPIKey(ctx context.Context, req auth.CreateAPIKeyRequest
 	}
 	key := apikey.New()
 	err = s.Store.InTx(ctx, func(tx store.Queries) error {
-		owner, err := tx.LockAccount(ctx, k.UserID, reachOf(p))
+		owner, err := tx.LockAccount(ctx, k.UserID, nil)
 		if err != nil {
 			return err
 		}
 		if err := s.mayChangeKeysOf(ctx, tx, p, owner.User); err != nil {
 			return err
 		}
-		if err := s.coversKey(ctx, tx, p, owner.User, k); err != nil {
-			return err
-		}
 		if err := mayBound(p, k.Permissions, k.Scope); err != nil {
 			return err
 		}
-		if err := s.outlivesNot(ctx, tx, p, k.ExpiresAt); err != nil {
+		if err := s.withinUsed(ctx, tx, p, k, true); err != nil {
 			return err
 		}
 		n, err := tx.CountAPIKeys(ctx, k.UserID)
@@ -97,7 +90,7 @@ func (s *Service) CreateAPIKey(ctx context.Context, req auth.CreateAPIKeyRequest
 		if err != nil {
 			return err
 		}
-		k, err = tx.APIKey(ctx, k.ID, store.APIKeyReach{})
+		k, err = tx.APIKey(ctx, k.ID, store.AnyAPIKey())
 		return err
 	})
 	if err != nil {
@@ -116,21 +109,15 @@ type APIKeyFilter struct {
 
 // APIKeys lists keys: the caller's own, and those of others where the caller may see accounts.
 func (s *Service) APIKeys(ctx context.Context, p identity.Principal, f APIKeyFilter, after *store.After, limit int) ([]auth.APIKey, error) {
-	tenant, err := f.Tenant.reach(p)
+	tenant, err := f.Tenant.reach(p, userRead)
 	if err != nil {
 		return nil, err
 	}
-	reach := store.APIKeyReach{Tenant: tenant}
-	if f.UserID != uuid.Nil {
-		reach.Owner = &f.UserID
+	reach, owner := store.APIKeyReach{Me: p.UserID, Others: p.Allows(userRead), Tenant: tenant}, &f.UserID
+	if f.UserID == uuid.Nil {
+		owner = nil
 	}
-	if !p.Allows(permUserRead) {
-		if f.UserID != uuid.Nil && f.UserID != p.UserID {
-			return []auth.APIKey{}, nil // as for somebody who does not exist
-		}
-		reach.Owner = &p.UserID
-	}
-	list, err := s.Store.APIKeys(ctx, reach, f.Prefix, after, limit)
+	list, err := s.Store.APIKeys(ctx, reach, owner, f.Prefix, after, limit)
 	for i := range list {
 		list[i] = s.shown(list[i])
 	}
@@ -155,7 +142,7 @@ type APIKeyChange struct {
 // UpdateAPIKey changes name, bounds or expiry of a key. Its secret stays.
 func (s *Service) UpdateAPIKey(ctx context.Context, p identity.Principal, id uuid.UUID, c APIKeyChange) (auth.APIKey, error) {
 	var updated auth.APIKey
-	err := s.changeKey(ctx, p, id, c.Version, func(tx store.Queries, owner auth.User, held store.HeldAPIKey) error {
+	err := s.changeKey(ctx, p, id, c.Version, func(tx store.Queries, held store.HeldAPIKey) error {
 		k := held.APIKey
 		if c.Name != nil {
 			k.Name = strings.TrimSpace(*c.Name)
@@ -172,22 +159,19 @@ func (s *Service) UpdateAPIKey(ctx context.Context, p identity.Principal, id uui
 		if err := s.checkSpec(k, c.ExpiresAt != nil); err != nil {
 			return err
 		}
-		if err := s.coversKey(ctx, tx, p, owner, k); err != nil {
-			return err
-		}
 		if c.Permissions != nil || c.Scope != nil {
 			if err := mayBound(p, k.Permissions, k.Scope); err != nil {
 				return err
 			}
 		}
-		if err := s.outlivesNot(ctx, tx, p, k.ExpiresAt); err != nil {
+		if err := s.withinUsed(ctx, tx, p, k, c.ExpiresAt != nil); err != nil {
 			return err
 		}
 		if err := tx.UpdateAPIKey(ctx, k, s.now()); err != nil {
 			return err
 		}
 		var err error
-		updated, err = tx.APIKey(ctx, id, store.APIKeyReach{})
+		updated, err = tx.APIKey(ctx, id, store.AnyAPIKey())
 		return err
 	})
 	if err != nil {
@@ -212,7 +196,7 @@ func (s *Service) RotateAPIKey(ctx context.Context, p identity.Principal, id uui
 	}
 	var rotated auth.APIKey
 	var key apikey.Key
-	err := s.changeKey(ctx, p, id, r.Version, func(tx store.Queries, _ auth.User, held store.HeldAPIKey) error {
+	err := s.changeKey(ctx, p, id, r.Version, func(tx store.Queries, held store.HeldAPIKey) error {
 		now := s.now()
 		if r.ExpiresAt != nil {
 			held.ExpiresAt = micros(r.ExpiresAt)
@@ -220,7 +204,7 @@ func (s *Service) RotateAPIKey(ctx context.Context, p identity.Principal, id uui
 		if held.ExpiresAt != nil && !held.ExpiresAt.After(now) {
 			return badSpec("expires_at", "must be in the future; the key has expired, and its new secret would not work")
 		}
-		if err := s.outlivesNot(ctx, tx, p, held.ExpiresAt); err != nil {
+		if err := s.withinUsed(ctx, tx, p, held.APIKey, true); err != nil {
 			return err
 		}
 		var until *time.Time
@@ -236,7 +220,7 @@ func (s *Service) RotateAPIKey(ctx context.Context, p identity.Principal, id uui
 		if n > maxOldSecrets {
 			return auth.ErrTooManySecrets
 		}
-		rotated, err = tx.APIKey(ctx, id, store.APIKeyReach{})
+		rotated, err = tx.APIKey(ctx, id, store.AnyAPIKey())
 		return err
 	})
 	if err != nil {
@@ -249,8 +233,11 @@ func (s *Service) RotateAPIKey(ctx context.Context, p identity.Principal, id uui
 // RevokeAPIKey ends a key, with all its secrets.
 func (s *Service) RevokeAPIKey(ctx context.Context, p identity.Principal, id uuid.UUID) error {
 	var gone auth.APIKey
-	err := s.changeKey(ctx, p, id, nil, func(tx store.Queries, _ auth.User, held store.HeldAPIKey) error {
+	err := s.changeKey(ctx, p, id, nil, func(tx store.Queries, held store.HeldAPIKey) error {
 		gone = held.APIKey
+		if err := tx.DeleteBindingsOf(ctx, auth.PrincipalAPIKey, id); err != nil {
+			return err
+		}
 		return tx.RevokeAPIKey(ctx, id, s.now())
 	})
 	if err != nil {
@@ -262,7 +249,7 @@ func (s *Service) RevokeAPIKey(ctx context.Context, p identity.Principal, id uui
 
 // changeKey runs change in a transaction that holds the key and its owner, once it is clear that the caller may change keys like it.
 func (s *Service) changeKey(ctx context.Context, p identity.Principal, id uuid.UUID, version *int64,
-	change func(store.Queries, auth.User, store.HeldAPIKey) error,
+	change func(store.Queries, store.HeldAPIKey) error,
 ) error {
 	if err := need(p, PermAPIKeyWrite); err != nil {
 		return err
@@ -273,7 +260,7 @@ func (s *Service) changeKey(ctx context.Context, p identity.Principal, id uuid.U
 			return err
 		}
 		// The owner first, as everything else that locks accounts does.
-		owner, err := tx.LockAccount(ctx, seen.UserID, reachOf(p))
+		owner, err := tx.LockAccount(ctx, seen.UserID, nil)
 		if err != nil {
 			return as(err, auth.ErrUserNotFound, auth.ErrAPIKeyNotFound)
 		}
@@ -284,68 +271,67 @@ func (s *Service) changeKey(ctx context.Context, p identity.Principal, id uuid.U
 		if err := s.mayChangeKeysOf(ctx, tx, p, owner.User); err != nil {
 			return err
 		}
-		if err := s.coversKey(ctx, tx, p, owner.User, held.APIKey); err != nil {
+		if err := s.withinUsed(ctx, tx, p, held.APIKey, false); err != nil {
 			return err
 		}
 		if version != nil && *version != held.Version {
 			return auth.ErrVersion
 		}
-		return change(tx, owner.User, held)
+		return change(tx, held)
 	})
 }
 
-// mayChangeKeysOf fails unless the caller may administer keys of the account: it is their own, or they may change accounts and hold all that it does.
+// mayChangeKeysOf fails unless the caller may administer keys of the account: it is their own, or they may change accounts there and hold all that it
+// does, everywhere.
 func (s *Service) mayChangeKeysOf(ctx context.Context, q store.Queries, p identity.Principal, owner auth.User) error {
 	if owner.ID == p.UserID {
-		return nil
+		return nil // a key of theirs may hold less; see withinUsed
 	}
-	if !p.Allows(permUserRead) && !p.Allows(permUserWrite) {
+	in := func(permission string) bool { return p.AllowsOn(permission, owner.TenantID, owner.ID) }
+	if !in(userRead) && !in(userWrite) {
 		return auth.ErrUserNotFound
 	}
-	if err := need(p, permUserWrite); err != nil {
-		return err
+	if !in(userWrite) {
+		return httpx.Missing(userWrite)
 	}
 	return s.mayActOn(ctx, q, p, owner)
 }
 
-// coversKey fails with ErrGrantExceedsOwn where a key of these bounds can do more at this moment than the caller, who may use a narrower one.
-func (s *Service) coversKey(ctx context.Context, q store.Queries, p identity.Principal, owner auth.User, k auth.APIKey) error {
-	holder, err := s.holder(ctx, q, owner)
-	if err != nil {
-		return err
-	}
-	power := auth.KeyPrincipal(holder, k.ID, k.Permissions, k.Scope)
-	if power.Scope == identity.ScopePlatform && p.Scope != identity.ScopePlatform {
-		return auth.ErrGrantExceedsOwn.WithMessage("the API key reaches every tenant and you do not")
-	}
-	return holdsAll(p, power.Permissions)
-}
-
-// holder gives what an account may do at this moment.
-func (s *Service) holder(ctx context.Context, q store.Queries, u auth.User) (identity.Principal, error) {
-	p := identity.Principal{UserID: u.ID, Username: u.Username, TenantID: u.TenantID, Role: u.Role, Scope: identity.ScopeTenant}
-	role, err := q.Role(ctx, u.Role, u.TenantID)
-	if errors.Is(err, auth.ErrUnknownRole) { // a role that is gone allows nothing
-		return p, nil
-	}
-	p.Permissions, p.Scope = role.Permissions, role.Scope
-	return p, err
-}
-
-// outlivesNot fails where a key would go on after the one that the caller uses: else a key that ends could see to it that it does not.
-func (s *Service) outlivesNot(ctx context.Context, q store.Queries, p identity.Principal, expires *time.Time) error {
+// withinUsed fails with ErrGrantExceedsOwn where the caller uses a key, and another key of theirs could do more than it, reach farther or, where
+// it lasts, go on for longer, now or after what its owner holds has changed: a key could free itself of its bounds otherwise. Bounds are compared,
+// and not what they amount to, so the owner's roles do not matter.
+func (s *Service) withinUsed(ctx context.Context, q store.Queries, p identity.Principal, k auth.APIKey, lasts bool) error {
 	if p.APIKeyID == uuid.Nil {
 		return nil
 	}
-	used, err := q.APIKey(ctx, p.APIKeyID, store.APIKeyReach{})
+	used, err := q.APIKey(ctx, p.APIKeyID, store.AnyAPIKey())
 	if err != nil {
 		return as(err, auth.ErrAPIKeyNotFound, auth.ErrAPIKeyRevoked)
 	}
-	if used.ExpiresAt != nil && (expires == nil || expires.After(*used.ExpiresAt)) {
-		return auth.ErrGrantExceedsOwn.WithMessage("the key that you use ends at %s, and what it makes cannot go on for longer", used.ExpiresAt.Format(time.RFC3339)).
-			WithField("body.expires_at", "is later than the end of the key that you use", "")
+	exceeds := func(format string, args ...any) error { return auth.ErrGrantExceedsOwn.WithMessage(format, args...) }
+	if lasts && used.ExpiresAt != nil && (k.ExpiresAt == nil || k.ExpiresAt.After(*used.ExpiresAt)) {
+		return exceeds("the key that you use ends at %s, and what it makes cannot go on for longer", used.ExpiresAt.Format(time.RFC3339))
 	}
-	return nil
+	if used.Scope != identity.ScopePlatform && k.Scope == identity.ScopePlatform {
+		return exceeds("the key reaches every tenant, and the one that you use does not")
+	}
+	if used.Permissions == nil || k.UserID != used.UserID { // others' keys were compared with all that their owners hold
+		return nil
+	}
+	if k.Permissions == nil {
+		return exceeds("the key may do all that its owner may, and the one that you use may not")
+	}
+	if missing := identity.Uncovered(used.Permissions, k.Permissions); missing != "" {
+		return auth.ErrGrantExceedsOwn.WithMessage("the key holds %s, which the one that you use lacks", missing).WithMeta("permission", missing)
+	}
+	if k.ID == used.ID {
+		return nil
+	}
+	bound, err := q.APIKeyBound(ctx, k.ID)
+	if err == nil && bound {
+		return exceeds("roles are bound to the key, which the one that you use may lack")
+	}
+	return err
 }
 
 // checkSpec fails with ErrInvalidAPIKeySpec on a key that cannot be. Over the REST API most of this is checked before.
@@ -355,15 +341,15 @@ func (s *Service) checkSpec(k auth.APIKey, checkExpiry bool) error {
 		return badSpec("name", "must be 1 to 255 characters, and not of blanks alone")
 	case strings.ContainsFunc(k.Name, unicode.IsControl):
 		return badSpec("name", "must not hold control characters")
-	case len(k.Permissions) > auth.MaxAPIKeyPermissions || k.Permissions != nil && len(k.Permissions) == 0:
-		return badSpec("permissions", "must be 1 to 200; left out, the key may do what its owner may")
+	case len(k.Permissions) > auth.MaxAPIKeyPermissions:
+		return badSpec("permissions", "must be 200 at most; left out, the key may do what its owner may")
 	case k.Scope != identity.ScopeTenant && k.Scope != identity.ScopePlatform:
 		return badSpec("scope", "must be tenant or platform")
 	case checkExpiry && k.ExpiresAt != nil && !k.ExpiresAt.After(s.now()):
 		return badSpec("expires_at", "must be in the future")
 	}
 	for _, permission := range k.Permissions {
-		if !permissionForm.MatchString(permission) {
+		if !identity.ValidPermission(permission) {
 			return badSpec("permissions", "holds one that is not <resource>:<verb>, such as vm:read or vm:*")
 		}
 	}
@@ -374,39 +360,36 @@ func badSpec(field, complaint string) *errs.Error {
 	return auth.ErrInvalidAPIKeySpec.WithMessage("%s %s", field, complaint).WithField("body."+field, complaint, "")
 }
 
-// need fails with httpx.ErrForbidden where the caller lacks a permission.
+// need fails where the caller lacks a permission.
 func need(p identity.Principal, permission string) error {
 	if p.Allows(permission) {
 		return nil
 	}
-	return httpx.ErrForbidden.WithMessage("the permission %s is missing", permission).WithMeta("permission", permission).
-		WithAction("Ask an administrator of your tenant for a role that holds it.")
+	return httpx.Missing(permission)
 }
 
-// holdsAll fails with ErrGrantExceedsOwn where the caller lacks one of the permissions.
-func holdsAll(p identity.Principal, permissions []string) error {
+// reachesAll tells whether some of what the caller may do reaches every tenant.
+func reachesAll(p identity.Principal) bool {
+	return p.Scope == identity.ScopePlatform || len(p.Platform) > 0
+}
+
+// mayBound fails with ErrGrantExceedsOwn where the bounds of a key go beyond what the caller holds, even if its owner holds as little: the owner may
+// get more one day.
+func mayBound(p identity.Principal, permissions []string, scope identity.Scope) error {
+	if scope == identity.ScopePlatform && !reachesAll(p) {
+		return auth.ErrGrantExceedsOwn.WithMessage("the API key would reach every tenant and you do not")
+	}
 	for _, permission := range permissions {
 		if !p.Allows(permission) {
-			return auth.ErrGrantExceedsOwn.WithMessage("the API key holds %s, which you lack", permission).WithMeta("permission", permission)
+			return exceeds(permission, "")
 		}
 	}
 	return nil
 }
 
-// mayBound fails where the bounds of a key go beyond what the caller holds, even if its owner holds as little: the owner may get more one day.
-func mayBound(p identity.Principal, permissions []string, scope identity.Scope) error {
-	if scope == identity.ScopePlatform && p.Scope != identity.ScopePlatform {
-		return auth.ErrGrantExceedsOwn.WithMessage("the API key would reach every tenant and you do not")
-	}
-	return holdsAll(p, permissions)
-}
-
 // keysSeen tells whose keys a caller sees.
 func keysSeen(p identity.Principal) store.APIKeyReach {
-	if p.Allows(permUserRead) {
-		return store.APIKeyReach{Tenant: reachOf(p)}
-	}
-	return store.APIKeyReach{Tenant: &p.TenantID, Owner: &p.UserID}
+	return store.APIKeyReach{Me: p.UserID, Others: p.Allows(userRead), Tenant: reachOf(p, userRead)}
 }
 
 // shown leaves out what is over.

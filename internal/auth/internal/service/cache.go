@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/maypok86/otter/v2"
 
 	"github.com/novacron/novacron/internal/auth/internal/token"
@@ -28,10 +29,39 @@ func newTokenCache(size int) (*tokenCache, error) {
 
 // sessionState is what was true of a session when it was read.
 type sessionState struct {
-	principal identity.Principal
+	principal identity.Principal // acting at home
+	homeRole  string
 	expires   time.Time // of the session
 	over      bool      // revoked, or its user or tenant is out of use
 	read      time.Time
+
+	elsewhere places // acting in other tenants, as far as was asked
+}
+
+// places remembers one principal as they act in other tenants than their own. It lives as long as the state that it is part of: a change
+// forgets both.
+type places struct {
+	mu sync.Mutex // guards at
+	at map[uuid.UUID]*identity.Principal
+}
+
+// maxPlaces bounds how many tenants are remembered.
+const maxPlaces = 32
+
+// in gives the principal who acts in a tenant, or nil where that has not been asked.
+func (l *places) in(tenant uuid.UUID) *identity.Principal {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.at[tenant]
+}
+
+func (l *places) remember(tenant uuid.UUID, p *identity.Principal) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.at == nil || len(l.at) >= maxPlaces {
+		l.at = map[uuid.UUID]*identity.Principal{}
+	}
+	l.at[tenant] = p
 }
 
 // stateCache remembers what was read of sessions or API keys. A state that was being read while something changed is used once and not

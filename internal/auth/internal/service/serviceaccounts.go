@@ -13,7 +13,7 @@ import (
 
 // ServiceAccounts lists service accounts.
 func (s *Service) ServiceAccounts(ctx context.Context, p identity.Principal, f TenantFilter, after *store.After, limit int) ([]auth.User, error) {
-	reach, err := f.reach(p)
+	reach, err := f.reach(p, userRead)
 	if err != nil {
 		return nil, err
 	}
@@ -22,7 +22,7 @@ func (s *Service) ServiceAccounts(ctx context.Context, p identity.Principal, f T
 
 // ServiceAccount gives one service account.
 func (s *Service) ServiceAccount(ctx context.Context, p identity.Principal, id uuid.UUID) (auth.User, error) {
-	u, err := s.Store.User(ctx, id, reachOf(p))
+	u, err := s.Store.User(ctx, id, reachOf(p, userRead))
 	if err != nil {
 		return auth.User{}, as(err, auth.ErrUserNotFound, auth.ErrNoServiceAccount)
 	}
@@ -37,7 +37,7 @@ type NewServiceAccount struct {
 	Name        string
 	Description string
 	Role        string    // empty: auth.RoleViewer
-	TenantID    uuid.UUID // nil: the caller's
+	TenantID    uuid.UUID // nil: the one that the caller acts in
 }
 
 // CreateServiceAccount makes an account without a password. Keys for it are made apart.
@@ -45,28 +45,30 @@ func (s *Service) CreateServiceAccount(ctx context.Context, p identity.Principal
 	if n.Role == "" {
 		n.Role = auth.RoleViewer
 	}
-	reach, err := TenantFilter{ID: n.TenantID}.reach(p)
+	reach, err := TenantFilter{ID: n.TenantID}.reach(p, userWrite)
 	if err != nil {
 		return auth.User{}, err
 	}
-	if n.TenantID = *reach; n.TenantID != p.TenantID {
-		if _, err := s.Store.Tenant(ctx, n.TenantID, reachOf(p)); err != nil {
-			return auth.User{}, err
+	account := store.NewUser{
+		Kind: auth.KindService, Username: n.Name, Description: n.Description, Role: n.Role, TenantID: *reach, Now: s.now(),
+	}
+	if account.ID, err = newID(); err != nil {
+		return auth.User{}, err
+	}
+	var u auth.User
+	err = s.Store.InTx(ctx, func(tx store.Queries) error {
+		if err := s.holdTenant(ctx, tx, account.TenantID); err != nil {
+			return err
 		}
-	}
-	role, err := s.Store.Role(ctx, n.Role, n.TenantID)
-	if err != nil {
-		return auth.User{}, unknownRole(err, n.Role)
-	}
-	if err := covers(p, role); err != nil {
-		return auth.User{}, err
-	}
-	id, err := newID()
-	if err != nil {
-		return auth.User{}, err
-	}
-	u, err := s.Store.InsertUser(ctx, store.NewUser{
-		ID: id, Kind: auth.KindService, Username: n.Name, Description: n.Description, Role: n.Role, TenantID: n.TenantID, Now: s.now(),
+		role, err := tx.HoldRole(ctx, n.Role, account.TenantID)
+		if err != nil {
+			return unknownRole(err, n.Role)
+		}
+		if err := s.mayAssign(ctx, tx, p, role, account.TenantID); err != nil {
+			return err
+		}
+		u, err = tx.InsertUser(ctx, account)
+		return err
 	})
 	if err != nil {
 		return auth.User{}, err

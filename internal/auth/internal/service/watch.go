@@ -14,7 +14,6 @@ import (
 	"github.com/novacron/novacron/internal/auth"
 	"github.com/novacron/novacron/internal/bus"
 	"github.com/novacron/novacron/internal/bus/event"
-	"github.com/novacron/novacron/internal/platform/identity"
 )
 
 const (
@@ -175,24 +174,18 @@ func (w *watch) take(e event.Auth) {
 	}
 	w.heard = max(w.heard, e.Seq)
 	switch {
-	case e.Type == event.AuthUserCreated || e.Type == event.AuthTenantCreated || e.Type == event.AuthAPIKeyCreated: // nobody remembers anything of it
+	case e.Type == event.AuthUserCreated, e.Type == event.AuthTenantCreated, e.Type == event.AuthRoleCreated, e.Type == event.AuthAPIKeyCreated:
+		// Nobody remembers anything of it.
 	case e.APIKeyID != uuid.Nil:
-		w.s.keys.forgetWhere(func(st *keyState) bool { return st.principal.APIKeyID == e.APIKeyID })
+		w.s.keys.forgetWhere(func(st *keyState) bool { return st.ID == e.APIKeyID })
 	case e.SessionID != uuid.Nil:
 		w.s.states.forget(e.SessionID)
 	case e.UserID != uuid.Nil:
-		w.s.forgetWhere(func(p identity.Principal) bool { return p.UserID == e.UserID })
-	case e.Role != "":
-		w.s.forgetWhere(func(p identity.Principal) bool { return p.Role == e.Role })
-	default:
-		w.s.forgetWhere(func(p identity.Principal) bool { return p.TenantID == e.TenantID })
+		w.s.states.forgetWhere(func(st *sessionState) bool { return st.over || st.principal.UserID == e.UserID })
+		w.s.keys.forgetWhere(func(st *keyState) bool { return st.Over || st.Owner.ID == e.UserID })
+	default: // a tenant or a role: whose sessions act in it, or have it, is not worth knowing for changes as rare as these
+		w.s.forgetAll()
 	}
-}
-
-// forgetWhere drops what is remembered of the principals that meet the condition, and of all who are out of use: what ended them is not kept.
-func (s *Service) forgetWhere(condition func(identity.Principal) bool) {
-	s.states.forgetWhere(func(st *sessionState) bool { return st.over || condition(st.principal) })
-	s.keys.forgetWhere(func(st *keyState) bool { return st.over || condition(st.principal) })
 }
 
 // forgetAll drops everything that may change.

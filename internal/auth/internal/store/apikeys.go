@@ -27,11 +27,15 @@ type NewAPIKey struct {
 	Now                   time.Time
 }
 
-// APIKeyReach says whose keys a caller sees: those of a tenant or of all, and of them those of one user or of all.
+// APIKeyReach says whose keys a caller sees: their own, and perhaps those of the users within reach.
 type APIKeyReach struct {
+	Me     uuid.UUID
+	Others bool
 	Tenant Reach
-	Owner  *uuid.UUID
 }
+
+// AnyAPIKey reaches every key.
+func AnyAPIKey() APIKeyReach { return APIKeyReach{Others: true} }
 
 // HeldAPIKey is a key that the transaction has locked.
 type HeldAPIKey struct {
@@ -48,7 +52,8 @@ type APIKeySecret struct {
 // APIKeyHolder is what a validation needs to know of a key.
 type APIKeyHolder struct {
 	ID          uuid.UUID
-	Owner       SessionOwner // without an expiry
+	Owner       Holder
+	Username    string // of the owner
 	Secrets     []APIKeySecret
 	Permissions []string // nil: no bound
 	Scope       identity.Scope
@@ -76,7 +81,7 @@ func (q Queries) InsertAPIKey(ctx context.Context, k NewAPIKey) error {
 
 // APIKey gives a key within reach, or ErrAPIKeyNotFound.
 func (q Queries) APIKey(ctx context.Context, id uuid.UUID, reach APIKeyReach) (auth.APIKey, error) {
-	row, err := q.q.APIKeyGet(ctx, q.db, authdb.APIKeyGetParams{ID: id, Reach: reach.Tenant, Owner: reach.Owner})
+	row, err := q.q.APIKeyGet(ctx, q.db, authdb.APIKeyGetParams{ID: id, Me: reach.Me, Others: reach.Others, Reach: reach.Tenant})
 	if err != nil {
 		return auth.APIKey{}, mapErr("read API key", err, auth.ErrAPIKeyNotFound)
 	}
@@ -85,7 +90,7 @@ func (q Queries) APIKey(ctx context.Context, id uuid.UUID, reach APIKeyReach) (a
 
 // LockAPIKey gives a key within reach and holds it until the transaction ends.
 func (q Queries) LockAPIKey(ctx context.Context, id uuid.UUID, reach APIKeyReach) (HeldAPIKey, error) {
-	row, err := q.q.APIKeyGetForUpdate(ctx, q.db, authdb.APIKeyGetForUpdateParams{ID: id, Reach: reach.Tenant, Owner: reach.Owner})
+	row, err := q.q.APIKeyGetForUpdate(ctx, q.db, authdb.APIKeyGetForUpdateParams{ID: id, Me: reach.Me, Others: reach.Others, Reach: reach.Tenant})
 	if err != nil {
 		return HeldAPIKey{}, mapErr("lock API key", err, auth.ErrAPIKeyNotFound)
 	}
@@ -93,11 +98,11 @@ func (q Queries) LockAPIKey(ctx context.Context, id uuid.UUID, reach APIKeyReach
 	return HeldAPIKey{APIKey: k, Hash: row.ApiKey.KeyHash}, err
 }
 
-// APIKeys lists keys within reach, newest first; prefix, unless empty, is that of the one to list.
-func (q Queries) APIKeys(ctx context.Context, reach APIKeyReach, prefix string, after *After, limit int) ([]auth.APIKey, error) {
+// APIKeys lists keys within reach, newest first; those of one owner, or the one with a prefix, where these are given.
+func (q Queries) APIKeys(ctx context.Context, reach APIKeyReach, owner *uuid.UUID, prefix string, after *After, limit int) ([]auth.APIKey, error) {
 	t, id := after.split()
 	rows, err := q.q.APIKeyList(ctx, q.db, authdb.APIKeyListParams{
-		Reach: reach.Tenant, Owner: reach.Owner, Prefix: optional(prefix), AfterTime: t, AfterID: id, MaxRows: int32(limit),
+		Me: reach.Me, Others: reach.Others, Reach: reach.Tenant, Owner: owner, Prefix: optional(prefix), AfterTime: t, AfterID: id, MaxRows: int32(limit),
 	})
 	if err != nil {
 		return nil, mapErr("list API keys", err, nil)
@@ -171,7 +176,7 @@ func (q Queries) APIKeyHolder(ctx context.Context, prefix string) (APIKeyHolder,
 	}
 	h := APIKeyHolder{
 		ID: row.ID, Scope: identity.Scope(row.Scope), ExpiresAt: utc(row.ExpiresAt), Over: row.Over,
-		Owner: SessionOwner{UserID: row.UserID, TenantID: row.TenantID, Username: row.Username, Role: row.Role},
+		Owner: Holder{Kind: auth.PrincipalUser, ID: row.UserID, HomeID: row.TenantID, HomeRole: row.Role}, Username: row.Username,
 	}
 	if h.Permissions, err = decodePermissions(row.Permissions); err != nil {
 		return h, err
@@ -207,9 +212,18 @@ func (q Queries) TouchAPIKeys(ctx context.Context, uses map[uuid.UUID]APIKeyUse)
 	return mapErr("note the use of API keys", q.q.APIKeyTouch(ctx, q.db, p), nil)
 }
 
-// PruneAPIKeys forgets keys that expired or were revoked before the given time.
+// APIKeyBound tells whether any role is bound to the key.
+func (q Queries) APIKeyBound(ctx context.Context, id uuid.UUID) (bool, error) {
+	bound, err := q.q.APIKeyBound(ctx, q.db, id)
+	return bound, mapErr("look for roles of an API key", err, nil)
+}
+
+// PruneAPIKeys forgets keys that expired or were revoked before the given time, and what was bound to keys that are gone.
 func (q Queries) PruneAPIKeys(ctx context.Context, before time.Time) (int64, error) {
 	n, err := q.q.APIKeyPrune(ctx, q.db, before)
+	if err == nil {
+		err = q.q.APIKeyBindingPrune(ctx, q.db)
+	}
 	return n, mapErr("prune API keys", err, nil)
 }
 

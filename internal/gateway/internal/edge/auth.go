@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"github.com/novacron/novacron/internal/auth"
 	"github.com/novacron/novacron/internal/gateway"
 	"github.com/novacron/novacron/internal/platform/httpx"
@@ -35,7 +37,11 @@ func (e *Edge) authenticate(r *http.Request) (identity.Principal, bool, error) {
 	case strings.HasPrefix(token, auth.APIKeyMark):
 		return identity.Principal{}, false, gateway.ErrKeyAsBearer
 	}
-	answer, err := e.deps.Auth.ValidateToken(r.Context(), auth.ValidateTokenRequest{Token: token})
+	tenant, malformed := actingTenant(r)
+	answer, err := e.deps.Auth.ValidateToken(r.Context(), auth.ValidateTokenRequest{Token: token, TenantID: tenant})
+	if err == nil {
+		err = malformed // which comes after what is wrong with the token
+	}
 	if err != nil {
 		return identity.Principal{}, false, err
 	}
@@ -44,9 +50,26 @@ func (e *Edge) authenticate(r *http.Request) (identity.Principal, bool, error) {
 
 // authenticateKey tells whose API key a request carries.
 func (e *Edge) authenticateKey(r *http.Request, key string) (identity.Principal, bool, error) {
-	answer, err := e.deps.Auth.ValidateAPIKey(r.Context(), auth.ValidateAPIKeyRequest{Key: key, Client: httpx.ClientInfo(r.Context()).Addr})
+	tenant, malformed := actingTenant(r)
+	answer, err := e.deps.Auth.ValidateAPIKey(r.Context(), auth.ValidateAPIKeyRequest{Key: key, TenantID: tenant, Client: httpx.ClientInfo(r.Context()).Addr})
+	if err == nil {
+		err = malformed
+	}
 	if err != nil {
 		return identity.Principal{}, false, err
 	}
 	return answer.Principal, true, nil
+}
+
+// actingTenant gives the tenant that the caller wants to act in; nil is their own.
+func actingTenant(r *http.Request) (uuid.UUID, error) {
+	values := r.Header[httpx.HeaderTenant]
+	if len(values) == 0 {
+		return uuid.Nil, nil
+	}
+	id, err := uuid.Parse(values[0])
+	if err != nil || len(values) > 1 || len(values[0]) != len(id.String()) || id == uuid.Nil {
+		return uuid.Nil, gateway.ErrTenantHeader
+	}
+	return id, nil
 }

@@ -226,7 +226,7 @@ func (e *Edge) admit(state *State, w *writer, r *http.Request, x *exchange) (*ht
 		return r, httpx.ErrUnauthenticated
 	}
 	for _, permission := range found.policy.Permissions {
-		if err := httpx.Authorize(ctx, permission); err != nil {
+		if err := httpx.Authorize(ctx, permission, found.Owned); err != nil {
 			return r, err
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"net/url"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -65,8 +66,12 @@ func (q Question) key(generation string) string {
 		part(q.Principal.UserID.String())
 		part(q.Principal.TenantID.String())
 		part(string(q.Principal.Scope))
-		for _, p := range slices.Sorted(slices.Values(q.Principal.Permissions)) {
-			part(p)
+		part(q.Principal.Pending)
+		for _, list := range [][]string{q.Principal.Permissions, q.Principal.Platform} {
+			part(strconv.Itoa(len(list)))
+			for _, p := range slices.Sorted(slices.Values(list)) {
+				part(p)
+			}
 		}
 	}
 	return "gateway:answer:" + hex.EncodeToString(h.Sum(nil))
@@ -147,7 +152,7 @@ func (k *Keeper) ForgetAll(event string) {
 func (k *Keeper) generation(q Question) string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if q.Principal.Scope == identity.ScopePlatform {
+	if q.Principal.Scope == identity.ScopePlatform || len(q.Principal.Platform) > 0 {
 		return k.everybody + "/" + k.latest
 	}
 	return k.everybody + "/" + k.generations[q.Principal.TenantID]

@@ -33,7 +33,7 @@ func (s *Service) grace(req Request) time.Duration {
 
 type decision func(r store.Record, live *operation.Operation) (store.Intent, error)
 
-// begin checks that the caller may know the virtual machine and begins what decide makes of it.
+// begin checks that the caller may do it to the virtual machine and begins what decide makes of it.
 func (s *Service) begin(ctx context.Context, req Request, kind, permission string, decide decision) (operation.Operation, error) {
 	p := caller(ctx)
 	if req.IdempotencyKey != "" {
@@ -42,8 +42,8 @@ func (s *Service) begin(ctx context.Context, req Request, kind, permission strin
 		}
 	}
 	return s.store.Begin(ctx, req.VMID, p.UserID, req.IdempotencyKey, func(r store.Record, live *operation.Operation) (store.Intent, error) {
-		if !visible(ctx, r.TenantID, permission) {
-			return store.Intent{}, vm.ErrNotFound
+		if err := permitted(ctx, r.TenantID, r.OwnerID, permission, "vm:read", vm.ErrNotFound); err != nil {
+			return store.Intent{}, err
 		}
 		if live != nil && live.Kind == store.KindDelete {
 			if kind == store.KindDelete {
