@@ -187,8 +187,8 @@ func findServiceAccount(ctx context.Context, c *apiclient.Client, arg string) (n
 }
 
 func findAccount(ctx context.Context, c *apiclient.Client, arg string) (named, error) {
-	return find("account", "user", arg, func(string) iter.Seq2[named, error] {
-		return only(c.ListAccounts(ctx, 0), func(u auth.User) named { return named{u.ID, u.Username} })
+	return find("account", "user", arg, func(name string) iter.Seq2[named, error] {
+		return only(c.ListUsers(ctx, name, false, 0), func(u auth.User) named { return named{u.ID, u.Username} })
 	})
 }
 

@@ -33,6 +33,9 @@ func newServe() *cobra.Command {
 				OnFirstAdmin: func(username, password, file string) {
 					fmt.Fprintf(out, "\nFirst start. Log in as %s with the password %s\nIt is shown this once, and kept in %s until you change it.\n\n", username, password, file)
 				},
+				OnInner: func(address string) {
+					fmt.Fprintf(out, "NovaCron is up after %.1f s: gateways reach it on https://%s\n", time.Since(begun).Seconds(), address)
+				},
 				OnRunning: func(address string) {
 					if address != "" {
 						base := "http://" + address

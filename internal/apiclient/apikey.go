@@ -119,20 +119,12 @@ func (c *Client) DeleteServiceAccount(ctx context.Context, id uuid.UUID) error {
 	return c.json(ctx, call{method: http.MethodDelete, path: serviceAccounts + "/" + id.String()}, nil)
 }
 
-// ListAccounts gives users, people and service accounts alike, newest first.
-func (c *Client) ListAccounts(ctx context.Context, most int) iter.Seq2[Object[auth.User], error] {
-	return list[auth.User](ctx, c, "/api/v1/users", nil, most)
-}
-
 // LoginWithKey keeps an API key as a login would keep tokens, once the server has taken it.
 func (c *Client) LoginWithKey(ctx context.Context, key string) (Object[Me], error) {
 	var me Object[Me]
-	resp, err := c.send(ctx, call{method: http.MethodGet, path: "/api/v1/me"}, Tokens{APIKey: key})
-	if err != nil {
-		return me, err
-	}
-	defer resp.Body.Close()
-	if err := c.decode(ctx, resp, &me); err != nil {
+	bounded, cancel := c.bounded(ctx)
+	defer cancel()
+	if err := c.once(bounded, call{method: http.MethodGet, path: "/api/v1/me"}, Tokens{APIKey: key}, &me); err != nil {
 		return me, err
 	}
 	return me, c.cfg.Tokens.Update(ctx, func(Tokens) (Tokens, error) { return Tokens{APIKey: key, Username: me.Value.Username}, nil })

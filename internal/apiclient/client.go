@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -25,6 +26,8 @@ type Config struct {
 	Tokens    TokenStore   // nil: in memory
 	HTTP      *http.Client // nil: one of its own, without a limit on the time of a request
 	UserAgent string
+	// Tenant is the id or the name of the tenant to act in. Empty: the caller's own.
+	Tenant string
 	// Timeout bounds an ordinary request; uploads and streams have no bound but their context. 0: a minute.
 	Timeout time.Duration
 	// Patience is how long an operation is followed while the server does not answer, because it restarts for example. 0: a minute.
@@ -36,6 +39,9 @@ type Client struct {
 	cfg  Config
 	base *url.URL
 	now  func() time.Time
+
+	tenantMu sync.Mutex // guards tenantID
+	tenantID uuid.UUID  // of cfg.Tenant, where that is a name; nil until it is known
 }
 
 // ErrBaseURL is what New answers to an address that is none.
@@ -96,6 +102,7 @@ type call struct {
 	accept       string  // "": application/json
 	anonymous    bool    // sent without a token
 	key          string  // Idempotency-Key, which makes a POST repeatable
+	ifMatch      string  // If-Match
 }
 
 func (cl call) repeatable() bool {
@@ -133,11 +140,6 @@ func (c *Client) json(ctx context.Context, cl call, out any) error {
 		return err
 	}
 	defer resp.Body.Close()
-	return c.decode(ctx, resp, out)
-}
-
-// decode reads an answer into out, unless that is nil. It leaves the body open.
-func (c *Client) decode(ctx context.Context, resp *http.Response, out any) error {
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
 		return c.broken(ctx, err)
@@ -146,7 +148,7 @@ func (c *Client) decode(ctx context.Context, resp *http.Response, out any) error
 		return nil
 	}
 	if err := json.Unmarshal(body, out); err != nil {
-		e := protocolError("the answer to %s %s cannot be read", resp.Request.Method, resp.Request.URL.Path)
+		e := protocolError("the answer to %s %s cannot be read", cl.method, cl.path)
 		e.cause = err
 		return e
 	}
@@ -217,13 +219,13 @@ func sleep(ctx context.Context, d time.Duration) error {
 // authorized sends a request once, and a second time with a new token where the server does not take the one it got.
 func (c *Client) authorized(ctx context.Context, cl call) (*http.Response, error) {
 	if cl.anonymous {
-		return c.send(ctx, cl, Tokens{})
+		return c.send(ctx, cl, Tokens{}, uuid.Nil)
 	}
 	t, err := c.access(ctx)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := c.send(ctx, cl, t)
+	resp, err := c.acting(ctx, cl, t)
 	var refused *Error
 	if !errors.As(err, &refused) || refused.Status != http.StatusUnauthorized {
 		return resp, err
@@ -238,11 +240,20 @@ func (c *Client) authorized(ctx context.Context, cl call) (*http.Response, error
 	if t, err = c.renew(ctx, t); err != nil {
 		return nil, err
 	}
-	return c.send(ctx, cl, t)
+	return c.acting(ctx, cl, t)
 }
 
-// send sends a request once, with the credentials that there are.
-func (c *Client) send(ctx context.Context, cl call, t Tokens) (*http.Response, error) {
+// acting sends a request once, to act in the tenant that is meant.
+func (c *Client) acting(ctx context.Context, cl call, t Tokens) (*http.Response, error) {
+	tenant, err := c.actIn(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	return c.send(ctx, cl, t, tenant)
+}
+
+// send sends a request once, with the credentials that there are. A nil tenant is the caller's own.
+func (c *Client) send(ctx context.Context, cl call, t Tokens, tenant uuid.UUID) (*http.Response, error) {
 	target := c.base.JoinPath(cl.path)
 	target.RawQuery = cl.query.Encode()
 	req, err := http.NewRequestWithContext(ctx, cl.method, target.String(), nil)
@@ -257,6 +268,12 @@ func (c *Client) send(ctx context.Context, cl call, t Tokens) (*http.Response, e
 		req.Header.Set("User-Agent", c.cfg.UserAgent)
 	}
 	t.attach(req.Header)
+	if tenant != uuid.Nil {
+		req.Header.Set("X-Tenant-ID", tenant.String())
+	}
+	if cl.ifMatch != "" {
+		req.Header.Set("If-Match", cl.ifMatch)
+	}
 	if cl.key != "" {
 		req.Header.Set("Idempotency-Key", cl.key)
 	}

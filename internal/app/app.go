@@ -32,6 +32,8 @@ type Options struct {
 	OnFirstAdmin func(username, password, file string)
 	// OnRunning is told when every module has started, with the address of the API; empty without a gateway. May be nil.
 	OnRunning func(address string)
+	// OnInner is told the address on which gateways reach the module of this process, if they do. May be nil.
+	OnInner func(address string)
 	// Reload reads the configuration anew; it is asked on SIGHUP. May be nil: then SIGHUP changes nothing.
 	Reload func() (config.Config, error)
 }
@@ -119,8 +121,15 @@ func (b *builder) run(ctx context.Context, hangup <-chan os.Signal) error {
 	}
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
+	stopInner, innerErr := func(context.Context) error { return nil }, error(nil)
+	running, end := context.WithCancel(ctx)
+	defer end()
 	runtime, err := topology.New(graph, modules, topology.Options{Log: b.log,
 		OnRunning: func() {
+			if stopInner, innerErr = b.inner(ctx); innerErr != nil {
+				end()
+				return
+			}
 			b.notify(systemd.Ready("serving"))
 			go b.reloadOn(watching, hangup) // ends with watching
 			go func() {                     // ends with watching
@@ -133,13 +142,23 @@ func (b *builder) run(ctx context.Context, hangup <-chan os.Signal) error {
 				b.opts.OnRunning(b.address())
 			}
 		},
-		OnStopping: func(error) { b.notify(systemd.Stopping("stopping")) },
+		OnStopping: func(error) {
+			b.notify(systemd.Stopping("stopping"))
+			if innerErr != nil {
+				return
+			}
+			ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.cfg.HTTP.DrainGrace)
+			defer cancel()
+			if err := stopInner(ending); err != nil {
+				b.log.WarnContext(ctx, "requests of gateways were cut off", "error", err)
+			}
+		},
 	})
 	if err != nil {
 		return err
 	}
 	b.runtime = runtime
-	return runtime.Run(ctx)
+	return errors.Join(runtime.Run(running), innerErr)
 }
 
 func (b *builder) notify(err error) {

@@ -12,6 +12,7 @@ type Config struct {
 	Node     NodeConfig     `mapstructure:"node"`
 	HTTP     HTTPConfig     `mapstructure:"http"`
 	Gateway  GatewayConfig  `mapstructure:"gateway"`
+	Internal InternalConfig `mapstructure:"internal"`
 	Database DatabaseConfig `mapstructure:"database"`
 	Redis    RedisConfig    `mapstructure:"redis"`
 	Log      LogConfig      `mapstructure:"log"`
@@ -50,7 +51,30 @@ type TLSConfig struct {
 type GatewayConfig struct {
 	Timeout   time.Duration      `mapstructure:"timeout" doc:"How long an answer may take on routes that have no timeout of their own; streams and requests with wait aside. 0: no limit. Read anew on SIGHUP, as everything below gateway."`
 	RateLimit GatewayRatesConfig `mapstructure:"rate_limit"`
+	Services  []GatewayService   `mapstructure:"services" doc:"Modules that run in other processes. Not read anew on SIGHUP."`
 	Routes    []GatewayRoute     `mapstructure:"routes" doc:"What holds for routes besides the built-in rules, which GET /api/v1/gateway/routes shows. The most specific path decides."`
+}
+
+// GatewayService is a module that runs in another process.
+type GatewayService struct {
+	Name        string        `mapstructure:"name" doc:"the module"`
+	URLs        []string      `mapstructure:"urls" doc:"https://HOST:PORT of internal.listen of its processes"`
+	Timeout     time.Duration `mapstructure:"timeout" doc:"how long it may take until the head of an answer"`
+	Retries     int           `mapstructure:"retries" doc:"how often a request that may be repeated is sent again"`
+	MaxInFlight int           `mapstructure:"max_in_flight" doc:"requests at once, 2000 if not given"`
+	Breaker     struct {
+		Failures int           `mapstructure:"failures" doc:"so many in a row and it is left alone, 5 if not given"`
+		OpenFor  time.Duration `mapstructure:"open_for" doc:"for so long, 5s if not given"`
+	} `mapstructure:"circuit_breaker"`
+}
+
+// InternalConfig is about connections between the processes of one installation, which prove to each other who they are.
+type InternalConfig struct {
+	Listen   string   `mapstructure:"listen" doc:"HOST:PORT on which a process that runs one module without a gateway shows it to gateways. Empty: it does not."`
+	CertFile string   `mapstructure:"cert_file" doc:"Certificate that this process shows to the others; 'novacron pki issue' makes one."`
+	KeyFile  string   `mapstructure:"key_file" doc:"Its key."`
+	CAFile   string   `mapstructure:"ca_file" doc:"Certificate of the authority that issued those of the others."`
+	Gateways []string `mapstructure:"gateways" doc:"Names in the certificates of gateways."`
 }
 
 // GatewayRatesConfig is about limits that hold for all routes together.

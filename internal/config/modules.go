@@ -1,10 +1,13 @@
 package config
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/novacron/novacron/internal/auth/authmodule"
 	"github.com/novacron/novacron/internal/gateway/gatewaymodule"
+	"github.com/novacron/novacron/internal/platform/hop"
 	"github.com/novacron/novacron/internal/scheduler"
 	"github.com/novacron/novacron/internal/scheduler/schedulermodule"
 	"github.com/novacron/novacron/internal/vm/vmmodule"
@@ -31,6 +34,11 @@ func (c Config) GatewayModule() gatewaymodule.Config {
 	t := c.HTTP.TLS
 	m.TLS = gatewaymodule.TLS{CertFile: t.CertFile, KeyFile: t.KeyFile, ClientCAFile: t.ClientCAFile}
 	m.HSTS, m.Origins = t.HSTS, c.HTTP.CORSOrigins
+	m.Internal = gatewaymodule.TLS{CertFile: c.Internal.CertFile, KeyFile: c.Internal.KeyFile, ClientCAFile: c.Internal.CAFile}
+	for _, s := range c.Gateway.Services {
+		m.Services = append(m.Services, gatewaymodule.Service{Name: s.Name, URLs: s.URLs, Timeout: s.Timeout, Retries: s.Retries,
+			InFlight: s.MaxInFlight, Failures: s.Breaker.Failures, OpenFor: s.Breaker.OpenFor})
+	}
 	for _, r := range c.Gateway.Routes {
 		m.Routes = append(m.Routes, gatewaymodule.Rule(r))
 	}
@@ -57,9 +65,38 @@ func (c Config) VMModule() vmmodule.Config {
 	return m
 }
 
+// Inner gives the listener for gateways its part.
+func (c Config) Inner() hop.Config {
+	i := c.Internal
+	return hop.Config{Listen: i.Listen, CertFile: i.CertFile, KeyFile: i.KeyFile, CAFile: i.CAFile, Gateways: i.Gateways}
+}
+
+// innerMistakes looks at what no module looks at.
+func (c Config) innerMistakes() []error {
+	var list []error
+	i := c.Internal
+	if i.Listen != "" {
+		if i.CertFile == "" || i.KeyFile == "" || i.CAFile == "" || len(i.Gateways) == 0 {
+			list = append(list, errors.New("internal.listen: needs internal.cert_file, key_file, ca_file and gateways"))
+		}
+		if c.Has("gateway") {
+			list = append(list, errors.New("internal.listen: is for processes without a gateway"))
+		}
+	}
+	for n, s := range c.Gateway.Services {
+		if !slices.Contains(moduleNames, s.Name) || s.Name == "gateway" {
+			list = append(list, fmt.Errorf("gateway.services[%d].name: %q is no module that can run elsewhere", n, s.Name))
+		} else if c.Has(s.Name) {
+			list = append(list, fmt.Errorf("gateway.services[%d].name: %s runs in this process; leave it out of modules", n, s.Name))
+		}
+	}
+	return list
+}
+
 // moduleMistakes asks the modules what they think of their part.
 func (c Config) moduleMistakes() []error {
-	list := append(c.GatewayModule().Validate(), c.SchedulerModule().Validate()...)
+	list := append(c.innerMistakes(), c.GatewayModule().Validate()...)
+	list = append(list, c.SchedulerModule().Validate()...)
 	list = append(list, c.VMModule().Validate()...)
 	auth := c.AuthModule()
 	auth.DatabaseURL = "postgres://set-at-start" // it is known once the private server runs

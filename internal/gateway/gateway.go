@@ -82,6 +82,8 @@ var (
 			WithAction("Wait as long as Retry-After says, then try again.")
 	ErrUnknownVersion = errs.New(errs.Malformed, "gateway.unknown_version", "the version of the API that the header API-Version asks for is not served").
 				WithAction("Leave the header out, or ask for a version that GET /api/v1/info lists.")
+	ErrUpstreamAway = errs.New(errs.Unavailable, "gateway.upstream_unavailable", "the module that answers this runs in another process, which cannot be reached").
+			WithAction("Try again in a moment. A change may have happened all the same: repeat it with the same Idempotency-Key.")
 	ErrTimeout = errs.New(errs.Deadline, "gateway.timeout", "the answer took longer than this route may take").
 			WithAction("A change may have happened all the same: look before you repeat it, or repeat it with the same Idempotency-Key.")
 	ErrDraining = errs.New(errs.Unavailable, "gateway.draining", "this process is shutting down").WithAction("Try again in a moment.")
@@ -89,5 +91,5 @@ var (
 
 // Errors lists the package's errors for the reference.
 func Errors() []*errs.Error {
-	return []*errs.Error{ErrAmbiguousCredentials, ErrNotBearer, ErrKeyAsBearer, ErrTenantHeader, ErrRateLimited, ErrOverloaded, ErrUnknownVersion, ErrTimeout, ErrDraining}
+	return []*errs.Error{ErrAmbiguousCredentials, ErrNotBearer, ErrKeyAsBearer, ErrTenantHeader, ErrRateLimited, ErrOverloaded, ErrUnknownVersion, ErrUpstreamAway, ErrTimeout, ErrDraining}
 }

@@ -59,6 +59,8 @@ type site struct {
 	cfg   authmodule.Config
 	cache *sharedCache
 	bus   bus.Bus
+	// holders are the modules that are asked before a tenant is deleted.
+	holders []string
 }
 
 func newSite(t testing.TB) *site {
@@ -89,7 +91,7 @@ func (s *site) build(t testing.TB) *process {
 	t.Helper()
 	reg := prometheus.NewRegistry()
 	m, err := authmodule.New(s.cfg, authmodule.Deps{
-		Bus: s.bus, Cache: s.cache, Log: slog.New(slog.DiscardHandler), Registerer: reg, Now: s.clock.now,
+		Bus: s.bus, Cache: s.cache, Log: slog.New(slog.DiscardHandler), Registerer: reg, Now: s.clock.now, TenantHolders: s.holders,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/novacron/novacron/internal/gateway/internal/limit"
 	"github.com/novacron/novacron/internal/gateway/internal/policy"
+	"github.com/novacron/novacron/internal/gateway/internal/upstream"
 )
 
 // Rule is what an operator says about a route, or about all routes below a path.
@@ -32,6 +33,9 @@ type Config struct {
 
 	TLS TLS // zero: plain HTTP
 
+	Services []Service // modules that run in other processes
+	Internal TLS       // what the gateway shows to them: a certificate with a key on P-256, and ClientCAFile for theirs
+
 	// What follows can be changed by Reload.
 	Origins []string      // of web pages that may use the API: https://ui.example.org; none: only pages of the API's own origin
 	HSTS    time.Duration // how long browsers shall insist on TLS; only told over TLS
@@ -39,6 +43,9 @@ type Config struct {
 	Rates   Rates         // for all routes together
 	Timeout time.Duration // of answers on routes that have none of their own; 0: none
 }
+
+// Service is a module that runs in another process.
+type Service = upstream.Config
 
 // TLS says how the listener proves who it is.
 type TLS struct {
@@ -96,6 +103,14 @@ func (c Config) Validate() []error {
 	check(c.DrainGrace >= 0, "drain_grace", "must not be negative")
 	check((c.TLS.CertFile == "") == (c.TLS.KeyFile == ""), "tls", "cert_file and key_file must be given together")
 	check(c.TLS.ClientCAFile == "" || c.TLS.CertFile != "", "tls.client_ca_file", "needs cert_file and key_file")
+	for i, svc := range c.Services {
+		for _, err := range svc.Validate() {
+			failed = append(failed, fmt.Errorf("gateway.services[%d].%w", i, err))
+		}
+	}
+	if i := c.Internal; len(c.Services) > 0 && (i.CertFile == "" || i.KeyFile == "" || i.ClientCAFile == "") {
+		failed = append(failed, errors.New("gateway.services: needs internal.cert_file, internal.key_file and internal.ca_file, which 'novacron pki issue gateway' makes"))
+	}
 	check(c.HSTS >= 0, "tls.hsts", "must not be negative")
 	for _, o := range c.Origins {
 		u, err := url.Parse(o)

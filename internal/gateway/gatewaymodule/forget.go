@@ -53,6 +53,7 @@ func (m *Module) watchChanges() (stop func(), err error) {
 
 // stopWatching ends what Start began besides the listener.
 func (m *Module) stopWatching() error {
+	m.stopRemotes()
 	if m.stopChanges != nil {
 		m.stopChanges()
 		m.stopChanges = nil
@@ -61,7 +62,7 @@ func (m *Module) stopWatching() error {
 		m.keeper.Wait()
 	}
 	var err error
-	if limits := m.state.Load().Limits; limits != nil {
+	if limits := m.live.Load().state.Limits; limits != nil {
 		err = errors.Join(err, limits.Close())
 	}
 	return err

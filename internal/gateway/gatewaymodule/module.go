@@ -66,16 +66,19 @@ type Deps struct {
 
 // Module is the gateway module.
 type Module struct {
-	cfg   Config
-	deps  Deps
-	kit   *httpx.API
-	edge  *edge.Edge
-	state atomic.Pointer[edge.State] // what the edge serves by
+	cfg  Config // as the module was made with it
+	deps Deps
+	kit  *httpx.API
+	edge *edge.Edge
+
+	changing sync.Mutex           // held while live is replaced
+	live     atomic.Pointer[live] // what requests are served by now
+	limits   *limit.Limiter       // the first one; nil: nothing is limited
+	remotes  remotes
 
 	keeper *keep.Keeper             // nil: no answer is kept
 	pair   atomic.Pointer[pki.Pair] // of the listener; nil: it speaks plain HTTP
 	http   *telemetry.HTTP
-	spec   []byte // the merged OpenAPI document
 
 	ready    readiness
 	draining atomic.Bool
@@ -88,6 +91,13 @@ type Module struct {
 	serving chan struct{}      // closed when Serve has returned
 	// stopChanges ends the subscriptions that make kept answers old.
 	stopChanges func()
+}
+
+// live is what can change while requests are served.
+type live struct {
+	cfg   Config
+	state edge.State
+	spec  []byte // the merged OpenAPI document
 }
 
 // New makes the route table and the OpenAPI document. It fails where two modules claim one route, one operation id or one error code, and
@@ -110,18 +120,10 @@ func New(cfg Config, deps Deps) (*Module, error) {
 	if err := m.register(); err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
-	var limits *limit.Limiter
 	if deps.Counters != nil {
-		if limits, err = limit.New(cfg.Rates.limits(), deps.Counters, deps.CountersShared, deps.Log, deps.Registerer); err != nil {
+		if m.limits, err = limit.New(cfg.Rates.limits(), deps.Counters, deps.CountersShared, deps.Log, deps.Registerer); err != nil {
 			return nil, fmt.Errorf("gateway: %w", err)
 		}
-	}
-	state, err := m.stateFor(cfg, limits)
-	if err != nil {
-		return nil, fmt.Errorf("gateway: %w", err)
-	}
-	if m.spec, err = m.mergeSpecs(); err != nil {
-		return nil, fmt.Errorf("gateway: %w", err)
 	}
 	load, err := edge.NewLoad(deps.Registerer)
 	if err != nil {
@@ -136,43 +138,15 @@ func New(cfg Config, deps Deps) (*Module, error) {
 			return nil, fmt.Errorf("gateway: %w", err)
 		}
 	}
+	if err := m.newRemotes(); err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
 	m.edge = edge.New(edge.Config{MaxUploadBytes: cfg.MaxUploadBytes, ReadStall: cfg.ReadStall, WriteStall: cfg.WriteStall},
-		edge.Deps{Auth: deps.Auth, Load: load, Encoder: encoder, Keeper: m.keeper, Metrics: metrics, Log: deps.Log}, state)
-	m.state.Store(&state)
+		edge.Deps{Auth: deps.Auth, Load: load, Encoder: encoder, Keeper: m.keeper, Metrics: metrics, Log: deps.Log})
+	if err := m.rebuild(cfg); err != nil {
+		return nil, err
+	}
 	return m, nil
-}
-
-// stateFor makes what the edge serves by of a configuration.
-func (m *Module) stateFor(cfg Config, limits *limit.Limiter) (edge.State, error) {
-	table, err := edge.NewTable(m.Surfaces(), cfg.rules(), "/health", "/ready", "/metrics")
-	if err != nil {
-		return edge.State{}, err
-	}
-	return edge.State{Table: table, Limits: limits, Timeout: cfg.Timeout, CORS: cfg.cors(), HSTS: cfg.hsts()}, nil
-}
-
-// Reload takes over routes, rates and time limits from another configuration. Requests that are being answered go on by the rules they
-// began with. Where the configuration is not valid, nothing changes.
-func (m *Module) Reload(cfg Config) error {
-	if err := errors.Join(cfg.Validate()...); err != nil {
-		return err
-	}
-	if pair := m.pair.Load(); pair != nil {
-		if err := pair.Reload(); err != nil {
-			return fmt.Errorf("gateway: %w", err)
-		}
-	}
-	limits := m.state.Load().Limits
-	if limits != nil {
-		limits = limits.WithRates(cfg.Rates.limits())
-	}
-	state, err := m.stateFor(cfg, limits)
-	if err != nil {
-		return fmt.Errorf("gateway: %w", err)
-	}
-	m.state.Store(&state)
-	m.edge.SetState(state)
-	return nil
 }
 
 // Name is the module's name.
@@ -197,6 +171,7 @@ func (m *Module) Start(ctx context.Context) error {
 	if m.stopChanges, err = m.watchChanges(); err != nil {
 		return errors.Join(err, l.Close())
 	}
+	m.startRemotes()
 	base, endAll := context.WithCancel(context.Background())
 	server := &http.Server{
 		Handler: m.edge, ReadHeaderTimeout: m.cfg.ReadHeaderTimeout, IdleTimeout: m.cfg.IdleTimeout, MaxHeaderBytes: m.cfg.MaxHeaderBytes,
@@ -289,7 +264,13 @@ func (m *Module) Handler() http.Handler { return m.kit.Handler() }
 func (m *Module) Edge() http.Handler { return m.edge }
 
 // Surfaces lists the surfaces that are served, the gateway's own included.
-func (m *Module) Surfaces() []Surface { return append(slices.Clone(m.deps.Surfaces), m) }
+func (m *Module) Surfaces() []Surface {
+	list := slices.Clone(m.deps.Surfaces)
+	for _, u := range m.remotes.list {
+		list = append(list, u)
+	}
+	return append(list, m)
+}
 
 // Spec gives the merged OpenAPI document as JSON.
-func (m *Module) Spec() []byte { return slices.Clone(m.spec) }
+func (m *Module) Spec() []byte { return slices.Clone(m.live.Load().spec) }

@@ -23,6 +23,12 @@ func (m *Module) readyNow(ctx context.Context) gateway.Readiness {
 	} else {
 		states = map[string]error{m.Name(): m.Ready(ctx)}
 	}
+	for name, err := range m.remoteReadiness(ctx) {
+		if states == nil {
+			states = map[string]error{}
+		}
+		states[name] = err
+	}
 	answer := gateway.Readiness{Status: gateway.StatusReady, Modules: make(map[string]gateway.ModuleReadiness, len(states))}
 	for name, err := range states {
 		answer.Modules[name] = gateway.ModuleReadiness{Ready: err == nil, Error: publicText(err)}
@@ -30,7 +36,7 @@ func (m *Module) readyNow(ctx context.Context) gateway.Readiness {
 			answer.Status = gateway.StatusNotReady
 		}
 	}
-	if limits := m.state.Load().Limits; limits != nil && limits.Degraded() {
+	if limits := m.live.Load().state.Limits; limits != nil && limits.Degraded() {
 		own, ok := answer.Modules[m.Name()]
 		own.Ready, own.Degraded = own.Ready || !ok, "shared rate limits cannot be reached: this gateway counts for itself"
 		answer.Modules[m.Name()] = own

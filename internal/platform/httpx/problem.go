@@ -83,7 +83,14 @@ func ProblemFor(ctx context.Context, instance string, err error) *errs.Problem {
 	p := errs.ProblemOf(err, instance, RequestID(ctx))
 	noteProblem(ctx, p.Code)
 	if p.Status >= http.StatusInternalServerError && !errors.Is(err, context.Canceled) {
-		slog.ErrorContext(ctx, "request failed", "error", err, "request_id", p.RequestID, "instance", instance, "code", p.Code)
+		level := slog.LevelError
+		if e := errs.From(err); e.Kind != errs.Internal {
+			level = slog.LevelWarn
+			if e.Unwrap() == nil { // the access log says all there is to say
+				level = slog.LevelDebug
+			}
+		}
+		slog.Log(ctx, level, "request failed", "error", err, "request_id", p.RequestID, "instance", instance, "code", p.Code)
 	}
 	return p
 }

@@ -44,6 +44,9 @@ func Matches(held, wanted string) bool {
 }
 
 func matches(held, resource, verb, qualifier string) bool {
+	if resource != "" && held != "" && held[0] != resource[0] && held[0] != '*' {
+		return false // most are done with here
+	}
 	hr, hv, hq, ok := split(held)
 	return ok && (hr == resource || hr == everything) && (hv == verb || hv == everything) && (hq == "" || hq == qualifier)
 }

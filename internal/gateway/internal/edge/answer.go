@@ -23,6 +23,7 @@ type recorder struct {
 	status int
 	body   bytes.Buffer
 	passes bool
+	holds  bool // also what is flushed: a proxy flushes everything whose length it does not know
 }
 
 //nolint:gochecknoglobals // a pool
@@ -61,6 +62,9 @@ func (c *recorder) Flush() { _ = c.FlushError() } // the interface has no error
 
 // FlushError is what http.ResponseController looks for.
 func (c *recorder) FlushError() error {
+	if c.holds {
+		return nil
+	}
 	if !c.passes {
 		c.passes = true
 		if c.status != 0 {
@@ -87,6 +91,7 @@ func (e *Edge) answer(w *writer, r *http.Request, x *exchange) {
 	}
 	began := time.Now()
 	c := record(w, w.Header())
+	c.holds = found.url != ""
 	defer c.release()
 	found.handler.ServeHTTP(c, r)
 	if c.passes {
@@ -103,7 +108,7 @@ func (e *Edge) answer(w *writer, r *http.Request, x *exchange) {
 
 func record(w *writer, header http.Header) *recorder {
 	c, _ := recorders.Get().(*recorder)
-	c.w, c.header, c.status, c.passes = w, header, 0, false
+	c.w, c.header, c.status, c.passes, c.holds = w, header, 0, false, false
 	c.body.Reset()
 	return c
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/novacron/novacron/internal/gateway/internal/encode"
 	"github.com/novacron/novacron/internal/gateway/internal/keep"
 	"github.com/novacron/novacron/internal/gateway/internal/limit"
+	"github.com/novacron/novacron/internal/gateway/internal/upstream"
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/identity"
@@ -61,11 +62,9 @@ type Edge struct {
 	inflight inflight
 }
 
-// New makes an Edge.
-func New(cfg Config, deps Deps, state State) *Edge {
-	e := &Edge{cfg: cfg, deps: deps, inflight: inflight{streams: map[*writer]context.CancelCauseFunc{}}}
-	e.state.Store(&state)
-	return e
+// New makes an Edge. It serves once SetState was called.
+func New(cfg Config, deps Deps) *Edge {
+	return &Edge{cfg: cfg, deps: deps, inflight: inflight{streams: map[*writer]context.CancelCauseFunc{}}}
 }
 
 // SetState lets later requests be served by another State. Those that are being answered go on with theirs.
@@ -165,6 +164,10 @@ func (e *Edge) serve(w *writer, r *http.Request, x *exchange) {
 		httpx.WriteError(w, r, httpx.ErrMethodNotAllowed)
 		return
 	case found == nil:
+		if module := state.Table.unreached(r.URL.Path); module != "" {
+			httpx.WriteError(w, r, gateway.ErrUpstreamAway.WithMeta("service", module))
+			return
+		}
 		httpx.WriteError(w, r, httpx.ErrNotFound)
 		return
 	}
@@ -188,6 +191,9 @@ func (e *Edge) serve(w *writer, r *http.Request, x *exchange) {
 	defer leave()
 	r, cancel := withDeadline(r, found, state.Timeout)
 	defer cancel()
+	if found.policy.Retries > 0 && found.url != "" {
+		r = r.WithContext(upstream.WithRetries(r.Context(), found.policy.Retries))
+	}
 	r.URL = u // r is the edge's own copy
 	if found.Method != r.Method {
 		r.Method = found.Method // HEAD, answered by GET; the server drops the body
@@ -254,21 +260,31 @@ func held(r *http.Request) bool {
 
 // answerPanic answers for a handler that panicked. It tells whether the client has a whole answer.
 func (e *Edge) answerPanic(w *writer, r *http.Request, x *exchange) bool {
-	if err, ok := x.panicked.(error); ok && errors.Is(err, http.ErrAbortHandler) {
-		return false
-	}
 	ctx := r.Context()
+	if err, ok := x.panicked.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+		if w.status != 0 || x.entry == nil || x.entry.url == "" || ctx.Err() != nil {
+			return false
+		}
+		// The other process died within its answer, of which the client has seen nothing yet.
+		clearAnswer(w.Header())
+		httpx.WriteError(w, r, gateway.ErrUpstreamAway.WithMeta("service", x.entry.module))
+		return true
+	}
 	e.deps.Log.ErrorContext(ctx, "handler panicked", "panic", fmt.Sprint(x.panicked), "stack", string(x.stack),
 		"method", x.method, "path", httpx.InstancePath(ctx))
 	if w.status != 0 {
 		return false
 	}
-	h := w.Header()
-	for _, name := range []string{"Content-Encoding", "Content-Disposition", "Content-Range", "Etag", "Last-Modified", "Location", "Set-Cookie"} {
-		h.Del(name) // what the handler meant to answer does not fit any more
-	}
+	clearAnswer(w.Header())
 	httpx.WriteError(w, r, errs.ErrInternal.Wrap(fmt.Errorf("panic: %v", x.panicked)))
 	return true
+}
+
+// clearAnswer drops what a handler meant to answer and does not fit any more.
+func clearAnswer(h http.Header) {
+	for _, name := range []string{"Content-Encoding", "Content-Length", "Content-Disposition", "Content-Range", "Etag", "Last-Modified", "Location", "Set-Cookie"} {
+		h.Del(name)
+	}
 }
 
 // finish logs and measures the request.
@@ -309,6 +325,9 @@ func (e *Edge) finish(w *writer, r *http.Request, x *exchange) {
 		if x.principal.APIKeyID != uuid.Nil {
 			attrs = append(attrs, slog.String("api_key_id", x.principal.APIKeyID.String()))
 		}
+	}
+	if x.entry != nil && x.entry.url != "" {
+		attrs = append(attrs, slog.String("upstream", x.entry.url))
 	}
 	if code != "" {
 		attrs = append(attrs, slog.String("code", code))

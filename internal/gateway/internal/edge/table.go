@@ -28,14 +28,22 @@ type Surface interface {
 	OpenAPI() ([]byte, error)
 }
 
+// Elsewhere is a Surface of a module in another process.
+type Elsewhere interface {
+	Surface
+	Known() bool // it has been reached, so its routes are known
+	URL() string
+}
+
 // entry is one row of the table.
 type entry struct {
 	httpx.Route
 	module  string
 	handler http.Handler
 	policy  policy.Policy
-	public  bool // credentials are not looked at
-	quiet   bool // asked every few seconds by machines: logged at debug only, and never refused for there being too many
+	public  bool   // credentials are not looked at
+	url     string // of the process it runs in; empty: this one
+	quiet   bool   // asked every few seconds by machines: logged at debug only, and never refused for there being too many
 }
 
 // Table is every route of every surface. It is immutable.
@@ -43,6 +51,7 @@ type Table struct {
 	mux     *chi.Mux // finds patterns; it never serves
 	entries map[string]*entry
 	methods []string // that occur at all, sorted
+	away    []string // modules that run elsewhere and were never reached, so that nobody knows their routes
 	pool    sync.Pool
 }
 
@@ -53,6 +62,9 @@ func NewTable(surfaces []Surface, rules []policy.Rule, quiet ...string) (*Table,
 	t := &Table{mux: chi.NewMux(), entries: map[string]*entry{}, pool: sync.Pool{New: func() any { return chi.NewRouteContext() }}}
 	var failed []error
 	for _, s := range surfaces {
+		if elsewhere, ok := s.(Elsewhere); ok && !elsewhere.Known() {
+			t.away = append(t.away, s.Name())
+		}
 		handler := s.Handler()
 		for _, r := range s.Routes() {
 			key := r.Method + " " + r.Path
@@ -66,7 +78,7 @@ func NewTable(surfaces []Surface, rules []policy.Rule, quiet ...string) (*Table,
 			}
 			held := set.For(s.Name(), r)
 			t.entries[key] = &entry{Route: r, module: s.Name(), handler: handler, policy: held,
-				public: r.Permission == identity.Public && !held.AuthRequired, quiet: slices.Contains(quiet, r.Path)}
+				public: r.Permission == identity.Public && !held.AuthRequired, quiet: slices.Contains(quiet, r.Path), url: urlOf(s)}
 			t.mux.Method(r.Method, r.Path, handler)
 			if !slices.Contains(t.methods, r.Method) {
 				t.methods = append(t.methods, r.Method)
@@ -110,10 +122,28 @@ func (t *Table) find(method, path string) (*entry, []string) {
 	return nil, slices.Compact(allowed)
 }
 
+func urlOf(s Surface) string {
+	if elsewhere, ok := s.(Elsewhere); ok {
+		return elsewhere.URL()
+	}
+	return ""
+}
+
+// unreached gives the module that a path may belong to although no route is known for it.
+func (t *Table) unreached(path string) string {
+	for _, module := range t.away {
+		if policy.Below(canonical(path), policy.Paths(module), canonical) {
+			return module
+		}
+	}
+	return ""
+}
+
 // Row is a route with the module it belongs to and what holds for it.
 type Row struct {
 	httpx.Route
 	Module string
+	URL    string // of the process it runs in; empty: this one
 	Policy policy.Policy
 }
 
@@ -121,7 +151,7 @@ type Row struct {
 func (t *Table) Rows() []Row {
 	rows := make([]Row, 0, len(t.entries))
 	for _, e := range t.entries {
-		rows = append(rows, Row{Route: e.Route, Module: e.module, Policy: e.policy})
+		rows = append(rows, Row{Route: e.Route, Module: e.module, URL: e.url, Policy: e.policy})
 	}
 	slices.SortFunc(rows, func(a, b Row) int {
 		return strings.Compare(a.Path+" "+a.Method, b.Path+" "+b.Method)

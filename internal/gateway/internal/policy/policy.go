@@ -141,6 +141,18 @@ func (s *Set) For(module string, route httpx.Route) Policy {
 	return p
 }
 
+// Below tells whether a path is below one of the patterns, which are written as those of rules.
+func Below(path string, patterns []string, canonical func(string) string) bool {
+	segments := strings.Split(strings.Trim(path, "/"), "/")
+	for _, p := range patterns {
+		r := rule{segments: strings.Split(strings.Trim(canonical(p), "/"), "/")}
+		if r.covers("", segments) {
+			return true
+		}
+	}
+	return false
+}
+
 // needed picks those of a rule's permissions that a method needs: a pair such as multicloud:read and multicloud:write means that GET
 // needs the first and every other method the second.
 func needed(method string, permissions []string) []string {

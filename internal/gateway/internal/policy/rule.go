@@ -39,6 +39,20 @@ func Defaults() []Rule {
 	}
 }
 
+// Paths tells below which paths the routes of a module are. It serves for one thing only: to tell a module that was never reached from a
+// path that nobody serves.
+func Paths(module string) []string {
+	return map[string][]string{
+		"auth": {"/auth/*", "/.well-known/*", "/api/me/*", "/api/users/*", "/api/tenants/*", "/api/roles/*", "/api/permissions/*", "/api/api-keys/*",
+			"/api/service-accounts/*", "/api/audit/*"},
+		"vm": {"/api/vms/*", "/api/images/*", "/api/templates/*", "/api/volumes/*", "/api/storage-pools/*", "/api/networks/*", "/api/security-groups/*",
+			"/api/ssh-keys/*", "/api/flavors/*", "/api/operations/*", "/api/events/*", "/api/webhooks/*", "/api/audit/drift/*"},
+		"scheduler":  {"/api/nodes/*", "/api/scheduler/*", "/api/affinity-groups/*", "/api/tenants/{id}/quota"},
+		"federation": {"/api/multicloud/*"},
+		"monitoring": {"/api/monitoring/*"},
+	}[module]
+}
+
 // Modules that a rule may name as its service.
 var modules = []string{"auth", "vm", "federation", "monitoring", "scheduler", "gateway"} //nolint:gochecknoglobals // constant
 
