@@ -40,14 +40,14 @@ CREATE INDEX api_key_old_secrets_key ON api_key_old_secrets (key_id);
 
 -- Everyone may have keys of their own: a key gives nobody anything that its owner lacks.
 INSERT INTO permissions (role_id, permission)
-SELECT r.id, p.permission
+SELECT r.id, 'api-key:*'
 FROM roles r
-CROSS JOIN (VALUES ('api-key:read'), ('api-key:write')) AS p (permission)
 WHERE r.tenant_id IS NULL AND r.name IN ('operator', 'user', 'viewer', 'auditor')
 ON CONFLICT DO NOTHING;
 
 -- +goose Down
-DELETE FROM permissions WHERE permission IN ('api-key:read', 'api-key:write');
+DELETE FROM permissions WHERE permission = 'api-key:*';
 DROP TABLE api_key_old_secrets, api_keys;
+DELETE FROM role_bindings WHERE principal_kind = 'api_key' OR principal_id IN (SELECT id FROM users WHERE kind = 'service');
 DELETE FROM users WHERE kind = 'service';
 ALTER TABLE users DROP CONSTRAINT users_service_has_no_password, DROP COLUMN description, DROP COLUMN kind;

@@ -476,3 +476,55 @@ func TestAPIKeyMetrics(t *testing.T) {
 		t.Errorf("the database was asked %v times", got)
 	}
 }
+
+// Roles that are bound to a key widen its bounds where they are bound, and never beyond what its owner holds there.
+func TestRolesOfAPIKeys(t *testing.T) {
+	t.Parallel()
+	p := newSite(t).start(t)
+	root := p.admin().Access
+	red, blue := p.addTenant(root, "red"), p.addTenant(root, "blue")
+	p.addUser(root, "ada", auth.RoleUser, &red)
+	adas := p.login("ada", goodPassword).Access
+	empty, whole := p.addKey(adas, object{"permissions": []string{}}), p.addKey(adas, object{})
+	may := func(key, permission string) bool {
+		t.Helper()
+		resp, err := p.module.Service().ValidateAPIKey(t.Context(), auth.ValidateAPIKeyRequest{Key: key})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.Principal.Allows(permission)
+	}
+	if may(empty.Key, "vm:read") {
+		t.Error("a key without permissions may read machines")
+	}
+	p.addRole(root, red.ID, "starter", "vm:*", "user:write")
+	bind := func(token string, key uuid.UUID, role string, tenant auth.Tenant) answer {
+		return p.do(call{method: "POST", path: "/api/v1/role-bindings", token: token, body: object{"principal_kind": "api_key", "principal_id": key, "role": role}}.in(tenant.ID))
+	}
+	a := bind(root, empty.ID, "starter", red).want(201)
+	var b auth.RoleBinding
+	if a.into(&b); b.PrincipalKind != auth.PrincipalAPIKey || b.PrincipalName != "ci" {
+		t.Errorf("bound %+v", b)
+	}
+	if !may(empty.Key, "vm:create") || may(empty.Key, "image:read") || may(empty.Key, "user:write") {
+		t.Error("the role does not bound the key as it should")
+	}
+	bind(root, empty.ID, auth.RoleOperator, blue).want(201) // counts where its owner may do something, and that is nowhere in blue
+	if _, err := p.module.Service().ValidateAPIKey(t.Context(), auth.ValidateAPIKeyRequest{Key: empty.Key, TenantID: blue.ID}); !errors.Is(err, auth.ErrNoRole) {
+		t.Errorf("in a tenant where the owner has no role: %v", err)
+	}
+	bind(root, uuid.New(), "starter", red).want(404, auth.ErrPrincipalNotFound)
+	bind(adas, empty.ID, auth.RoleUser, red).want(403)
+	// A key that is bounded cannot use another one that has roles.
+	narrow := p.addKey(adas, object{"permissions": []string{"api-key:*"}})
+	p.do(call{method: "POST", path: keyPath(empty.ID) + "/rotate", key: narrow.Key, body: object{}}).want(403, auth.ErrGrantExceedsOwn)
+	p.do(call{method: "POST", path: keyPath(empty.ID) + "/rotate", key: whole.Key, body: object{}}).want(200)
+	p.do(call{method: "DELETE", path: "/api/v1/role-bindings/" + b.ID.String(), token: root}.in(red.ID)).want(204)
+	if may(empty.Key, "vm:create") {
+		t.Error("the role counts after it was taken away")
+	}
+	p.do(call{method: "DELETE", path: keyPath(empty.ID), token: adas}).want(204)
+	if got := p.queryText(`SELECT count(*)::text FROM auth.role_bindings WHERE principal_kind = 'api_key'`); got != "0" {
+		t.Errorf("%s bindings are left of a key that is gone", got)
+	}
+}

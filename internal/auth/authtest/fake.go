@@ -40,10 +40,10 @@ func New() *Fake {
 	f := &Fake{users: map[uuid.UUID]*auth.User{}, tokens: map[string]*fakeToken{}, roles: map[string]auth.Role{},
 		bound: map[fakeBinding]string{}, keys: map[string]*fakeKey{}}
 	f.SetRole(auth.RoleAdmin, identity.ScopePlatform, "*")
-	f.SetRole(auth.RoleOperator, identity.ScopeTenant, "image:*", "network:*", "operation:*", "user:read", "vm:*", "api-key:read", "api-key:write")
-	f.SetRole(auth.RoleUser, identity.ScopeTenant, "image:*", "network:*", "operation:*", "vm:*", "api-key:read", "api-key:write")
-	f.SetRole(auth.RoleViewer, identity.ScopeTenant, "image:read", "network:read", "operation:read", "vm:read", "api-key:read", "api-key:write")
-	f.SetRole(auth.RoleAuditor, identity.ScopeTenant, "audit:read", "user:read", "vm:read", "api-key:read", "api-key:write")
+	f.SetRole(auth.RoleOperator, identity.ScopeTenant, "image:*", "network:*", "operation:*", "user:read", "vm:*", "api-key:*")
+	f.SetRole(auth.RoleUser, identity.ScopeTenant, "image:*", "network:*", "operation:*", "vm:*", "api-key:*")
+	f.SetRole(auth.RoleViewer, identity.ScopeTenant, "image:read", "network:read", "operation:read", "vm:read", "api-key:*")
+	f.SetRole(auth.RoleAuditor, identity.ScopeTenant, "audit:read", "user:read", "vm:read", "api-key:*")
 	return f
 }
 

@@ -51,14 +51,16 @@ func (f *Fake) ValidateAPIKey(_ context.Context, req auth.ValidateAPIKeyRequest)
 	case k.ExpiresAt != nil && !f.now().Before(*k.ExpiresAt):
 		return auth.ValidateAPIKeyResponse{}, auth.ErrAPIKeyExpired
 	}
-	if k.Scope != identity.ScopePlatform && req.TenantID != uuid.Nil && req.TenantID != u.TenantID { // then only a role in that tenant counts there
-		if _, is := f.bound[fakeBinding{u.ID, req.TenantID}]; !is {
-			return auth.ValidateAPIKeyResponse{}, auth.ErrNoRole
-		}
-	}
 	p, err := f.acting(u, req.TenantID)
 	if err != nil {
 		return auth.ValidateAPIKeyResponse{}, err
+	}
+	if k.Scope != identity.ScopePlatform && p.TenantID != u.TenantID { // then only a role in that tenant counts there
+		role, is := f.bound[fakeBinding{u.ID, p.TenantID}]
+		if !is {
+			return auth.ValidateAPIKeyResponse{}, auth.ErrNoRole
+		}
+		p.Role, p.Permissions = role, f.roles[role].Permissions
 	}
 	return auth.ValidateAPIKeyResponse{Principal: p.WithKey(k.ID, boundOf(k.Permissions, k.Scope)), ExpiresAt: k.ExpiresAt}, nil
 }
@@ -93,7 +95,9 @@ func (f *Fake) CreateAPIKey(_ context.Context, req auth.CreateAPIKeyRequest) (au
 	switch {
 	case !actor.Allows("api-key:write"):
 		return auth.CreateAPIKeyResponse{}, errs.New(errs.Forbidden, "auth.forbidden", "a permission is missing")
-	case name == "" || len(name) > auth.MaxAPIKeyName || slices.ContainsFunc(req.Permissions, func(p string) bool { return !identity.ValidPermission(p) }) ||
+	case slices.ContainsFunc(req.Permissions, func(p string) bool { return !identity.ValidPermission(p) }):
+		return auth.CreateAPIKeyResponse{}, auth.ErrInvalidPermission
+	case name == "" || len(name) > auth.MaxAPIKeyName ||
 		req.Scope != identity.ScopeTenant && req.Scope != identity.ScopePlatform || req.ExpiresAt != nil && !req.ExpiresAt.After(f.now()):
 		return auth.CreateAPIKeyResponse{}, auth.ErrInvalidAPIKeySpec
 	case !exists || actor.Scope != identity.ScopePlatform && owner.TenantID != actor.TenantID || owner.ID != actor.UserID && !actor.Allows("user:write"):

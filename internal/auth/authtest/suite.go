@@ -57,6 +57,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"an API key stands for its owner", keyStandsForOwner},
 		{"an API key never does more than its owner", keyBoundByOwner},
 		{"bad API keys are refused", refusesBadKeys},
+		{"an API key acts in other tenants as its owner does", keyActsElsewhere},
 		{"an expired API key says so", keyExpires},
 		{"a revoked API key ends at once, and no other", keyRevoked},
 		{"nobody makes an API key that does more than they", keyCannotEscalate},

@@ -2,7 +2,6 @@ package service
 
 import (
 	"context"
-	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -53,11 +52,14 @@ func (s *Service) CreateAPIKey(ctx context.Context, req auth.CreateAPIKeyRequest
 			req.Scope = identity.ScopePlatform
 		}
 	}
-	k := auth.APIKey{UserID: req.UserID, Name: strings.TrimSpace(req.Name), Permissions: sorted(req.Permissions), Scope: req.Scope, ExpiresAt: micros(req.ExpiresAt)}
+	k := auth.APIKey{UserID: req.UserID, Name: strings.TrimSpace(req.Name), Permissions: req.Permissions, Scope: req.Scope, ExpiresAt: micros(req.ExpiresAt)}
 	if err := s.checkSpec(k, true); err != nil {
 		return auth.CreateAPIKeyResponse{}, err
 	}
 	var err error
+	if k.Permissions, err = s.checkPermissions(ctx, k.Permissions); err != nil {
+		return auth.CreateAPIKeyResponse{}, err
+	}
 	if k.ID, err = newID(); err != nil {
 		return auth.CreateAPIKeyResponse{}, err
 	}
@@ -141,14 +143,18 @@ type APIKeyChange struct {
 
 // UpdateAPIKey changes name, bounds or expiry of a key. Its secret stays.
 func (s *Service) UpdateAPIKey(ctx context.Context, p identity.Principal, id uuid.UUID, c APIKeyChange) (auth.APIKey, error) {
+	var err error
+	if c.Permissions, err = s.checkPermissions(ctx, c.Permissions); err != nil {
+		return auth.APIKey{}, err
+	}
 	var updated auth.APIKey
-	err := s.changeKey(ctx, p, id, c.Version, func(tx store.Queries, held store.HeldAPIKey) error {
+	err = s.changeKey(ctx, p, id, c.Version, func(tx store.Queries, held store.HeldAPIKey) error {
 		k := held.APIKey
 		if c.Name != nil {
 			k.Name = strings.TrimSpace(*c.Name)
 		}
 		if c.Permissions != nil {
-			k.Permissions = sorted(c.Permissions)
+			k.Permissions = c.Permissions
 		}
 		if c.Scope != nil {
 			k.Scope = *c.Scope
@@ -348,11 +354,6 @@ func (s *Service) checkSpec(k auth.APIKey, checkExpiry bool) error {
 	case checkExpiry && k.ExpiresAt != nil && !k.ExpiresAt.After(s.now()):
 		return badSpec("expires_at", "must be in the future")
 	}
-	for _, permission := range k.Permissions {
-		if !identity.ValidPermission(permission) {
-			return badSpec("permissions", "holds one that is not <resource>:<verb>, such as vm:read or vm:*")
-		}
-	}
 	return nil
 }
 
@@ -404,18 +405,6 @@ func (s *Service) tellKey(ctx context.Context, kind string, k auth.APIKey) {
 	s.Metrics.keyChanges.WithLabelValues(kind).Inc()
 	s.Log.InfoContext(ctx, "an API key changed", "type", kind, "api_key_id", k.ID, "prefix", k.Prefix, "user_id", k.UserID, "tenant_id", k.TenantID)
 	s.tell(ctx, event.Auth{Type: kind, TenantID: k.TenantID, UserID: k.UserID, APIKeyID: k.ID})
-}
-
-// sorted gives a list without repetitions; nil stays nil.
-func sorted(list []string) []string {
-	if list == nil {
-		return nil
-	}
-	list = slices.Sorted(slices.Values(list))
-	if list == nil {
-		return []string{}
-	}
-	return slices.Compact(list)
 }
 
 // micros gives the time as PostgreSQL keeps it.
