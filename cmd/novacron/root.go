@@ -54,7 +54,7 @@ func newRoot(e *env) *cobra.Command {
 			root.AddCommand(cmd)
 		}
 	}
-	add(groupCloud, newLogin(e), newLogout(e), newWhoami(e), newVM(e), newImage(e), newNetwork(e), newNode(e), newOperation(e), newFlavor(e),
+	add(groupCloud, newLogin(e), newLogout(e), newWhoami(e), newVM(e), newImage(e), newNetwork(e), newNode(e), newOperation(e), newFlavor(e), newAuth(e),
 		newAPIKey(e), newServiceAccount(e))
 	add(groupServer, newServe(), newModules(), newConfig(), newDoctor(e), newPKI(e))
 	root.AddCommand(newVersion(e))

@@ -36,7 +36,7 @@ func TestAPIKeyChangesReachOthers(t *testing.T) {
 			if name == "neither" {
 				s.cache.fail(errors.New("connection refused"))
 			}
-			next := here.rotate(adas, keys[0].ID, object{"overlap_seconds": 0})
+			next := here.rotateSecret(adas, keys[0].ID, object{"overlap_seconds": 0})
 			there.me(next.Key).want(200) // and so does a new secret
 			ended := func(what, key string) {
 				t.Helper()

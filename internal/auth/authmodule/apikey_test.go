@@ -32,7 +32,7 @@ func (p *process) addKey(token string, body object) madeKey {
 	return k
 }
 
-func (p *process) rotate(token string, id uuid.UUID, body object) madeKey {
+func (p *process) rotateSecret(token string, id uuid.UUID, body object) madeKey {
 	p.t.Helper()
 	var k madeKey
 	p.do(call{method: "POST", path: keyPath(id) + "/rotate", token: token, body: body}).want(200).into(&k)
@@ -149,14 +149,14 @@ func TestAPIKeyRotation(t *testing.T) {
 	token := p.admin().Access
 	first := p.addKey(token, object{})
 	p.me(first.Key).want(200)
-	second := p.rotate(token, first.ID, object{"overlap_seconds": 3600})
+	second := p.rotateSecret(token, first.ID, object{"overlap_seconds": 3600})
 	if second.Prefix != first.Prefix || second.Key == first.Key || second.OldSecretsUntil == nil || second.RotatedAt == nil || second.Version != 2 {
 		t.Errorf("rotated %+v to %+v", first.APIKey, second.APIKey)
 	}
 	p.me(first.Key).want(200)
 	p.me(second.Key).want(200)
 	// Its answer was lost, so it is repeated. Nobody's secret is taken away.
-	third := p.rotate(token, first.ID, object{"overlap_seconds": 600})
+	third := p.rotateSecret(token, first.ID, object{"overlap_seconds": 600})
 	for _, k := range []madeKey{first, second, third} {
 		p.me(k.Key).want(200)
 	}
@@ -175,8 +175,8 @@ func TestAPIKeyRotation(t *testing.T) {
 	p.me(first.Key).want(401, auth.ErrAPIKeyExpired)
 	p.me(third.Key).want(200)
 	// Without an overlap all old secrets end at once.
-	fourth := p.rotate(token, first.ID, object{"overlap_seconds": 60})
-	fifth := p.rotate(token, first.ID, object{"overlap_seconds": 0})
+	fourth := p.rotateSecret(token, first.ID, object{"overlap_seconds": 60})
+	fifth := p.rotateSecret(token, first.ID, object{"overlap_seconds": 0})
 	if fifth.OldSecretsUntil != nil {
 		t.Errorf("old secrets go on until %v", fifth.OldSecretsUntil)
 	}
@@ -185,7 +185,7 @@ func TestAPIKeyRotation(t *testing.T) {
 	}
 	p.me(fifth.Key).want(200)
 	for range 5 {
-		p.rotate(token, first.ID, object{})
+		p.rotateSecret(token, first.ID, object{})
 	}
 	p.do(call{method: "POST", path: keyPath(first.ID) + "/rotate", token: token, body: object{}}).want(409, auth.ErrTooManySecrets)
 	for _, overlap := range []any{-1, 2592001, "1h", 1.5} {
@@ -218,7 +218,7 @@ func TestAPIKeyChangesAndEnds(t *testing.T) {
 	token = p.admin().Access
 	p.me(k.Key).want(401, auth.ErrAPIKeyExpired)
 	p.do(call{method: "POST", path: keyPath(k.ID) + "/rotate", token: token, body: object{}}).want(422, auth.ErrInvalidAPIKeySpec)
-	next := p.rotate(token, k.ID, object{"expires_at": p.site.clock.now().Add(time.Hour)})
+	next := p.rotateSecret(token, k.ID, object{"expires_at": p.site.clock.now().Add(time.Hour)})
 	p.me(next.Key).want(200)
 	p.do(call{method: "DELETE", path: keyPath(k.ID), token: token}).want(204)
 	p.me(next.Key).want(401, auth.ErrAPIKeyRevoked)

@@ -49,6 +49,7 @@ func Register(h *httpx.API, s *service.Service, ring *token.Ring) {
 	a.registerAPIKeys(h)
 	a.registerTenants(h)
 	a.registerRoles(h)
+	a.registerKeys(h)
 	a.registerBindings(h)
 }
 

@@ -42,6 +42,7 @@ type Config struct {
 type Deps struct {
 	Store    *store.Store
 	Codec    *token.Codec
+	Ring     *token.Ring
 	Hasher   *password.Hasher
 	Limiter  *throttle.Limiter
 	Counters throttle.Counters // the shared cache

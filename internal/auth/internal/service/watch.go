@@ -69,10 +69,11 @@ func (s *Service) Start(ctx context.Context) error {
 		return fmt.Errorf("listen to %s: %w", auth.EventsSubject, err)
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	w.cancel, w.sub, w.done = cancel, sub, []chan struct{}{make(chan struct{}), make(chan struct{}), make(chan struct{})}
+	w.cancel, w.sub, w.done = cancel, sub, []chan struct{}{make(chan struct{}), make(chan struct{}), make(chan struct{}), make(chan struct{})}
 	go w.run(run, w.done[0])
 	go s.prune(run, w.done[1])
-	go s.writeUses(run, w.done[2])
+	go s.tendKeys(run, w.done[2])
+	go s.writeUses(run, w.done[3])
 	return nil
 }
 
@@ -135,11 +136,17 @@ func (w *watch) poll(ctx context.Context) error {
 			return fmt.Errorf("the count of changes is %.40q: %w", value, err)
 		}
 	}
+	missed := false
+	defer func() {
+		if missed {
+			w.s.refreshKeys(ctx)
+		}
+	}()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	// What was heard while the cache was asked may be ahead of its answer. Behind what was heard before, it has lost its count.
 	if seq > w.heard || seq < before {
-		w.heard = seq
+		w.heard, missed = seq, true
 		w.s.forgetAll()
 	}
 	w.settled.Store(begun.UnixNano())
@@ -158,6 +165,9 @@ func (w *watch) receive(ctx context.Context, m bus.Message) {
 		return
 	}
 	w.take(e)
+	if e.Type == event.AuthKeysRotated {
+		w.s.refreshKeys(ctx)
+	}
 	if e.Type == event.AuthPasswordChanged || e.Type == event.AuthUserDeleted {
 		if err := w.s.reconcilePasswordFile(ctx); err != nil {
 			w.s.Log.WarnContext(ctx, "the first administrator's password file may be out of date", "error", err)
@@ -174,8 +184,8 @@ func (w *watch) take(e event.Auth) {
 	}
 	w.heard = max(w.heard, e.Seq)
 	switch {
-	case e.Type == event.AuthUserCreated, e.Type == event.AuthTenantCreated, e.Type == event.AuthRoleCreated, e.Type == event.AuthAPIKeyCreated:
-		// Nobody remembers anything of it.
+	case e.Type == event.AuthUserCreated, e.Type == event.AuthTenantCreated, e.Type == event.AuthRoleCreated, e.Type == event.AuthKeysRotated,
+		e.Type == event.AuthAPIKeyCreated: // nobody remembers anything of it
 	case e.APIKeyID != uuid.Nil:
 		w.s.keys.forgetWhere(func(st *keyState) bool { return st.ID == e.APIKeyID })
 	case e.SessionID != uuid.Nil:
