@@ -48,6 +48,7 @@ type Service struct {
 	log     *slog.Logger
 
 	consoles consoleTickets
+	open     openConsoles
 }
 
 // New makes the service; it is of use once Bind has given it what it works on.
