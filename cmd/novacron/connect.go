@@ -45,7 +45,7 @@ func (e *env) connectWith(tokens apiclient.TokenStore) (*apiclient.Client, error
 		return nil, err
 	}
 	return apiclient.New(apiclient.Config{BaseURL: strings.TrimRight(e.serverURL(), "/"), Tokens: tokens,
-		UserAgent: "novacron-cli/" + buildinfo.Get().Version})
+		Tenant: e.tenantName(), UserAgent: "novacron-cli/" + buildinfo.Get().Version})
 }
 
 // apiKey gives the API key to use, or "". It is never an argument: those are seen by every user of the machine.
