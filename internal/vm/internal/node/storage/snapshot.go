@@ -112,7 +112,9 @@ func (s *Store) KeepSnapshot(vm, snapshot uuid.UUID, r SnapshotRecord) error {
 }
 
 // ForgetSnapshot undoes KeepSnapshot.
-func (s *Store) ForgetSnapshot(vm, snapshot uuid.UUID) error { return remove(s.snapshotPath(vm, snapshot)) }
+func (s *Store) ForgetSnapshot(vm, snapshot uuid.UUID) error {
+	return remove(s.snapshotPath(vm, snapshot))
+}
 
 // Marks of what a crash must not leave half done.
 const (
@@ -120,7 +122,9 @@ const (
 	markRevert = "reverting" // some disks may have gone back to a snapshot and others not
 )
 
-func (s *Store) markPath(vm uuid.UUID, mark string) string { return filepath.Join(s.folder(vm), mark+".json") }
+func (s *Store) markPath(vm uuid.UUID, mark string) string {
+	return filepath.Join(s.folder(vm), mark+".json")
+}
 
 // MarkFrozen notes, before it is tried, that a guest's file systems may be held from now on.
 func (s *Store) MarkFrozen(vm uuid.UUID) error { return write(s.markPath(vm, markFrozen), struct{}{}) }
@@ -141,6 +145,12 @@ func (s *Store) Frozen() ([]uuid.UUID, error) {
 		}
 	}
 	return frozen, nil
+}
+
+// IsFrozen tells whether a guest's file systems may be held.
+func (s *Store) IsFrozen(vm uuid.UUID) (bool, error) {
+	_, there, err := read[struct{}](s.markPath(vm, markFrozen))
+	return there, err
 }
 
 // MarkRevert notes that the disks begin to go back to a snapshot.

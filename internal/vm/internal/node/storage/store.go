@@ -33,10 +33,10 @@ import (
 // Store is the storage of one node. Make it with Open.
 type Store struct {
 	images, disks, volumes string
-	dialer        streamdial.Dialer
-	log           *slog.Logger
-	tools         chan struct{} // a slot for each qemu-img that may run at once
-	downloads     chan struct{} // a slot for each image that may be fetched at once
+	dialer                 streamdial.Dialer
+	log                    *slog.Logger
+	tools                  chan struct{} // a slot for each qemu-img that may run at once
+	downloads              chan struct{} // a slot for each image that may be fetched at once
 
 	imagesLock sync.RWMutex // held to read by what makes a disk stand on an image, to write by what removes images
 

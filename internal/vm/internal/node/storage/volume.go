@@ -210,3 +210,9 @@ func usage(path, format string) (nodeapi.FileUsage, error) {
 	}
 	return u, nil
 }
+
+// FileSize tells how large the disk in a file is.
+func (s *Store) FileSize(path, format string) (int64, error) {
+	u, err := usage(path, format)
+	return u.SizeBytes, err
+}
