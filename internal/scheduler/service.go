@@ -59,6 +59,7 @@ type ReserveResponse struct {
 type ResizeStorageRequest struct {
 	VMID         uuid.UUID `json:"vm_id"` // of what holds the place, whichever kind it is
 	StorageBytes int64     `json:"storage_bytes"`
+	DryRun       bool      `json:"dry_run,omitempty"` // find out whether it would fit, and change nothing
 }
 
 // ResizeStorageResponse holds the allocation as it is now.

@@ -13,7 +13,7 @@ var (
 	ErrNoConsoleLog = errs.New(errs.NotFound, "vm.no_console_log", "the virtual machine has not written to its console yet")
 
 	ErrImageNotFound = errs.New(errs.NotFound, "image.not_found", "there is no such image")
-	ErrImageInUse    = errs.New(errs.Conflict, "image.in_use", "virtual machines were made from the image").WithAction("Delete them first.")
+	ErrImageInUse    = errs.New(errs.Conflict, "image.in_use", "virtual machines or volumes were made from the image").WithAction("Delete them first.")
 	ErrImageFailed   = errs.New(errs.Conflict, "image.failed", "the import of the image failed").WithAction("Upload it again.")
 	ErrImageBusy     = errs.New(errs.Unavailable, "image.importing", "the image is still being imported")
 	ErrImageInvalid  = errs.New(errs.Invalid, "image.invalid", "the upload is not a usable disk image")
@@ -32,6 +32,7 @@ var (
 
 // The errors of storage.
 var (
+	ErrLocked           = errs.New(errs.Locked, "vm.locked", "an operation is at work on the virtual machine").WithAction("Wait for the operation, or cancel it.")
 	ErrVolumeNotFound   = errs.New(errs.NotFound, "volume.not_found", "there is no such volume")
 	ErrVolumeTaken      = errs.New(errs.Conflict, "volume.name_taken", "a volume of this name exists in the tenant").WithAction("Choose another name or delete the other one.")
 	ErrVolumeInvalid    = errs.New(errs.Invalid, "volume.invalid", "the volume cannot be made as asked")
@@ -62,7 +63,7 @@ func Errors() []*errs.Error {
 	return []*errs.Error{ErrNotFound, ErrNameTaken, ErrWrongState, ErrInvalid, ErrVanished, ErrDiskLost, ErrNoConsoleLog,
 		ErrImageNotFound, ErrImageInUse, ErrImageFailed, ErrImageBusy, ErrImageInvalid, ErrImageRefused, ErrImageTooLarge, ErrImageChecksum,
 		ErrNetworkNotFound, ErrNetworkTaken, ErrNetworkOverlap, ErrNetworkInUse, ErrNetworkInvalid, ErrNetworkBusy, ErrNoAddressRange,
-		ErrVolumeNotFound, ErrVolumeTaken, ErrVolumeInvalid, ErrVolumeInUse, ErrVolumeDetached, ErrVolumeElsewhere, ErrVolumeHeld,
+		ErrLocked, ErrVolumeNotFound, ErrVolumeTaken, ErrVolumeInvalid, ErrVolumeInUse, ErrVolumeDetached, ErrVolumeElsewhere, ErrVolumeHeld,
 		ErrVolumeSnapshots, ErrVolumeBusy, ErrVolumeNotReady, ErrVolumeShrink, ErrVolumeVersion, ErrDiskNotFound, ErrTooManyDisks, ErrPoolNotFound,
 		ErrSnapshotNotFound, ErrSnapshotTaken, ErrSnapshotNotReady, ErrSnapshotConfig, ErrSnapshotRaw, ErrSnapshotMemory, ErrSnapshotTooMany, ErrNotFrozen}
 }

@@ -26,6 +26,9 @@ ORDER BY created_at DESC, id DESC LIMIT @max_rows;
 -- name: VolumeListByVMs :many
 SELECT * FROM volumes WHERE vm_id = ANY (@vm_ids::uuid[]) ORDER BY vm_id, attached_at, id;
 
+-- name: VolumeListByOperation :many
+SELECT * FROM volumes WHERE operation_id = @operation_id::uuid FOR UPDATE;
+
 -- name: VolumeUpdateDetails :one
 UPDATE volumes SET name = @name, description = @description, tags = @tags, updated_at = now() WHERE id = @id
 RETURNING *;
@@ -40,8 +43,11 @@ UPDATE volumes SET vm_id = @vm_id, attached_at = clock_timestamp(), operation_id
 -- name: VolumeDetach :exec
 UPDATE volumes SET vm_id = NULL, attached_at = NULL, operation_id = NULL, updated_at = now() WHERE id = @id;
 
+-- name: VolumeHold :exec
+UPDATE volumes SET operation_id = @operation_id, updated_at = now() WHERE id = @id;
+
 -- name: VolumeEnd :exec
-UPDATE volumes SET status = @status, operation_id = NULL, updated_at = now() WHERE id = @id AND operation_id = @operation_id::uuid;
+UPDATE volumes SET status = @status, operation_id = NULL, updated_at = now() WHERE id = @id;
 
 -- name: VolumeSetSize :exec
 UPDATE volumes SET size_bytes = @size_bytes, updated_at = now() WHERE id = @id AND size_bytes < @size_bytes;

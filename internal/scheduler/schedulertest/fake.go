@@ -213,6 +213,9 @@ func (f *Fake) ResizeStorage(ctx context.Context, req scheduler.ResizeStorageReq
 			return scheduler.ResizeStorageResponse{}, placement.NoFit(verdicts, p.Allows("node:read"))
 		}
 	}
+	if req.DryRun {
+		return scheduler.ResizeStorageResponse{Allocation: a}, nil
+	}
 	a.StorageBytes = req.StorageBytes
 	f.places[req.VMID] = a
 	return scheduler.ResizeStorageResponse{Allocation: a}, nil

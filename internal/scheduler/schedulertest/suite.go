@@ -568,6 +568,9 @@ func resizeStorage(t *testing.T, s Subject) {
 			t.Errorf("the node counts %d, want %d", n.Node.Allocated.StorageBytes, want)
 		}
 	}
+	_, err = s.Service.ResizeStorage(ctx, scheduler.ResizeStorageRequest{VMID: req.VMID, StorageBytes: 10 * gib, DryRun: true})
+	must(t, err)
+	held(4 * gib)
 	must(t, resize(10*gib))
 	must(t, resize(10*gib))
 	held(10 * gib)

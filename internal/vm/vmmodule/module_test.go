@@ -114,7 +114,7 @@ func TestCreateFailsAtEveryPoint(t *testing.T) {
 func TestDeleteFailsAtEveryPoint(t *testing.T) {
 	w := newWorld(t)
 	image := w.image()
-	for _, step := range []string{"remove", "release"} {
+	for _, step := range []string{"remove", "volumes", "snapshots", "release"} {
 		for _, when := range []string{"before do", "after do"} {
 			t.Run(when+" "+step, func(t *testing.T) {
 				w.failing(nil)

@@ -230,9 +230,11 @@ func (w *world) nothingLeft() {
 	if err != nil || len(domains) != 0 {
 		w.t.Errorf("domains are left: %v %v", domains, err)
 	}
-	disks, err := os.ReadDir(filepath.Join(w.dir, "node", "disks"))
-	if err != nil || len(disks) != 0 {
-		w.t.Errorf("disks are left: %v %v", disks, err)
+	for _, folder := range []string{"disks", "volumes"} {
+		disks, err := os.ReadDir(filepath.Join(w.dir, "node", folder))
+		if err != nil || len(disks) != 0 {
+			w.t.Errorf("%s are left: %v %v", folder, disks, err)
+		}
 	}
 	allocations, err := w.sched.Service().ListAllocations(w.t.Context(), scheduler.ListAllocationsRequest{})
 	if err != nil || len(allocations.Allocations) != 0 {
@@ -244,6 +246,9 @@ func (w *world) nothingLeft() {
 	}
 	if list := decode[struct{ Items []vm.VM }](w.t, w.do(http.MethodGet, "/api/v1/vms", nil), http.StatusOK); len(list.Items) != 0 {
 		w.t.Errorf("rows are left: %+v", list.Items)
+	}
+	if list := decode[struct{ Items []vm.Volume }](w.t, w.do(http.MethodGet, "/api/v1/volumes", nil), http.StatusOK); len(list.Items) != 0 {
+		w.t.Errorf("volumes are left: %+v", list.Items)
 	}
 	for _, status := range []string{"pending", "running"} {
 		ops := decode[struct{ Items []op }](w.t, w.do(http.MethodGet, "/api/v1/operations?status="+status, nil), http.StatusOK)

@@ -23,8 +23,11 @@ func (s *Store) ResizeStorage(ctx context.Context, req scheduler.ResizeStorageRe
 	if err != nil {
 		return a, nil, fmt.Errorf("read the place of %s: %w", req.VMID, mapNoRows(err, scheduler.ErrAllocationNotFound))
 	}
+	if row.StorageAllocated == req.StorageBytes {
+		return toAllocation(row), nil, nil
+	}
 	err = s.inTx(ctx, func(tx pgx.Tx) error {
-		a, refused, err = s.resizeStorage(ctx, tx, row, req.StorageBytes)
+		a, refused, err = s.resizeStorage(ctx, tx, row, req)
 		return err
 	})
 	if err != nil {
@@ -35,7 +38,7 @@ func (s *Store) ResizeStorage(ctx context.Context, req scheduler.ResizeStorageRe
 
 // resizeStorage takes its locks in the order of all transactions here. first is the allocation as it was read without a lock: its tenant
 // and node never change.
-func (s *Store) resizeStorage(ctx context.Context, tx pgx.Tx, first schedulerdb.ResourceAllocation, want int64) (scheduler.Allocation, []placement.Verdict, error) {
+func (s *Store) resizeStorage(ctx context.Context, tx pgx.Tx, first schedulerdb.ResourceAllocation, req scheduler.ResizeStorageRequest) (scheduler.Allocation, []placement.Verdict, error) {
 	used, err := s.lockUsage(ctx, tx, first.TenantID)
 	if err != nil {
 		return scheduler.Allocation{}, nil, err
@@ -44,7 +47,7 @@ func (s *Store) resizeStorage(ctx context.Context, tx pgx.Tx, first schedulerdb.
 	if err != nil {
 		return scheduler.Allocation{}, nil, mapNoRows(err, scheduler.ErrAllocationNotFound)
 	}
-	more := want - row.StorageAllocated
+	more := req.StorageBytes - row.StorageAllocated
 	if more == 0 {
 		return toAllocation(row), nil, nil
 	}
@@ -54,7 +57,10 @@ func (s *Store) resizeStorage(ctx context.Context, tx pgx.Tx, first schedulerdb.
 			return scheduler.Allocation{}, refused, err
 		}
 	}
-	if row, err = s.q.AllocationSetStorage(ctx, tx, schedulerdb.AllocationSetStorageParams{VmID: row.VmID, StorageAllocated: want}); err != nil {
+	if req.DryRun {
+		return toAllocation(row), nil, nil
+	}
+	if row, err = s.q.AllocationSetStorage(ctx, tx, schedulerdb.AllocationSetStorageParams{VmID: row.VmID, StorageAllocated: req.StorageBytes}); err != nil {
 		return scheduler.Allocation{}, nil, err
 	}
 	if err := s.q.UsageAdd(ctx, tx, schedulerdb.UsageAddParams{TenantID: row.TenantID, StorageBytes: more}); err != nil {

@@ -97,17 +97,16 @@ func (q *Queries) VolumeDetach(ctx context.Context, db DBTX, id uuid.UUID) error
 }
 
 const volumeEnd = `-- name: VolumeEnd :exec
-UPDATE volumes SET status = $1, operation_id = NULL, updated_at = now() WHERE id = $2 AND operation_id = $3::uuid
+UPDATE volumes SET status = $1, operation_id = NULL, updated_at = now() WHERE id = $2
 `
 
 type VolumeEndParams struct {
-	Status      string
-	ID          uuid.UUID
-	OperationID uuid.UUID
+	Status string
+	ID     uuid.UUID
 }
 
 func (q *Queries) VolumeEnd(ctx context.Context, db DBTX, arg VolumeEndParams) error {
-	_, err := db.Exec(ctx, volumeEnd, arg.Status, arg.ID, arg.OperationID)
+	_, err := db.Exec(ctx, volumeEnd, arg.Status, arg.ID)
 	return err
 }
 
@@ -193,6 +192,20 @@ func (q *Queries) VolumeGetForUpdate(ctx context.Context, db DBTX, id uuid.UUID)
 		&i.UpdatedAt,
 	)
 	return i, err
+}
+
+const volumeHold = `-- name: VolumeHold :exec
+UPDATE volumes SET operation_id = $1, updated_at = now() WHERE id = $2
+`
+
+type VolumeHoldParams struct {
+	OperationID *uuid.UUID
+	ID          uuid.UUID
+}
+
+func (q *Queries) VolumeHold(ctx context.Context, db DBTX, arg VolumeHoldParams) error {
+	_, err := db.Exec(ctx, volumeHold, arg.OperationID, arg.ID)
+	return err
 }
 
 const volumeInsert = `-- name: VolumeInsert :one
@@ -329,6 +342,49 @@ type VolumeListAllParams struct {
 
 func (q *Queries) VolumeListAll(ctx context.Context, db DBTX, arg VolumeListAllParams) ([]Volume, error) {
 	rows, err := db.Query(ctx, volumeListAll, arg.AfterTime, arg.AfterID, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Volume
+	for rows.Next() {
+		var i Volume
+		if err := rows.Scan(
+			&i.ID,
+			&i.TenantID,
+			&i.OwnerID,
+			&i.Name,
+			&i.Description,
+			&i.Tags,
+			&i.NodeID,
+			&i.Format,
+			&i.SizeBytes,
+			&i.AllocatedBytes,
+			&i.ImageID,
+			&i.Status,
+			&i.VmID,
+			&i.AttachedAt,
+			&i.Generation,
+			&i.OperationID,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const volumeListByOperation = `-- name: VolumeListByOperation :many
+SELECT id, tenant_id, owner_id, name, description, tags, node_id, format, size_bytes, allocated_bytes, image_id, status, vm_id, attached_at, generation, operation_id, created_at, updated_at FROM volumes WHERE operation_id = $1::uuid FOR UPDATE
+`
+
+func (q *Queries) VolumeListByOperation(ctx context.Context, db DBTX, operationID uuid.UUID) ([]Volume, error) {
+	rows, err := db.Query(ctx, volumeListByOperation, operationID)
 	if err != nil {
 		return nil, err
 	}
