@@ -138,6 +138,11 @@ func (w *world) do(method, path string, body any, headers ...string) *httptest.R
 
 func (w *world) doAs(p identity.Principal, method, path string, body any, headers ...string) *httptest.ResponseRecorder {
 	w.t.Helper()
+	return w.doOn(w.vm.Handler(), p, method, path, body, headers...)
+}
+
+func (w *world) doOn(handler http.Handler, p identity.Principal, method, path string, body any, headers ...string) *httptest.ResponseRecorder {
+	w.t.Helper()
 	var reader io.Reader
 	switch b := body.(type) {
 	case nil:
@@ -160,7 +165,7 @@ func (w *world) doAs(p identity.Principal, method, path string, body any, header
 		r.Header.Set(headers[i], headers[i+1])
 	}
 	rec := httptest.NewRecorder()
-	w.vm.Handler().ServeHTTP(rec, r.WithContext(identity.With(w.t.Context(), p)))
+	handler.ServeHTTP(rec, r.WithContext(identity.With(w.t.Context(), p)))
 	return rec
 }
 
@@ -255,5 +260,36 @@ func (w *world) nothingLeft() {
 		if len(ops.Items) != 0 {
 			w.t.Errorf("operations are %s: %+v", status, ops.Items)
 		}
+	}
+}
+
+// restartNode ends the node role and starts it again on the same guests.
+func (w *world) restartNode() {
+	w.t.Helper()
+	w.vm.mu.Lock()
+	defer w.vm.mu.Unlock()
+	if err := w.vm.node.stop(w.t.Context()); err != nil {
+		w.t.Fatal(err)
+	}
+	w.driver = w.driver.Reborn()
+	n, err := startNode(w.t.Context(), w.vm.cfg, w.vm.deps, w.vm.newDriver)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.vm.node = n
+}
+
+func qemuIO(t *testing.T, path, command string) {
+	t.Helper()
+	out, err := exec.Command("qemu-io", "-f", "qcow2", "-c", command, path).CombinedOutput()
+	if err != nil || strings.Contains(string(out), "verification failed") {
+		t.Errorf("qemu-io %s of %s: %v: %s", command, filepath.Base(path), err, out)
+	}
+}
+
+func qemuImg(t *testing.T, args ...string) {
+	t.Helper()
+	if out, err := exec.Command("qemu-img", args...).CombinedOutput(); err != nil {
+		t.Fatalf("qemu-img %s: %v: %s", args[0], err, out)
 	}
 }

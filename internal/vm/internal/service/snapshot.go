@@ -134,8 +134,9 @@ func (s *Service) CreateSnapshot(ctx context.Context, req CreateSnapshotRequest)
 	if err != nil {
 		return operation.Operation{}, err
 	}
+	id := newID()
 	if req.Name == "" {
-		req.Name = "snapshot-" + time.Now().UTC().Format("20060102-150405")
+		req.Name = "snapshot-" + time.Now().UTC().Format("20060102-150405") + "-" + id.String()[32:]
 	}
 	switch {
 	case len(have) >= maxSnapshots:
@@ -148,7 +149,7 @@ func (s *Service) CreateSnapshot(ctx context.Context, req CreateSnapshotRequest)
 	}
 	expect := estimate(r, volumes, usage, req.Memory)
 	n := store.SnapshotRecord{
-		Snapshot: vm.Snapshot{ID: newID(), Name: req.Name, Description: req.Description, Memory: req.Memory, OwnerID: p.UserID,
+		Snapshot: vm.Snapshot{ID: id, Name: req.Name, Description: req.Description, Memory: req.Memory, OwnerID: p.UserID,
 			VMState: string(r.State), SizeBytes: expect.SizeBytes, ExpectedPauseMS: expect.ExpectedPauseMS},
 		Config: configOf(r, expect.Disks),
 	}
