@@ -26,12 +26,23 @@ func newServe() *cobra.Command {
 			info := buildinfo.Get()
 			return app.Run(cmd.Context(), loaded.Config, app.Options{
 				Build: telemetry.Build{Version: info.Version, Commit: info.Commit, Date: info.Date},
+				Reload: func() (config.Config, error) {
+					again, err := config.Load(cmd.Flags())
+					return again.Config, err
+				},
 				OnFirstAdmin: func(username, password, file string) {
 					fmt.Fprintf(out, "\nFirst start. Log in as %s with the password %s\nIt is shown this once, and kept in %s until you change it.\n\n", username, password, file)
 				},
+				OnInner: func(address string) {
+					fmt.Fprintf(out, "NovaCron is up after %.1f s: gateways reach it on https://%s\n", time.Since(begun).Seconds(), address)
+				},
 				OnRunning: func(address string) {
 					if address != "" {
-						fmt.Fprintf(out, "NovaCron is up after %.1f s: API http://%s/api/v1, docs http://%s/docs\n", time.Since(begun).Seconds(), address, address)
+						base := "http://" + address
+						if loaded.HTTP.TLS.CertFile != "" {
+							base = "https://" + address
+						}
+						fmt.Fprintf(out, "NovaCron is up after %.1f s: API %s/api/v1, docs %s/docs\n", time.Since(begun).Seconds(), base, base)
 					}
 				},
 			})

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -25,6 +26,8 @@ type Config struct {
 	Tokens    TokenStore   // nil: in memory
 	HTTP      *http.Client // nil: one of its own, without a limit on the time of a request
 	UserAgent string
+	// Tenant is the id or the name of the tenant to act in. Empty: the caller's own.
+	Tenant string
 	// Timeout bounds an ordinary request; uploads and streams have no bound but their context. 0: a minute.
 	Timeout time.Duration
 	// Patience is how long an operation is followed while the server does not answer, because it restarts for example. 0: a minute.
@@ -36,6 +39,9 @@ type Client struct {
 	cfg  Config
 	base *url.URL
 	now  func() time.Time
+
+	tenantMu sync.Mutex // guards tenantID
+	tenantID uuid.UUID  // of cfg.Tenant, where that is a name; nil until it is known
 }
 
 // ErrBaseURL is what New answers to an address that is none.
@@ -77,6 +83,7 @@ type call struct {
 	accept       string  // "": application/json
 	anonymous    bool    // sent without a token
 	key          string  // Idempotency-Key, which makes a POST repeatable
+	ifMatch      string  // If-Match
 }
 
 func (cl call) repeatable() bool {
@@ -193,13 +200,13 @@ func sleep(ctx context.Context, d time.Duration) error {
 // authorized sends a request once, and a second time with a new token where the server does not take the one it got.
 func (c *Client) authorized(ctx context.Context, cl call) (*http.Response, error) {
 	if cl.anonymous {
-		return c.send(ctx, cl, "")
+		return c.send(ctx, cl, "", uuid.Nil)
 	}
 	t, err := c.access(ctx)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := c.send(ctx, cl, t.Access)
+	resp, err := c.acting(ctx, cl, t.Access)
 	var refused *Error
 	if !errors.As(err, &refused) || refused.Status != http.StatusUnauthorized {
 		return resp, err
@@ -214,11 +221,20 @@ func (c *Client) authorized(ctx context.Context, cl call) (*http.Response, error
 	if t, err = c.renew(ctx, t); err != nil {
 		return nil, err
 	}
-	return c.send(ctx, cl, t.Access)
+	return c.acting(ctx, cl, t.Access)
 }
 
-// send sends a request once.
-func (c *Client) send(ctx context.Context, cl call, token string) (*http.Response, error) {
+// acting sends a request once, to act in the tenant that is meant.
+func (c *Client) acting(ctx context.Context, cl call, token string) (*http.Response, error) {
+	tenant, err := c.actIn(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	return c.send(ctx, cl, token, tenant)
+}
+
+// send sends a request once. A nil tenant is the caller's own.
+func (c *Client) send(ctx context.Context, cl call, token string, tenant uuid.UUID) (*http.Response, error) {
 	target := c.base.JoinPath(cl.path)
 	target.RawQuery = cl.query.Encode()
 	req, err := http.NewRequestWithContext(ctx, cl.method, target.String(), nil)
@@ -234,6 +250,12 @@ func (c *Client) send(ctx context.Context, cl call, token string) (*http.Respons
 	}
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	if tenant != uuid.Nil {
+		req.Header.Set("X-Tenant-ID", tenant.String())
+	}
+	if cl.ifMatch != "" {
+		req.Header.Set("If-Match", cl.ifMatch)
 	}
 	if cl.key != "" {
 		req.Header.Set("Idempotency-Key", cl.key)

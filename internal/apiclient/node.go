@@ -65,7 +65,9 @@ type Me struct {
 	Role        string    `json:"role"`
 	Scope       string    `json:"scope"`
 	Permissions []string  `json:"permissions"`
-	Tenant      struct {
+	// The password is a one-time one, and nothing else works until it is replaced.
+	PasswordChangeRequired bool `json:"password_change_required"`
+	Tenant                 struct {
 		ID   uuid.UUID `json:"id"`
 		Name string    `json:"name"`
 	} `json:"tenant"`

@@ -117,3 +117,10 @@ func post[T any](ctx context.Context, c *Client, path string, body any) (Object[
 	err := c.json(ctx, call{method: http.MethodPost, path: path, body: body, key: newKey()}, &o)
 	return o, err
 }
+
+// patch changes an object.
+func patch[T any](ctx context.Context, c *Client, path string, body any) (Object[T], error) {
+	var o Object[T]
+	err := c.json(ctx, call{method: http.MethodPatch, path: path, body: body}, &o)
+	return o, err
+}

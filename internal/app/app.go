@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/novacron/novacron/internal/app/topology"
@@ -30,10 +32,17 @@ type Options struct {
 	OnFirstAdmin func(username, password, file string)
 	// OnRunning is told when every module has started, with the address of the API; empty without a gateway. May be nil.
 	OnRunning func(address string)
+	// OnInner is told the address on which gateways reach the module of this process, if they do. May be nil.
+	OnInner func(address string)
+	// Reload reads the configuration anew; it is asked on SIGHUP. May be nil: then SIGHUP changes nothing.
+	Reload func() (config.Config, error)
 }
 
 // memoryCacheEntries bounds the cache in process: some 20 MiB when it is full.
 const memoryCacheEntries = 100_000
+
+// answersBytes bounds the answers that the gateway keeps in process.
+const answersBytes = 64 << 20
 
 // databaseStopTimeout bounds how long the private PostgreSQL may take to end.
 const databaseStopTimeout = 30 * time.Second
@@ -47,11 +56,18 @@ func Run(ctx context.Context, cfg config.Config, opts Options) (err error) {
 		return err
 	}
 	slog.SetDefault(log)
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP) // from here on it does not end the process
+	defer signal.Stop(hangup)
 	unlock, err := lockDataDir(cfg.DataDir)
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	started := cfg
+	if err := ensureCertificate(cfg); err != nil {
+		return err
+	}
 	log.InfoContext(ctx, "novacron starts", "version", opts.Build.Version, "commit", opts.Build.Commit, "data_dir", cfg.DataDir, "modules", strings.Join(cfg.Modules, ","))
 
 	if cfg.Database.URL == "" && needsDatabase(cfg) {
@@ -71,14 +87,19 @@ func Run(ctx context.Context, cfg config.Config, opts Options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, shared.Close()) }()
+	answers := shared
+	if cfg.Redis.URL == "" {
+		answers = cache.NewMemoryBytes(answersBytes)
+		defer func() { err = errors.Join(err, answers.Close()) }()
+	}
 	b := membus.New()
 	defer func() { err = errors.Join(err, b.Close()) }()
 	registry, err := telemetry.NewRegistry(opts.Build)
 	if err != nil {
 		return err
 	}
-	build := &builder{cfg: cfg, opts: opts, log: log, bus: b, cache: shared, registry: registry}
-	return build.run(ctx)
+	build := &builder{cfg: cfg, started: started, opts: opts, log: log, bus: b, cache: shared, answers: answers, registry: registry}
+	return build.run(ctx, hangup)
 }
 
 func openCache(cfg config.Config) (cache.Cache, error) {
@@ -89,7 +110,7 @@ func openCache(cfg config.Config) (cache.Cache, error) {
 }
 
 // run starts the modules, tells the service manager, and waits for the end.
-func (b *builder) run(ctx context.Context) error {
+func (b *builder) run(ctx context.Context, hangup <-chan os.Signal) error {
 	graph, err := Graph(b.cfg)
 	if err != nil {
 		return err
@@ -100,10 +121,18 @@ func (b *builder) run(ctx context.Context) error {
 	}
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
+	stopInner, innerErr := func(context.Context) error { return nil }, error(nil)
+	running, end := context.WithCancel(ctx)
+	defer end()
 	runtime, err := topology.New(graph, modules, topology.Options{Log: b.log,
 		OnRunning: func() {
+			if stopInner, innerErr = b.inner(ctx); innerErr != nil {
+				end()
+				return
+			}
 			b.notify(systemd.Ready("serving"))
-			go func() { // ends with watching
+			go b.reloadOn(watching, hangup) // ends with watching
+			go func() {                     // ends with watching
 				alive := func(context.Context) error { return nil } // the process schedules goroutines, which is what a watchdog can know
 				if err := systemd.Watchdog(watching, b.log, alive); err != nil {
 					b.log.WarnContext(ctx, "watchdog is not served", "error", err)
@@ -113,13 +142,23 @@ func (b *builder) run(ctx context.Context) error {
 				b.opts.OnRunning(b.address())
 			}
 		},
-		OnStopping: func(error) { b.notify(systemd.Stopping("stopping")) },
+		OnStopping: func(error) {
+			b.notify(systemd.Stopping("stopping"))
+			if innerErr != nil {
+				return
+			}
+			ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.cfg.HTTP.DrainGrace)
+			defer cancel()
+			if err := stopInner(ending); err != nil {
+				b.log.WarnContext(ctx, "requests of gateways were cut off", "error", err)
+			}
+		},
 	})
 	if err != nil {
 		return err
 	}
 	b.runtime = runtime
-	return runtime.Run(ctx)
+	return errors.Join(runtime.Run(running), innerErr)
 }
 
 func (b *builder) notify(err error) {

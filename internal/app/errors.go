@@ -7,12 +7,14 @@ import (
 	"github.com/novacron/novacron/internal/gateway/gatewaymodule"
 	"github.com/novacron/novacron/internal/platform/cache"
 	"github.com/novacron/novacron/internal/platform/errs"
+	"github.com/novacron/novacron/internal/platform/hop"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/httpx/idempotent"
 	"github.com/novacron/novacron/internal/platform/operation"
 	"github.com/novacron/novacron/internal/platform/pg"
 	"github.com/novacron/novacron/internal/platform/pg/outbox"
 	"github.com/novacron/novacron/internal/platform/pg/pgserver"
+	"github.com/novacron/novacron/internal/platform/tenancy"
 	"github.com/novacron/novacron/internal/scheduler/schedulermodule"
 	"github.com/novacron/novacron/internal/vm/vmmodule"
 )
@@ -20,5 +22,5 @@ import (
 // Errors lists every error that a client or an operator can meet, by code.
 func Errors() ([]*errs.Error, error) {
 	return errs.Reference(httpx.Errors(), auth.Errors(), vmmodule.Errors(), schedulermodule.Errors(), gatewaymodule.Errors(), operation.Errors(),
-		idempotent.Errors(), bus.Errors(), cache.Errors(), pg.Errors(), pgserver.Errors(), outbox.Errors(), topology.Errors(), []*errs.Error{ErrDataDirInUse})
+		idempotent.Errors(), bus.Errors(), cache.Errors(), pg.Errors(), pgserver.Errors(), outbox.Errors(), tenancy.Errors(), topology.Errors(), hop.Errors(), []*errs.Error{ErrDataDirInUse})
 }

@@ -45,13 +45,19 @@ func Graph(cfg config.Config) (*topology.Graph, error) {
 	return topology.Resolve(nodes)
 }
 
+// tenantHolders are the modules that keep objects of tenants, besides auth. They are asked before a tenant is deleted wherever they run: one that does
+// not answer may have some.
+func tenantHolders() []string { return []string{"vm", "scheduler"} }
+
 // builder builds the modules of one process.
 type builder struct {
 	cfg      config.Config
+	started  config.Config // as it was read; cfg has what was found out since
 	opts     Options
 	log      *slog.Logger
 	bus      bus.Bus
 	cache    cache.Cache
+	answers  cache.Cache // of the gateway: Redis, or memory with a bound in bytes
 	registry *prometheus.Registry
 
 	runtime  *topology.Runtime
@@ -72,7 +78,7 @@ func (b *builder) modules() ([]topology.Module, error) {
 	}{
 		{"auth", func() (_ topology.Module, err error) {
 			auth, err = authmodule.New(b.cfg.AuthModule(), authmodule.Deps{Bus: b.bus, Cache: b.cache, Log: logx.ForModule(b.log, "auth"),
-				Registerer: b.registry, Permissions: b.permissions, OnFirstAdmin: b.opts.OnFirstAdmin})
+				Registerer: b.registry, Permissions: b.permissions, OnFirstAdmin: b.opts.OnFirstAdmin, TenantHolders: tenantHolders()})
 			return auth, err
 		}},
 		{"monitoring", func() (_ topology.Module, err error) {
@@ -102,6 +108,7 @@ func (b *builder) modules() ([]topology.Module, error) {
 				return nil, err
 			}
 			b.gateway, err = gatewaymodule.New(b.cfg.GatewayModule(), gatewaymodule.Deps{Auth: auth.Service(), Surfaces: b.surfaces,
+				Counters: b.cache, CountersShared: b.cfg.Redis.URL != "", Answers: b.answers, Bus: b.bus,
 				Readiness: b.readiness, Gatherer: b.registry, Registerer: b.registry, Log: logx.ForModule(b.log, "gateway"), Build: b.opts.Build,
 				Modules: b.cfg.Modules, Errors: reference})
 			return b.gateway, err

@@ -53,7 +53,7 @@ func TestEveryRouteHasAPermissionAndADocumentation(t *testing.T) {
 		t.Error(err)
 	}
 	public := map[string]bool{"/health": true, "/ready": true, "/metrics": true, "/docs": true, "/docs/errors": true, "/docs/{file}": true, "/api/v1/info": true, "/api/v1/vms/{id}/console/ws": true,
-		"/api/v1/openapi.json": true, "/api/v1/openapi.yaml": true, "/auth/login": true, "/auth/refresh": true, "/.well-known/jwks.json": true}
+		"/api/v1/openapi.json": true, "/api/v1/openapi.yaml": true, "/auth/login": true, "/auth/refresh": true, "/auth/register": true, "/.well-known/jwks.json": true}
 	n := 0
 	for _, s := range surfaces {
 		for _, r := range s.Routes() {

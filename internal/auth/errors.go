@@ -25,12 +25,42 @@ var (
 	ErrUnknownRole     = errs.New(errs.Invalid, "auth.unknown_role", "there is no such role in the tenant").
 				WithAction("GET /api/v1/roles lists those there are.")
 
+	ErrRoleNotFound    = errs.New(errs.NotFound, "auth.role_not_found", "there is no such role")
+	ErrBindingNotFound = errs.New(errs.NotFound, "auth.role_binding_not_found", "there is no such role binding")
+	// ErrPrincipalNotFound answers for principals that are not there and for those that are none of the caller's business.
+	ErrPrincipalNotFound = errs.New(errs.NotFound, "auth.principal_not_found", "there is no such principal")
+
+	ErrRoleExists  = errs.New(errs.Conflict, "auth.role_exists", "a role of this name exists")
+	ErrRoleBuiltIn = errs.New(errs.Conflict, "auth.role_built_in", "built-in roles do not change").
+			WithAction("Make a role of your own: POST /api/v1/roles.")
+	ErrRoleInUse = errs.New(errs.Conflict, "auth.role_in_use", "somebody has the role").
+			WithAction("Take it from them first; GET /api/v1/role-bindings and GET /api/v1/users show who has it.")
+	ErrTooManyRoles = errs.New(errs.Conflict, "auth.too_many_roles", "the tenant has as many roles of its own as it may have").
+			WithAction("Delete one that nobody has.")
+	ErrInvalidPermission = errs.New(errs.Invalid, "auth.invalid_permission", "it is not a permission").
+				WithAction("GET /api/v1/permissions lists those there are.")
+	ErrBindingExists = errs.New(errs.Conflict, "auth.role_binding_exists", "the principal has the role there already")
+	ErrBinding       = errs.New(errs.Invalid, "auth.invalid_role_binding", "the role cannot be bound like this")
+	// ErrNoRole answers for tenants that are not there, that are disabled, and that are none of the caller's business.
+	ErrNoRole = errs.New(errs.Forbidden, "auth.no_role_in_tenant", "you hold no permission in that tenant").
+			WithAction("GET /api/v1/me/tenants lists the tenants that you can act in.")
+	ErrNesting = errs.New(errs.Conflict, "auth.tenant_nesting", "a project cannot have projects").
+			WithAction("Give it the organisation as its parent.")
+	ErrTenantDisabled = errs.New(errs.Conflict, "auth.tenant_disabled", "the tenant is disabled").
+				WithAction("Enable it first.")
+	ErrTenantNotEmpty = errs.New(errs.Conflict, "auth.tenant_not_empty", "the tenant still has objects").
+				WithAction("Delete them first, then the tenant.")
+	ErrTenantUnknown = errs.New(errs.Conflict, "auth.tenant_objects_unknown", "whether the tenant still has objects cannot be told").
+				WithAction("Try again when the module that is named answers.").WithRetryable(true)
+	ErrRegistrationOff = errs.New(errs.Forbidden, "auth.registration_off", "nobody can register here by themselves").
+				WithAction("Ask an administrator for an account.")
+
 	ErrUsernameTaken = errs.New(errs.Conflict, "auth.username_taken", "the user name is taken")
 	ErrEmailTaken    = errs.New(errs.Conflict, "auth.email_taken", "the e-mail address belongs to another user")
 	ErrTenantExists  = errs.New(errs.Conflict, "auth.tenant_exists", "a tenant of this name exists")
 	ErrLastAdmin     = errs.New(errs.Conflict, "auth.last_admin", "this is the last account that can administer the installation").
 				WithAction("Give another enabled user the role admin first.")
-	ErrOwnTenant   = errs.New(errs.Conflict, "auth.own_tenant", "you cannot disable the tenant you are in")
+	ErrOwnTenant   = errs.New(errs.Conflict, "auth.own_tenant", "you cannot disable or delete the tenant that you are or act in")
 	ErrOwnPassword = errs.New(errs.Conflict, "auth.own_password", "your own password is changed with the current one").
 			WithAction("Use PUT /api/v1/me/password.")
 	ErrVersion = errs.New(errs.Precondition, "auth.version_mismatch", "the object has changed since you read it").
@@ -47,6 +77,9 @@ var (
 func Errors() []*errs.Error {
 	return []*errs.Error{
 		ErrInvalidToken, ErrTokenExpired, ErrSessionRevoked, ErrSessionExpired, ErrInvalidCredentials, ErrThrottled, ErrBusy, ErrUnavailable,
+		ErrRoleNotFound, ErrBindingNotFound, ErrPrincipalNotFound, ErrRoleExists, ErrRoleBuiltIn, ErrRoleInUse, ErrTooManyRoles,
+		ErrInvalidPermission, ErrBindingExists, ErrBinding, ErrNoRole, ErrNesting, ErrTenantDisabled, ErrTenantNotEmpty, ErrTenantUnknown,
+		ErrRegistrationOff,
 		ErrUserNotFound, ErrTenantNotFound, ErrSessionNotFound, ErrUnknownRole, ErrUsernameTaken, ErrEmailTaken, ErrTenantExists,
 		ErrLastAdmin, ErrOwnTenant, ErrOwnPassword, ErrVersion, ErrGrantExceedsOwn, ErrPlatformOnly, ErrWeakPassword, ErrWrongPassword,
 	}

@@ -18,15 +18,18 @@ const MaxTokenBytes = 8 << 10
 // Service is the auth module as other modules see it. All methods may be called concurrently.
 type Service interface {
 	// ValidateToken tells who an access token belongs to and what its holder may do at this moment. It fails with ErrInvalidToken,
-	// ErrTokenExpired or ErrSessionRevoked, and with ErrUnavailable where that cannot be known for certain.
+	// ErrTokenExpired or ErrSessionRevoked, with ErrNoRole where the holder may do nothing in the tenant that is asked for, and with ErrUnavailable
+	// where that cannot be known for certain.
 	ValidateToken(ctx context.Context, req ValidateTokenRequest) (ValidateTokenResponse, error)
-	// GetUserPermissions tells what a user may do in their home tenant. It fails with ErrUserNotFound, also for disabled users.
+	// GetUserPermissions tells what a user may do in a tenant, by their own role and by bindings. It fails with ErrUserNotFound, also for disabled
+	// users. In a tenant that does not exist, is disabled, or gives the user no role, they may do nothing.
 	GetUserPermissions(ctx context.Context, req GetUserPermissionsRequest) (GetUserPermissionsResponse, error)
 }
 
 // ValidateTokenRequest asks about an access token.
 type ValidateTokenRequest struct {
-	Token string `json:"token"` // compact JWS, without "Bearer"
+	Token    string    `json:"token"`     // compact JWS, without "Bearer"
+	TenantID uuid.UUID `json:"tenant_id"` // the tenant to act in; nil: the holder's own
 }
 
 // ValidateTokenResponse is the answer for a good token.
@@ -39,10 +42,13 @@ type ValidateTokenResponse struct {
 
 // GetUserPermissionsRequest asks what a user may do.
 type GetUserPermissionsRequest struct {
-	UserID uuid.UUID `json:"user_id"`
+	UserID   uuid.UUID `json:"user_id"`
+	TenantID uuid.UUID `json:"tenant_id"` // nil: the user's own
 }
 
 // GetUserPermissionsResponse lists permissions, sorted, wildcards as they are held.
 type GetUserPermissionsResponse struct {
 	Permissions []string `json:"permissions"`
+	Platform    []string `json:"platform_permissions"` // those that count in every tenant
+	Roles       []string `json:"roles"`                // that give them, by name
 }

@@ -31,14 +31,17 @@ type User struct {
 	UpdatedAt         time.Time  `json:"updated_at"`
 	LastLoginAt       *time.Time `json:"last_login_at,omitempty"`
 	PasswordChangedAt time.Time  `json:"password_changed_at"`
+	// A one-time password must be replaced before anything else, and ends by itself.
+	PasswordChangeRequired bool       `json:"password_change_required" doc:"The password is a one-time one: it must be replaced before anything else."`
+	PasswordExpiresAt      *time.Time `json:"password_expires_at,omitempty" doc:"When the one-time password ends."`
 }
 
 // Tenant owns users and everything they make.
 type Tenant struct {
 	ID        uuid.UUID  `json:"id"`
 	Name      string     `json:"name" example:"research"`
-	ParentID  *uuid.UUID `json:"parent_id,omitempty"`
-	Disabled  bool       `json:"disabled" doc:"Nobody of a disabled tenant can log in, and open sessions do not count."`
+	ParentID  *uuid.UUID `json:"parent_id,omitempty" doc:"The organisation that the tenant is a project of."`
+	Disabled  bool       `json:"disabled" doc:"Nobody of a disabled tenant or of its projects can log in or act, and open sessions do not count."`
 	Version   int64      `json:"version" doc:"Grows with every change; the ETag."`
 	CreatedAt time.Time  `json:"created_at"`
 	UpdatedAt time.Time  `json:"updated_at"`
@@ -53,7 +56,33 @@ type Role struct {
 	BuiltIn     bool           `json:"built_in"`
 	Scope       identity.Scope `json:"scope" enum:"tenant,platform"`
 	Permissions []string       `json:"permissions" nullable:"false"`
+	Version     int64          `json:"version" doc:"Grows with every change; the ETag."`
 	CreatedAt   time.Time      `json:"created_at"`
+	UpdatedAt   time.Time      `json:"updated_at"`
+}
+
+// PrincipalKind says what a principal is.
+type PrincipalKind string
+
+// The kinds of principals.
+const (
+	PrincipalUser   PrincipalKind = "user"
+	PrincipalAPIKey PrincipalKind = "api_key"
+)
+
+// RoleBinding gives a role to a principal, beyond the one that a user has at home.
+type RoleBinding struct {
+	ID              uuid.UUID      `json:"id"`
+	PrincipalKind   PrincipalKind  `json:"principal_kind" enum:"user,api_key"`
+	PrincipalID     uuid.UUID      `json:"principal_id"`
+	PrincipalName   string         `json:"principal_name,omitempty" example:"ada"`
+	RoleID          uuid.UUID      `json:"role_id"`
+	Role            string         `json:"role" example:"operator"`
+	Scope           identity.Scope `json:"scope" enum:"tenant,platform" doc:"Where the role counts: in one tenant, or in all."`
+	TenantID        *uuid.UUID     `json:"tenant_id,omitempty" doc:"The tenant that it counts in."`
+	IncludeProjects bool           `json:"include_projects" doc:"It also counts in the projects of the tenant."`
+	CreatedBy       uuid.UUID      `json:"created_by"`
+	CreatedAt       time.Time      `json:"created_at"`
 }
 
 // Session is one login and everything that was refreshed from it.

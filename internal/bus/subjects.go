@@ -26,5 +26,8 @@ func SubjectNodeCommand(node uuid.UUID) string { return "vm.node." + node.String
 // SubjectNodeReport is where a node reports changes, by request/reply.
 func SubjectNodeReport(node uuid.UUID) string { return "vm.node." + node.String() + ".report" }
 
+// SubjectTenantObjects is where a module tells what it has of a tenant, by request/reply.
+func SubjectTenantObjects(module string) string { return "tenant.objects." + module }
+
 // ReplaySubject is where the publisher of a subject answers requests for events that a subscriber missed.
 func ReplaySubject(subject string) string { return subject + ".replay" }

@@ -11,6 +11,8 @@ type Config struct {
 	Modules  []string       `mapstructure:"modules" doc:"Modules that run in this process: 'all', or any of auth, vm, federation, monitoring, scheduler, gateway."`
 	Node     NodeConfig     `mapstructure:"node"`
 	HTTP     HTTPConfig     `mapstructure:"http"`
+	Gateway  GatewayConfig  `mapstructure:"gateway"`
+	Internal InternalConfig `mapstructure:"internal"`
 	Database DatabaseConfig `mapstructure:"database"`
 	Redis    RedisConfig    `mapstructure:"redis"`
 	Log      LogConfig      `mapstructure:"log"`
@@ -26,11 +28,76 @@ type NodeConfig struct {
 
 // HTTPConfig is about the listener of the API.
 type HTTPConfig struct {
-	Listen            string        `mapstructure:"listen" doc:"HOST:PORT of the API. Port 0 takes a free one. It speaks plain HTTP: beyond this host, put a TLS proxy before it."`
+	Listen            string        `mapstructure:"listen" doc:"HOST:PORT of the API. Port 0 takes a free one. Beyond this host, set http.tls."`
+	TLS               TLSConfig     `mapstructure:"tls"`
+	CORSOrigins       []string      `mapstructure:"cors_origins" doc:"Origins of web pages that may use the API, https://ui.example.org. Read anew on SIGHUP."`
 	ReadHeaderTimeout time.Duration `mapstructure:"read_header_timeout" doc:"A client has so long to send the head of a request."`
 	IdleTimeout       time.Duration `mapstructure:"idle_timeout" doc:"An idle connection is closed after so long."`
 	MaxHeaderBytes    int           `mapstructure:"max_header_bytes" doc:"The most the head of a request may have, in bytes."`
 	DrainGrace        time.Duration `mapstructure:"drain_grace" doc:"At the end, requests that are being answered may take so long."`
+}
+
+// TLSConfig is about how the listener of the API proves who it is.
+type TLSConfig struct {
+	Auto         bool          `mapstructure:"auto" doc:"Make the certificate with an authority of our own, in the folder pki of data_dir, and renew it in time. Clients trust pki/ca.crt."`
+	Names        []string      `mapstructure:"names" doc:"Host names and addresses for that certificate, besides localhost, the host name and the address of http.listen."`
+	CertFile     string        `mapstructure:"cert_file" doc:"Certificate in PEM. It and its key may be replaced at any time; SIGHUP makes that take effect at once."`
+	KeyFile      string        `mapstructure:"key_file" doc:"Its key."`
+	ClientCAFile string        `mapstructure:"client_ca_file" doc:"If given, clients must show a certificate that one of these authorities signed."`
+	HSTS         time.Duration `mapstructure:"hsts" doc:"How long browsers shall insist on TLS. 0: they are not told."`
+}
+
+// GatewayConfig is about how requests are routed and limited. SIGHUP makes the server read it anew.
+type GatewayConfig struct {
+	Timeout   time.Duration      `mapstructure:"timeout" doc:"How long an answer may take on routes that have no timeout of their own; streams and requests with wait aside. 0: no limit. Read anew on SIGHUP, as everything below gateway."`
+	RateLimit GatewayRatesConfig `mapstructure:"rate_limit"`
+	Services  []GatewayService   `mapstructure:"services" doc:"Modules that run in other processes. Not read anew on SIGHUP."`
+	Routes    []GatewayRoute     `mapstructure:"routes" doc:"What holds for routes besides the built-in rules, which GET /api/v1/gateway/routes shows. The most specific path decides."`
+}
+
+// GatewayService is a module that runs in another process.
+type GatewayService struct {
+	Name        string        `mapstructure:"name" doc:"the module"`
+	URLs        []string      `mapstructure:"urls" doc:"https://HOST:PORT of internal.listen of its processes"`
+	Timeout     time.Duration `mapstructure:"timeout" doc:"how long it may take until the head of an answer"`
+	Retries     int           `mapstructure:"retries" doc:"how often a request that may be repeated is sent again"`
+	MaxInFlight int           `mapstructure:"max_in_flight" doc:"requests at once, 2000 if not given"`
+	Breaker     struct {
+		Failures int           `mapstructure:"failures" doc:"so many in a row and it is left alone, 5 if not given"`
+		OpenFor  time.Duration `mapstructure:"open_for" doc:"for so long, 5s if not given"`
+	} `mapstructure:"circuit_breaker"`
+}
+
+// InternalConfig is about connections between the processes of one installation, which prove to each other who they are.
+type InternalConfig struct {
+	Listen   string   `mapstructure:"listen" doc:"HOST:PORT on which a process that runs one module without a gateway shows it to gateways. Empty: it does not."`
+	CertFile string   `mapstructure:"cert_file" doc:"Certificate that this process shows to the others; 'novacron pki issue' makes one."`
+	KeyFile  string   `mapstructure:"key_file" doc:"Its key."`
+	CAFile   string   `mapstructure:"ca_file" doc:"Certificate of the authority that issued those of the others."`
+	Gateways []string `mapstructure:"gateways" doc:"Names in the certificates of gateways."`
+}
+
+// GatewayRatesConfig is about limits that hold for all routes together.
+type GatewayRatesConfig struct {
+	User    string `mapstructure:"user" doc:"Requests of one user or API key: a number, / and second, minute or hour, or unlimited."`
+	Tenant  string `mapstructure:"tenant" doc:"What all requests of one tenant may cost. An object that is read costs 1, a change or a list of 50 costs 5."`
+	Address string `mapstructure:"address" doc:"Requests of one client address, or of one IPv6 network of 64 bits. A refused credential costs ten."`
+}
+
+// GatewayRoute is what holds for the routes below a path.
+type GatewayRoute struct {
+	Path         string        `mapstructure:"path" doc:"/api/vms/* is everything below /api/v1/vms, {x} any one segment"`
+	Service      string        `mapstructure:"service" doc:"module that the routes belong to"`
+	Methods      []string      `mapstructure:"methods" doc:"that it holds for; none: all"`
+	AuthRequired bool          `mapstructure:"auth_required" doc:"credentials are needed, also where a route is public"`
+	Permissions  []string      `mapstructure:"permissions" doc:"needed besides the routes' own; of a pair x:read, x:write GET needs the first, others the second"`
+	RateLimit    string        `mapstructure:"rate_limit" doc:"100/minute of each caller"`
+	Cost         int           `mapstructure:"cost" doc:"what a request takes of its tenant's rate"`
+	CacheTTL     time.Duration `mapstructure:"cache_ttl" doc:"how long an answer to GET may be given again"`
+	Timeout      time.Duration `mapstructure:"timeout" doc:"how long an answer may take"`
+	Retries      int           `mapstructure:"retries" doc:"how often a request that may be repeated is sent again to another process"`
+	Deprecated   string        `mapstructure:"deprecated" doc:"day since which clients should use something else, 2026-12-31"`
+	Sunset       string        `mapstructure:"sunset" doc:"day from which the route may be gone"`
 }
 
 // DatabaseConfig is about PostgreSQL.
@@ -54,11 +121,22 @@ type LogConfig struct {
 
 // AuthConfig is about identity.
 type AuthConfig struct {
-	AccessTTL  time.Duration `mapstructure:"access_ttl" doc:"How long an access token lives."`
-	RefreshTTL time.Duration `mapstructure:"refresh_ttl" doc:"How long a session lives unused."`
-	SessionTTL time.Duration `mapstructure:"session_ttl" doc:"How long a session lives, however much it is used."`
-	Issuer     string        `mapstructure:"issuer" doc:"Issuer that is written into tokens and asked of them."`
-	Audience   string        `mapstructure:"audience" doc:"Audience that is written into tokens and asked of them."`
+	AccessTTL       time.Duration `mapstructure:"access_ttl" doc:"How long an access token lives."`
+	RefreshTTL      time.Duration `mapstructure:"refresh_ttl" doc:"How long a session lives unused."`
+	SessionTTL      time.Duration `mapstructure:"session_ttl" doc:"How long a session lives, however much it is used."`
+	KeyRotation     time.Duration `mapstructure:"key_rotation" doc:"How old the key that signs access tokens may become before the next one is made. 0: only when somebody asks."`
+	KeyPublishDelay time.Duration `mapstructure:"key_publish_delay" doc:"How long a new key is published before it signs."`
+	Issuer          string        `mapstructure:"issuer" doc:"Issuer that is written into tokens and asked of them."`
+	Audience        string        `mapstructure:"audience" doc:"Audience that is written into tokens and asked of them."`
+
+	OneTimePasswordTTL time.Duration      `mapstructure:"one_time_password_ttl" doc:"How long a one-time password works, which a new user gets or an administrator gives."`
+	SelfRegistration   RegistrationConfig `mapstructure:"self_registration"`
+}
+
+// RegistrationConfig is about accounts that people make for themselves.
+type RegistrationConfig struct {
+	Enabled bool   `mapstructure:"enabled" doc:"Whether anybody who reaches the API may make an account, with the role user."`
+	Tenant  string `mapstructure:"tenant" doc:"Name of the tenant that they join. Empty: each gets a tenant of their own, named like them."`
 }
 
 // VMConfig is about virtual machines.

@@ -45,6 +45,18 @@ func keysIn(c reflect.Value) []key {
 	return list
 }
 
+// Differences lists the settings in which two configurations differ.
+func Differences(a, b Config) []string {
+	var paths []string
+	other := keysOf(b)
+	for i, k := range keysOf(a) {
+		if !reflect.DeepEqual(k.value.Interface(), other[i].value.Interface()) {
+			paths = append(paths, k.path)
+		}
+	}
+	return paths
+}
+
 // text gives a setting's value as it would stand in the YAML file.
 func (k key) text() string {
 	if k.secret && k.value.String() != "" {

@@ -1,10 +1,13 @@
 package config
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/novacron/novacron/internal/auth/authmodule"
 	"github.com/novacron/novacron/internal/gateway/gatewaymodule"
+	"github.com/novacron/novacron/internal/platform/hop"
 	"github.com/novacron/novacron/internal/scheduler"
 	"github.com/novacron/novacron/internal/scheduler/schedulermodule"
 	"github.com/novacron/novacron/internal/vm/vmmodule"
@@ -15,7 +18,10 @@ func (c Config) AuthModule() authmodule.Config {
 	m := authmodule.Default()
 	m.DataDir, m.DatabaseURL, m.MaxConns = c.DataDir, c.Database.URL, c.Database.MaxConns
 	m.AccessTTL, m.RefreshTTL, m.SessionTTL = c.Auth.AccessTTL, c.Auth.RefreshTTL, c.Auth.SessionTTL
+	m.KeyRotation, m.KeyPublishDelay = c.Auth.KeyRotation, c.Auth.KeyPublishDelay
 	m.Issuer, m.Audience = c.Auth.Issuer, c.Auth.Audience
+	m.OneTimePasswordTTL = c.Auth.OneTimePasswordTTL
+	m.SelfRegistration, m.RegistrationTenant = c.Auth.SelfRegistration.Enabled, c.Auth.SelfRegistration.Tenant
 	return m
 }
 
@@ -25,6 +31,18 @@ func (c Config) GatewayModule() gatewaymodule.Config {
 	m.Listen, m.ReadHeaderTimeout, m.IdleTimeout = c.HTTP.Listen, c.HTTP.ReadHeaderTimeout, c.HTTP.IdleTimeout
 	m.MaxHeaderBytes, m.DrainGrace = c.HTTP.MaxHeaderBytes, c.HTTP.DrainGrace
 	m.MaxUploadBytes = max(m.MaxUploadBytes, c.VM.ImageMaxBytes+1<<20) // the vm module says no first, and says why
+	m.Timeout, m.Rates = c.Gateway.Timeout, gatewaymodule.Rates(c.Gateway.RateLimit)
+	t := c.HTTP.TLS
+	m.TLS = gatewaymodule.TLS{CertFile: t.CertFile, KeyFile: t.KeyFile, ClientCAFile: t.ClientCAFile}
+	m.HSTS, m.Origins = t.HSTS, c.HTTP.CORSOrigins
+	m.Internal = gatewaymodule.TLS{CertFile: c.Internal.CertFile, KeyFile: c.Internal.KeyFile, ClientCAFile: c.Internal.CAFile}
+	for _, s := range c.Gateway.Services {
+		m.Services = append(m.Services, gatewaymodule.Service{Name: s.Name, URLs: s.URLs, Timeout: s.Timeout, Retries: s.Retries,
+			InFlight: s.MaxInFlight, Failures: s.Breaker.Failures, OpenFor: s.Breaker.OpenFor})
+	}
+	for _, r := range c.Gateway.Routes {
+		m.Routes = append(m.Routes, gatewaymodule.Rule(r))
+	}
 	return m
 }
 
@@ -49,9 +67,38 @@ func (c Config) VMModule() vmmodule.Config {
 	return m
 }
 
+// Inner gives the listener for gateways its part.
+func (c Config) Inner() hop.Config {
+	i := c.Internal
+	return hop.Config{Listen: i.Listen, CertFile: i.CertFile, KeyFile: i.KeyFile, CAFile: i.CAFile, Gateways: i.Gateways}
+}
+
+// innerMistakes looks at what no module looks at.
+func (c Config) innerMistakes() []error {
+	var list []error
+	i := c.Internal
+	if i.Listen != "" {
+		if i.CertFile == "" || i.KeyFile == "" || i.CAFile == "" || len(i.Gateways) == 0 {
+			list = append(list, errors.New("internal.listen: needs internal.cert_file, key_file, ca_file and gateways"))
+		}
+		if c.Has("gateway") {
+			list = append(list, errors.New("internal.listen: is for processes without a gateway"))
+		}
+	}
+	for n, s := range c.Gateway.Services {
+		if !slices.Contains(moduleNames, s.Name) || s.Name == "gateway" {
+			list = append(list, fmt.Errorf("gateway.services[%d].name: %q is no module that can run elsewhere", n, s.Name))
+		} else if c.Has(s.Name) {
+			list = append(list, fmt.Errorf("gateway.services[%d].name: %s runs in this process; leave it out of modules", n, s.Name))
+		}
+	}
+	return list
+}
+
 // moduleMistakes asks the modules what they think of their part.
 func (c Config) moduleMistakes() []error {
-	list := append(c.GatewayModule().Validate(), c.SchedulerModule().Validate()...)
+	list := append(c.innerMistakes(), c.GatewayModule().Validate()...)
+	list = append(list, c.SchedulerModule().Validate()...)
 	list = append(list, c.VMModule().Validate()...)
 	auth := c.AuthModule()
 	auth.DatabaseURL = "postgres://set-at-start" // it is known once the private server runs

@@ -67,6 +67,12 @@ func (c *Config) resolve() []error {
 	if !slices.Contains([]string{"json", "text", "auto"}, c.Log.Format) {
 		bad("log.format", "%q is none of json, text, auto", c.Log.Format)
 	}
+	if t := &c.HTTP.TLS; t.Auto {
+		if t.CertFile != "" || t.KeyFile != "" {
+			bad("http.tls.auto", "makes the certificate itself; leave cert_file and key_file out")
+		}
+		t.CertFile, t.KeyFile = filepath.Join(c.DataDir, "tls", "gateway.crt"), filepath.Join(c.DataDir, "tls", "gateway.key")
+	}
 	if c.Node.Name == "" {
 		name, err := os.Hostname()
 		if err != nil {

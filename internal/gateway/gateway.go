@@ -28,6 +28,15 @@ type Route struct {
 	Module      string `json:"module" example:"vm"`
 	Permission  string `json:"permission" example:"vm:read" doc:"What a caller needs: a permission, 'authenticated' or 'public'."`
 	OperationID string `json:"operation_id" example:"vm-get"`
+
+	Upstream     string   `json:"upstream" example:"local" doc:"'local', or the URL of the process that the module runs in."`
+	AuthRequired bool     `json:"auth_required" doc:"Requests without credentials are answered with 401."`
+	Permissions  []string `json:"permissions" nullable:"false" doc:"Everything a caller needs, also by configuration."`
+	RateLimit    string   `json:"rate_limit,omitempty" example:"1000/minute" doc:"Of each caller, for all routes of the same rule together. Absent: only the limits that hold for all routes."`
+	Cost         int      `json:"cost" doc:"What a request takes of its tenant's budget; lists cost more the more they ask for."`
+	CacheSeconds int      `json:"cache_seconds" doc:"For how long an answer may be given again; 0: it is not kept."`
+	TimeoutMS    int64    `json:"timeout_ms" doc:"How long an answer may take; 0: no limit."`
+	Retries      int      `json:"retries" doc:"How often a request that may be repeated is sent again."`
 }
 
 // Health says that the process lives.
@@ -53,6 +62,8 @@ type Readiness struct {
 type ModuleReadiness struct {
 	Ready bool   `json:"ready"`
 	Error string `json:"error,omitempty" doc:"What keeps it from being ready. Causes that are not for the public are in the log."`
+	// Degraded does not make the process unready: it goes on, less well.
+	Degraded string `json:"degraded,omitempty" doc:"What it has to do without, although it is ready."`
 }
 
 // The errors of the gateway.
@@ -63,10 +74,22 @@ var (
 			WithAction("Send an access token as 'Authorization: Bearer …'; POST /auth/login gives one.")
 	ErrAPIKeysOff = errs.New(errs.Unauthenticated, "gateway.api_keys_not_accepted", "this installation does not accept API keys").
 			WithAction("Send an access token as 'Authorization: Bearer …'; POST /auth/login gives one.")
+	ErrTenantHeader = errs.New(errs.Malformed, "gateway.tenant_header", "the X-Tenant-ID header is not the id of one tenant").
+			WithAction("GET /api/v1/me/tenants lists the tenants that you can act in.")
+	ErrRateLimited = errs.New(errs.Throttled, "gateway.rate_limited", "too many requests").
+			WithAction("Wait as long as Retry-After says. RateLimit-Remaining tells in every answer how many more are allowed at once.")
+	ErrOverloaded = errs.New(errs.Unavailable, "gateway.overloaded", "more requests are being answered than the server can do in good time").
+			WithAction("Wait as long as Retry-After says, then try again.")
+	ErrUnknownVersion = errs.New(errs.Malformed, "gateway.unknown_version", "the version of the API that the header API-Version asks for is not served").
+				WithAction("Leave the header out, or ask for a version that GET /api/v1/info lists.")
+	ErrUpstreamAway = errs.New(errs.Unavailable, "gateway.upstream_unavailable", "the module that answers this runs in another process, which cannot be reached").
+			WithAction("Try again in a moment. A change may have happened all the same: repeat it with the same Idempotency-Key.")
+	ErrTimeout = errs.New(errs.Deadline, "gateway.timeout", "the answer took longer than this route may take").
+			WithAction("A change may have happened all the same: look before you repeat it, or repeat it with the same Idempotency-Key.")
 	ErrDraining = errs.New(errs.Unavailable, "gateway.draining", "this process is shutting down").WithAction("Try again in a moment.")
 )
 
 // Errors lists the package's errors for the reference.
 func Errors() []*errs.Error {
-	return []*errs.Error{ErrAmbiguousCredentials, ErrNotBearer, ErrAPIKeysOff, ErrDraining}
+	return []*errs.Error{ErrAmbiguousCredentials, ErrNotBearer, ErrAPIKeysOff, ErrTenantHeader, ErrRateLimited, ErrOverloaded, ErrUnknownVersion, ErrUpstreamAway, ErrTimeout, ErrDraining}
 }

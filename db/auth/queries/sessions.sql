@@ -7,11 +7,12 @@ UPDATE users SET last_login_at = @now WHERE id = @id;
 
 -- SessionPrincipal gives what the holder of a session may do now. No row: it is over, or its user or tenant is.
 -- name: SessionPrincipal :one
-SELECT s.expires_at, u.id AS user_id, u.username, u.tenant_id, u.role
+SELECT s.expires_at, u.id AS user_id, u.username, u.tenant_id, u.role, u.password_change_required
 FROM sessions s
 JOIN users u ON u.id = s.user_id
 JOIN tenants t ON t.id = u.tenant_id
-WHERE s.id = @id AND s.revoked_at IS NULL AND u.disabled_at IS NULL AND t.disabled_at IS NULL;
+LEFT JOIN tenants o ON o.id = t.parent_id
+WHERE s.id = @id AND s.revoked_at IS NULL AND u.disabled_at IS NULL AND t.disabled_at IS NULL AND o.disabled_at IS NULL;
 
 -- SessionGetForUpdate holds the session while its refresh token is exchanged.
 -- name: SessionGetForUpdate :one

@@ -1,8 +1,9 @@
 -- Every query that serves a caller takes reach: the tenant the caller may see, or NULL for all of them.
 
 -- name: UserInsert :one
-INSERT INTO users (id, username, email, password_hash, role, tenant_id, password_changed_at, created_at, updated_at)
-VALUES (@id, @username, @email, @password_hash, @role, @tenant_id, @now, @now, @now)
+INSERT INTO users (id, username, email, password_hash, role, tenant_id, password_change_required, password_expires_at, password_changed_at,
+    created_at, updated_at)
+VALUES (@id, @username, @email, @password_hash, @role, @tenant_id, @password_change_required, @password_expires_at, @now, @now, @now)
 RETURNING *;
 
 -- name: UserGet :one
@@ -13,13 +14,14 @@ SELECT * FROM users WHERE id = @id AND (sqlc.narg(reach)::uuid IS NULL OR tenant
 
 -- UserGetByUsername also tells whether the tenant is disabled: who cannot use a session should not get one.
 -- name: UserGetByUsername :one
-SELECT sqlc.embed(users), (tenants.disabled_at IS NOT NULL)::boolean AS tenant_disabled
-FROM users JOIN tenants ON tenants.id = users.tenant_id
+SELECT sqlc.embed(users), (tenants.disabled_at IS NOT NULL OR organisations.disabled_at IS NOT NULL)::boolean AS tenant_disabled
+FROM users JOIN tenants ON tenants.id = users.tenant_id LEFT JOIN tenants organisations ON organisations.id = tenants.parent_id
 WHERE lower(users.username) = lower(@username::text);
 
 -- name: UserList :many
 SELECT * FROM users
 WHERE (sqlc.narg(reach)::uuid IS NULL OR tenant_id = sqlc.narg(reach))
+  AND (sqlc.narg(username)::text IS NULL OR lower(username) = lower(sqlc.narg(username)))
   AND (sqlc.narg(after_time)::timestamptz IS NULL OR (created_at, id) < (sqlc.narg(after_time), @after_id::uuid))
 ORDER BY created_at DESC, id DESC
 LIMIT @max_rows;
@@ -31,7 +33,8 @@ WHERE id = @id
 RETURNING *;
 
 -- name: UserSetPassword :one
-UPDATE users SET password_hash = @password_hash, password_changed_at = @now, version = version + 1, updated_at = @now
+UPDATE users SET password_hash = @password_hash, password_changed_at = @now, version = version + 1, updated_at = @now,
+    password_change_required = @change_required, password_expires_at = @expires_at
 WHERE id = @id
 RETURNING *;
 

@@ -20,3 +20,10 @@ SELECT * FROM quota_usage WHERE tenant_id = @tenant_id FOR UPDATE;
 UPDATE quota_usage SET vcpus = vcpus + @vcpus::bigint, memory_bytes = memory_bytes + @memory_bytes::bigint,
     storage_bytes = storage_bytes + @storage_bytes::bigint, vms = vms + @vms::bigint
 WHERE tenant_id = @tenant_id;
+
+-- UsageForget drops counters that count nothing.
+-- name: UsageForget :exec
+DELETE FROM quota_usage WHERE tenant_id = @tenant_id AND vms = 0;
+
+-- name: QuotaForget :exec
+DELETE FROM quotas WHERE tenant_id = @tenant_id;

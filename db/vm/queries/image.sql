@@ -9,7 +9,7 @@ SELECT * FROM images WHERE id = @id;
 -- name: ImageList :many
 SELECT * FROM images
 WHERE tenant_id = @tenant_id AND (created_at, id) < (@after_time::timestamptz, @after_id::uuid)
-    AND (@name::text = '' OR name = @name)
+    AND (@name::text = '' OR name = @name) AND (sqlc.narg(owner)::uuid IS NULL OR owner_id = sqlc.narg(owner))
 ORDER BY created_at DESC, id DESC LIMIT @max_rows;
 
 -- name: ImageReady :execrows

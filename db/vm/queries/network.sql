@@ -15,7 +15,7 @@ SELECT * FROM vm_networks WHERE tenant_id = @tenant_id AND is_default;
 -- name: NetworkList :many
 SELECT * FROM vm_networks
 WHERE tenant_id = @tenant_id AND (created_at, id) < (@after_time::timestamptz, @after_id::uuid)
-    AND (@name::text = '' OR name = @name)
+    AND (@name::text = '' OR name = @name) AND (sqlc.narg(owner)::uuid IS NULL OR owner_id = sqlc.narg(owner))
 ORDER BY created_at DESC, id DESC LIMIT @max_rows;
 
 -- name: NetworkCIDRs :many

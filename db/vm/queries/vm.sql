@@ -19,17 +19,17 @@ SELECT EXISTS (SELECT 1 FROM vms WHERE tenant_id = @tenant_id AND name = @name);
 
 -- name: VMList :many
 SELECT * FROM vms
-WHERE tenant_id = @tenant_id AND (created_at, id) < (@after_time::timestamptz, @after_id::uuid)
+WHERE tenant_id = @tenant_id AND (sqlc.narg(owner)::uuid IS NULL OR owner_id = sqlc.narg(owner)) AND (created_at, id) < (@after_time::timestamptz, @after_id::uuid)
 ORDER BY created_at DESC, id DESC LIMIT @max_rows;
 
 -- name: VMListByState :many
 SELECT * FROM vms
-WHERE tenant_id = @tenant_id AND state = @state AND (created_at, id) < (@after_time::timestamptz, @after_id::uuid)
+WHERE tenant_id = @tenant_id AND state = @state AND (sqlc.narg(owner)::uuid IS NULL OR owner_id = sqlc.narg(owner)) AND (created_at, id) < (@after_time::timestamptz, @after_id::uuid)
 ORDER BY created_at DESC, id DESC LIMIT @max_rows;
 
 -- name: VMListByName :many
 SELECT * FROM vms
-WHERE tenant_id = @tenant_id AND name = @name AND (created_at, id) < (@after_time::timestamptz, @after_id::uuid)
+WHERE tenant_id = @tenant_id AND name = @name AND (sqlc.narg(owner)::uuid IS NULL OR owner_id = sqlc.narg(owner)) AND (created_at, id) < (@after_time::timestamptz, @after_id::uuid)
 ORDER BY created_at DESC, id DESC LIMIT @max_rows;
 
 -- name: VMListAll :many

@@ -15,6 +15,7 @@ SELECT EXISTS (SELECT 1 FROM volumes WHERE tenant_id = @tenant_id AND name = @na
 -- name: VolumeList :many
 SELECT * FROM volumes
 WHERE tenant_id = @tenant_id AND (created_at, id) < (@after_time::timestamptz, @after_id::uuid)
+    AND (sqlc.narg(owner)::uuid IS NULL OR owner_id = sqlc.narg(owner))
     AND (@name::text = '' OR name = @name) AND (sqlc.narg(vm_id)::uuid IS NULL OR vm_id = sqlc.narg(vm_id))
 ORDER BY created_at DESC, id DESC LIMIT @max_rows;
 

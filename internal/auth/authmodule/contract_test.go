@@ -48,6 +48,14 @@ func (h *harness) Disable(_ *testing.T, id uuid.UUID) {
 	h.do(call{method: "PATCH", path: fmt.Sprintf("/api/v1/users/%s", id), token: h.adminToken, body: object{"disabled": true}}).want(200)
 }
 
+func (h *harness) AddTenant(_ *testing.T, name string) uuid.UUID {
+	return h.addTenant(h.adminToken, name).ID
+}
+
+func (h *harness) Bind(_ *testing.T, userID, tenantID uuid.UUID, role string) {
+	h.bind(h.adminToken, userID, tenantID, role).want(201)
+}
+
 func TestContract(t *testing.T) {
 	t.Parallel()
 	authtest.Run(t, func(t *testing.T) authtest.Harness {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -23,7 +24,10 @@ import (
 	"github.com/novacron/novacron/internal/auth/internal/token"
 	"github.com/novacron/novacron/internal/bus"
 	"github.com/novacron/novacron/internal/platform/httpx"
+	"github.com/novacron/novacron/internal/platform/httpx/idempotent"
 	"github.com/novacron/novacron/internal/platform/pg"
+	"github.com/novacron/novacron/internal/platform/pg/idempotency"
+	"github.com/novacron/novacron/internal/platform/startstop"
 )
 
 const schema = "auth"
@@ -37,6 +41,8 @@ type Deps struct {
 	// Permissions lists those that routes of the process ask for, for GET /api/v1/permissions. It is called when that is asked, so it may
 	// look at modules that are made after this one. May be nil.
 	Permissions func() []string
+	// TenantHolders are the modules, besides this one, that are asked before a tenant is deleted.
+	TenantHolders []string
 	// OnFirstAdmin is told, once in the life of an installation, the password of its first administrator, to show on the console. It is
 	// also in file. May be nil. The log never holds it.
 	OnFirstAdmin func(username, password, file string)
@@ -53,8 +59,11 @@ type Module struct {
 	ring    *token.Ring
 	service *service.Service
 
-	mu   sync.Mutex // guards pool, and makes Start and Stop one at a time
-	pool *pgxpool.Pool
+	mu      sync.Mutex // guards what follows, and makes Start and Stop one at a time
+	pool    *pgxpool.Pool
+	sweeper *startstop.Loop
+
+	idempotent atomic.Pointer[http.Handler] // the routes, POST requests of one Idempotency-Key carried out once; nil: not started
 }
 
 // New wires the module. It touches neither disk nor network; Start does. Until then its contract and its routes answer that it is unavailable.
@@ -77,14 +86,16 @@ func New(cfg Config, deps Deps) (*Module, error) {
 		return nil, err
 	}
 	m := &Module{cfg: cfg, deps: deps, api: httpx.New("auth"), store: store.New()}
-	m.ring = token.NewRing(cfg.keyDir(), func(err error) { deps.Log.Warn("the signing keys could not be read again", "error", err) })
+	m.ring = token.NewRing(cfg.keyDir(), cfg.keyPlan(), deps.Now, func(err error) { deps.Log.Warn("the signing keys could not be read again", "error", err) })
 	m.service, err = service.New(service.Config{
 		AccessTTL: cfg.AccessTTL, RefreshTTL: cfg.RefreshTTL, SessionTTL: cfg.SessionTTL, CacheEntries: cfg.CacheEntries,
-		PasswordFile: cfg.passwordFile(),
+		PasswordFile: cfg.passwordFile(), OneTimePasswordTTL: cfg.OneTimePasswordTTL, SelfRegistration: cfg.SelfRegistration,
+		RegistrationTenant: cfg.RegistrationTenant,
 	}, service.Deps{
-		Store: m.store, Codec: token.NewCodec(m.ring, cfg.Issuer, cfg.Audience, deps.Now), Hasher: hasher,
+		Store: m.store, Codec: token.NewCodec(m.ring, cfg.Issuer, cfg.Audience, deps.Now), Ring: m.ring, Hasher: hasher,
 		Limiter: throttle.New(deps.Cache, throttle.DefaultRules(), deps.Now), Counters: deps.Cache, Bus: deps.Bus, Log: deps.Log,
 		Metrics: metrics, Now: deps.Now, Known: m.permissions,
+		TenantHolders: deps.TenantHolders,
 	})
 	if err != nil {
 		return nil, err
@@ -138,6 +149,14 @@ func (m *Module) Start(ctx context.Context) error {
 		return m.abandon(pool, err)
 	}
 	m.pool = pool
+	keys := idempotency.New(pool)
+	handler := idempotent.Middleware(keys, httpx.WriteError)(m.api.Handler())
+	m.idempotent.Store(&handler)
+	m.sweeper = startstop.Every(time.Hour, func(ctx context.Context) {
+		if err := keys.Sweep(ctx); err != nil && ctx.Err() == nil {
+			m.deps.Log.WarnContext(ctx, "old idempotency keys could not be forgotten; it will be tried again", "error", err)
+		}
+	})
 	return nil
 }
 
@@ -167,6 +186,8 @@ func (m *Module) Stop(ctx context.Context) error {
 	if m.pool == nil {
 		return nil
 	}
+	m.sweeper.Stop()
+	m.idempotent.Store(nil)
 	m.service.Stop()
 	m.store.Detach()
 	closed := make(chan struct{})
@@ -190,7 +211,16 @@ func (m *Module) Ready(ctx context.Context) error { return m.store.Ping(ctx) }
 func (m *Module) Routes() []httpx.Route { return m.api.Routes() }
 
 // Handler serves them.
-func (m *Module) Handler() http.Handler { return m.api.Handler() }
+func (m *Module) Handler() http.Handler {
+	plain := m.api.Handler()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if h := m.idempotent.Load(); h != nil {
+			(*h).ServeHTTP(w, r)
+			return
+		}
+		plain.ServeHTTP(w, r)
+	})
+}
 
 // OpenAPI gives the module's part of the OpenAPI document.
 func (m *Module) OpenAPI() ([]byte, error) { return m.api.OpenAPI() }

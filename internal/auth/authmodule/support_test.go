@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
@@ -55,6 +57,8 @@ type site struct {
 	cfg   authmodule.Config
 	cache *sharedCache
 	bus   bus.Bus
+	// holders are the modules that are asked before a tenant is deleted.
+	holders []string
 }
 
 func newSite(t testing.TB) *site {
@@ -85,7 +89,7 @@ func (s *site) build(t testing.TB) *process {
 	t.Helper()
 	reg := prometheus.NewRegistry()
 	m, err := authmodule.New(s.cfg, authmodule.Deps{
-		Bus: s.bus, Cache: s.cache, Log: slog.New(slog.DiscardHandler), Registerer: reg, Now: s.clock.now,
+		Bus: s.bus, Cache: s.cache, Log: slog.New(slog.DiscardHandler), Registerer: reg, Now: s.clock.now, TenantHolders: s.holders,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -117,7 +121,11 @@ func gateway(m *authmodule.Module) http.Handler {
 		}
 		ctx := httpx.WithClientInfo(r.Context(), httpx.Client{Addr: addr.Addr(), UserAgent: r.UserAgent()})
 		if token, given := httpx.BearerToken(r); given {
-			resp, err := m.Service().ValidateToken(ctx, auth.ValidateTokenRequest{Token: token})
+			req := auth.ValidateTokenRequest{Token: token}
+			if id := r.Header.Get(httpx.HeaderTenant); id != "" {
+				req.TenantID = uuid.MustParse(id)
+			}
+			resp, err := m.Service().ValidateToken(ctx, req)
 			if err != nil {
 				httpx.WriteError(w, r, err)
 				return
@@ -126,6 +134,27 @@ func gateway(m *authmodule.Module) http.Handler {
 		}
 		m.Handler().ServeHTTP(w, r.WithContext(ctx))
 	})
+}
+
+// in makes a call act in a tenant.
+func (c call) in(tenant uuid.UUID) call {
+	c.header = maps.Clone(c.header)
+	if c.header == nil {
+		c.header = map[string]string{}
+	}
+	c.header[httpx.HeaderTenant] = tenant.String()
+	return c
+}
+
+// bind gives a user a role in a tenant; nil is the platform.
+func (p *process) bind(token string, user, tenant uuid.UUID, role string) answer {
+	p.t.Helper()
+	c := call{method: "POST", path: "/api/v1/role-bindings", token: token, body: object{"principal_id": user, "role": role, "scope": "platform"}}
+	if tenant != uuid.Nil {
+		c.body = object{"principal_id": user, "role": role}
+		c = c.in(tenant)
+	}
+	return p.do(c)
 }
 
 // call is one request; from defaults to 192.0.2.1.

@@ -4,6 +4,7 @@ package authtest
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,7 +20,11 @@ type Fake struct {
 	users  map[uuid.UUID]*auth.User
 	tokens map[string]*fakeToken
 	roles  map[string]auth.Role
+	bound  map[fakeBinding]string // name of the role
 }
+
+// fakeBinding is where a user has a role: in a tenant, or with none on the platform.
+type fakeBinding struct{ user, tenant uuid.UUID }
 
 type fakeToken struct {
 	user, session uuid.UUID
@@ -31,7 +36,8 @@ var _ auth.Service = (*Fake)(nil)
 
 // New makes a Fake with the built-in roles, of which user and operator are cut short.
 func New() *Fake {
-	f := &Fake{users: map[uuid.UUID]*auth.User{}, tokens: map[string]*fakeToken{}, roles: map[string]auth.Role{}}
+	f := &Fake{users: map[uuid.UUID]*auth.User{}, tokens: map[string]*fakeToken{}, roles: map[string]auth.Role{},
+		bound: map[fakeBinding]string{}}
 	f.SetRole(auth.RoleAdmin, identity.ScopePlatform, "*")
 	f.SetRole(auth.RoleOperator, identity.ScopeTenant, "image:*", "network:*", "operation:*", "user:read", "vm:*")
 	f.SetRole(auth.RoleUser, identity.ScopeTenant, "image:*", "network:*", "operation:*", "vm:*")
@@ -55,6 +61,41 @@ func (f *Fake) AddUser(username, role string, tenantID uuid.UUID) auth.User {
 	u := auth.User{ID: uuid.New(), Username: username, Role: role, TenantID: tenantID, Version: 1}
 	f.users[u.ID] = &u
 	return u
+}
+
+// Bind gives a user a role in a tenant; nil is the platform.
+func (f *Fake) Bind(userID, tenantID uuid.UUID, role string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.bound[fakeBinding{userID, tenantID}] = role
+}
+
+// grants gives what a user may do in a tenant. The caller holds mu.
+func (f *Fake) grants(u *auth.User, tenantID uuid.UUID) (permissions, platform, names []string) {
+	add := func(name string, everywhere bool) {
+		r, known := f.roles[name]
+		if !known {
+			return
+		}
+		names, permissions = append(names, name), append(permissions, r.Permissions...)
+		if everywhere {
+			platform = append(platform, r.Permissions...)
+		}
+	}
+	if everywhere := f.roles[u.Role].Scope == identity.ScopePlatform; everywhere || tenantID == u.TenantID {
+		add(u.Role, everywhere)
+	}
+	if role, is := f.bound[fakeBinding{u.ID, tenantID}]; is && tenantID != uuid.Nil {
+		add(role, false)
+	}
+	if role, is := f.bound[fakeBinding{u.ID, uuid.Nil}]; is {
+		add(role, true)
+	}
+	for _, list := range []*[]string{&permissions, &platform, &names} {
+		slices.Sort(*list)
+		*list = slices.Compact(*list)
+	}
+	return permissions, platform, names
 }
 
 // Change changes a user.
@@ -95,10 +136,21 @@ func (f *Fake) ValidateToken(_ context.Context, req auth.ValidateTokenRequest) (
 	case t.revoked || !exists || u.Disabled:
 		return auth.ValidateTokenResponse{}, auth.ErrSessionRevoked
 	}
-	role := f.roles[u.Role]
+	tenantID := u.TenantID
+	if req.TenantID != uuid.Nil {
+		tenantID = req.TenantID
+	}
+	permissions, platform, names := f.grants(u, tenantID)
+	if len(names) == 0 && tenantID != u.TenantID {
+		return auth.ValidateTokenResponse{}, auth.ErrNoRole
+	}
+	scope := identity.ScopeTenant
+	if len(permissions) > 0 && identity.Uncovered(platform, permissions) == "" {
+		scope = identity.ScopePlatform
+	}
 	return auth.ValidateTokenResponse{ExpiresAt: t.expires, Principal: identity.Principal{
-		UserID: u.ID, Username: u.Username, TenantID: u.TenantID, Role: u.Role, Permissions: slices.Clone(role.Permissions), Scope: role.Scope,
-		SessionID: t.session,
+		UserID: u.ID, Username: u.Username, TenantID: tenantID, HomeID: u.TenantID, Role: strings.Join(names, ","), Permissions: permissions,
+		Platform: platform, Scope: scope, SessionID: t.session,
 	}}, nil
 }
 
@@ -110,5 +162,12 @@ func (f *Fake) GetUserPermissions(_ context.Context, req auth.GetUserPermissions
 	if !exists || u.Disabled {
 		return auth.GetUserPermissionsResponse{}, auth.ErrUserNotFound
 	}
-	return auth.GetUserPermissionsResponse{Permissions: append([]string{}, f.roles[u.Role].Permissions...)}, nil
+	tenantID := u.TenantID
+	if req.TenantID != uuid.Nil {
+		tenantID = req.TenantID
+	}
+	permissions, platform, names := f.grants(u, tenantID)
+	return auth.GetUserPermissionsResponse{
+		Permissions: append([]string{}, permissions...), Platform: append([]string{}, platform...), Roles: append([]string{}, names...),
+	}, nil
 }

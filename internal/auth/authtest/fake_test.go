@@ -29,6 +29,11 @@ func (h fakeHarness) Disable(_ *testing.T, id uuid.UUID) {
 	h.Change(id, func(u *auth.User) { u.Disabled = true })
 }
 
+func (h fakeHarness) AddTenant(*testing.T, string) uuid.UUID { return uuid.New() }
+func (h fakeHarness) Bind(_ *testing.T, userID, tenantID uuid.UUID, role string) {
+	h.Fake.Bind(userID, tenantID, role)
+}
+
 func TestFake(t *testing.T) {
 	t.Parallel()
 	authtest.Run(t, func(*testing.T) authtest.Harness { return fakeHarness{Fake: authtest.New(), tenant: uuid.New()} })

@@ -29,6 +29,9 @@ type Harness interface {
 	Revoke(t *testing.T, token string)
 	ChangeRole(t *testing.T, userID uuid.UUID, role string)
 	Disable(t *testing.T, userID uuid.UUID)
+	AddTenant(t *testing.T, name string) uuid.UUID
+	// Bind gives a user a role in a tenant; nil is the platform.
+	Bind(t *testing.T, userID, tenantID uuid.UUID, role string)
 }
 
 // Run runs the suite. Each test gets a harness of its own.
@@ -45,6 +48,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"a disabled user is out", disables},
 		{"a change of role counts at once", changesRole},
 		{"permissions of users", givesPermissions},
+		{"roles count where they are bound", bindsRoles},
 		{"many ask at once", bearsCrowds},
 		{"answers survive encoding", survivesEncoding},
 	} {
@@ -166,6 +170,53 @@ func givesPermissions(t *testing.T, h Harness) {
 		if !errors.Is(err, auth.ErrUserNotFound) {
 			t.Errorf("user %s: %v, want %v", id, err, auth.ErrUserNotFound)
 		}
+	}
+}
+
+func bindsRoles(t *testing.T, h Harness) {
+	u := h.AddUser(t, "ada", auth.RoleViewer)
+	token := h.Token(t, u.ID)
+	red, blue := h.AddTenant(t, "red"), h.AddTenant(t, "blue")
+	in := func(tenant uuid.UUID) (identity.Principal, error) {
+		resp, err := h.Service().ValidateToken(t.Context(), auth.ValidateTokenRequest{Token: token, TenantID: tenant})
+		return resp.Principal, err
+	}
+	for _, tenant := range []uuid.UUID{red, blue, uuid.New()} {
+		if p, err := in(tenant); !errors.Is(err, auth.ErrNoRole) {
+			t.Errorf("without a role: %+v, error %v", p, err)
+		}
+	}
+	h.Bind(t, u.ID, red, auth.RoleOperator)
+	p, err := in(red)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.TenantID != red || p.HomeID != u.TenantID || !p.Allows("user:read") || p.AllowsPlatform("vm:read") || p.UserID != u.ID {
+		t.Errorf("in the tenant of the binding: %+v", p)
+	}
+	if home := mustValidate(t, h, token).Principal; home.TenantID != u.TenantID || home.Allows("user:read") {
+		t.Errorf("at home: %+v", home)
+	}
+	if p, err := in(blue); !errors.Is(err, auth.ErrNoRole) {
+		t.Errorf("in another tenant: %+v, error %v", p, err)
+	}
+	asked, err := h.Service().GetUserPermissions(t.Context(), auth.GetUserPermissionsRequest{UserID: u.ID, TenantID: red})
+	if err != nil || !slices.Equal(asked.Permissions, p.Permissions) || len(asked.Platform) != 0 || !slices.Equal(asked.Roles, []string{auth.RoleOperator}) {
+		t.Errorf("asked for red: %+v, error %v", asked, err)
+	}
+	asked, err = h.Service().GetUserPermissions(t.Context(), auth.GetUserPermissionsRequest{UserID: u.ID, TenantID: blue})
+	if err != nil || len(asked.Permissions) != 0 || asked.Permissions == nil {
+		t.Errorf("asked for blue: %+v, error %v", asked, err)
+	}
+	h.Bind(t, u.ID, uuid.Nil, auth.RoleAuditor)
+	if p, err := in(blue); err != nil || !p.AllowsPlatform("audit:read") || p.Allows("vm:create") || p.Scope != identity.ScopePlatform {
+		t.Errorf("in another tenant, with a role on the platform: %+v, error %v", p, err)
+	}
+	if p, err := in(red); err != nil || !p.AllowsPlatform("audit:read") || !p.Allows("vm:create") || p.AllowsPlatform("vm:create") || p.Scope != identity.ScopeTenant {
+		t.Errorf("with roles of both scopes: %+v, error %v", p, err)
+	}
+	if p := mustValidate(t, h, token).Principal; !p.AllowsPlatform("audit:read") {
+		t.Errorf("at home, with a role on the platform: %+v", p)
 	}
 }
 

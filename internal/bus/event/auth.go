@@ -19,6 +19,9 @@ type Auth struct {
 	UserID    uuid.UUID `json:"user_id"`    // nil where the whole tenant or a role is meant
 	SessionID uuid.UUID `json:"session_id"` // nil where all sessions are meant
 	Role      string    `json:"role,omitempty"`
+	// PrincipalKind and PrincipalID are set on changes of role bindings; for a user UserID is, too.
+	PrincipalKind string    `json:"principal_kind,omitempty"`
+	PrincipalID   uuid.UUID `json:"principal_id,omitzero"`
 }
 
 // What an Auth event can tell.
@@ -31,5 +34,11 @@ const (
 	AuthPasswordChanged = "user.password_changed"
 	AuthTenantCreated   = "tenant.created"
 	AuthTenantUpdated   = "tenant.updated" // name, or disabled
+	AuthTenantDeleted   = "tenant.deleted"
+	AuthRoleCreated     = "role.created"
 	AuthRoleUpdated     = "role.updated"
+	AuthKeysRotated     = "keys.rotated" // those that sign access tokens; tokens of a key that is gone are not good any more
+	AuthRoleDeleted     = "role.deleted"
+	AuthBindingCreated  = "role_binding.created"
+	AuthBindingDeleted  = "role_binding.deleted"
 )

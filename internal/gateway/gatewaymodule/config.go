@@ -1,11 +1,23 @@
 package gatewaymodule
 
 import (
+	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"net/url"
 	"strconv"
 	"time"
+
+	"github.com/rs/cors"
+
+	"github.com/novacron/novacron/internal/gateway/internal/limit"
+	"github.com/novacron/novacron/internal/gateway/internal/policy"
+	"github.com/novacron/novacron/internal/gateway/internal/upstream"
 )
+
+// Rule is what an operator says about a route, or about all routes below a path.
+type Rule = policy.Rule
 
 // Config is what the module is told at start.
 type Config struct {
@@ -18,13 +30,55 @@ type Config struct {
 	MaxUploadBytes    int64         // the most any body may have; each route has a limit of its own below that
 	DrainDelay        time.Duration // at the end, /ready answers 503 for so long before the listener is closed
 	DrainGrace        time.Duration // requests that are being answered then may take so long; after it their context ends
+
+	TLS TLS // zero: plain HTTP
+
+	Services []Service // modules that run in other processes
+	Internal TLS       // what the gateway shows to them: a certificate with a key on P-256, and ClientCAFile for theirs
+
+	// What follows can be changed by Reload.
+	Origins []string      // of web pages that may use the API: https://ui.example.org; none: only pages of the API's own origin
+	HSTS    time.Duration // how long browsers shall insist on TLS; only told over TLS
+	Routes  []Rule        // besides the built-in ones; one of the same path replaces it
+	Rates   Rates         // for all routes together
+	Timeout time.Duration // of answers on routes that have none of their own; 0: none
 }
+
+// Service is a module that runs in another process.
+type Service = upstream.Config
+
+// TLS says how the listener proves who it is.
+type TLS struct {
+	CertFile, KeyFile string // PEM; they may be replaced at any time
+	ClientCAFile      string // PEM; if given, clients must show a certificate that one of these authorities signed
+}
+
+// Rates are limits written as "100/minute" or "unlimited".
+type Rates struct {
+	User    string // requests of one user or API key
+	Tenant  string // what the requests of one tenant may cost together; a list or a change costs 5, an object that is read 1
+	Address string // requests of one client address
+}
+
+// limits reads the rates; Validate has seen them.
+func (r Rates) limits() limit.Rates {
+	var l limit.Rates
+	l.User, _ = policy.ParseRate(r.User)
+	l.Tenant, _ = policy.ParseRate(r.Tenant)
+	l.Address, _ = policy.ParseRate(r.Address)
+	return l
+}
+
+// rules gives the built-in rules and those of the configuration behind them.
+func (c Config) rules() []Rule { return append(policy.Defaults(), c.Routes...) }
 
 // Default gives the usual limits.
 func Default() Config {
 	return Config{
 		Listen: "127.0.0.1:8080", ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ReadStall: 30 * time.Second,
 		WriteStall: 30 * time.Second, MaxHeaderBytes: 64 << 10, MaxUploadBytes: 65 << 30, DrainGrace: 10 * time.Second,
+		Rates: Rates{User: "6000/minute", Tenant: "60000/minute", Address: "12000/minute"}, Timeout: time.Minute,
+		HSTS: 365 * 24 * time.Hour,
 	}
 }
 
@@ -47,5 +101,59 @@ func (c Config) Validate() []error {
 	check(c.MaxUploadBytes >= 1<<20, "max_upload_bytes", "must be at least 1 MiB")
 	check(c.DrainDelay >= 0, "drain_delay", "must not be negative")
 	check(c.DrainGrace >= 0, "drain_grace", "must not be negative")
+	check((c.TLS.CertFile == "") == (c.TLS.KeyFile == ""), "tls", "cert_file and key_file must be given together")
+	check(c.TLS.ClientCAFile == "" || c.TLS.CertFile != "", "tls.client_ca_file", "needs cert_file and key_file")
+	for i, svc := range c.Services {
+		for _, err := range svc.Validate() {
+			failed = append(failed, fmt.Errorf("gateway.services[%d].%w", i, err))
+		}
+	}
+	if i := c.Internal; len(c.Services) > 0 && (i.CertFile == "" || i.KeyFile == "" || i.ClientCAFile == "") {
+		failed = append(failed, errors.New("gateway.services: needs internal.cert_file, internal.key_file and internal.ca_file, which 'novacron pki issue gateway' makes"))
+	}
+	check(c.HSTS >= 0, "tls.hsts", "must not be negative")
+	for _, o := range c.Origins {
+		u, err := url.Parse(o)
+		check(o == "*" || err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && o == u.Scheme+"://"+u.Host, "cors_origins",
+			strconv.Quote(o)+" is not an origin; write it as https://ui.example.org")
+	}
+	if c.Timeout < 0 {
+		failed = append(failed, errors.New("gateway.timeout: must not be negative"))
+	}
+	for path, rate := range map[string]string{"user": c.Rates.User, "tenant": c.Rates.Tenant, "address": c.Rates.Address} {
+		if _, err := policy.ParseRate(rate); err != nil {
+			failed = append(failed, fmt.Errorf("gateway.rate_limit.%s: %w", path, err))
+		}
+	}
+	for i, r := range c.Routes {
+		for _, err := range r.Validate() {
+			failed = append(failed, fmt.Errorf("gateway.routes[%d].%w", i, err))
+		}
+	}
 	return failed
+}
+
+// cors makes what pages of other origins may do; nil where there are none. Credentials are never sent by a browser on its own, so no
+// cookie is let through.
+func (c Config) cors() *cors.Cors {
+	if len(c.Origins) == 0 {
+		return nil
+	}
+	return cors.New(cors.Options{
+		AllowedOrigins: c.Origins,
+		AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete},
+		AllowedHeaders: []string{"Authorization", "Content-Type", "Accept", "Idempotency-Key", "If-Match", "If-None-Match", "Prefer", "X-API-Key", "X-Request-ID",
+			"API-Version", "Last-Event-ID", "Traceparent", "X-Tenant-ID"},
+		ExposedHeaders: []string{"API-Version", "ETag", "Location", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "Retry-After", "X-Request-ID",
+			"Server-Timing", "Age", "X-Cache", "Deprecation", "Sunset", "Content-Disposition"},
+		MaxAge: int((10 * time.Minute).Seconds()),
+	})
+}
+
+// hsts is the value of Strict-Transport-Security; empty where it must not be sent.
+func (c Config) hsts() string {
+	if c.TLS.CertFile == "" || c.HSTS == 0 {
+		return ""
+	}
+	return "max-age=" + strconv.Itoa(int(c.HSTS.Seconds()))
 }

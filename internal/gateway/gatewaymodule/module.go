@@ -16,10 +16,15 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/novacron/novacron/internal/bus"
 	"github.com/novacron/novacron/internal/gateway"
 	"github.com/novacron/novacron/internal/gateway/internal/edge"
+	"github.com/novacron/novacron/internal/gateway/internal/encode"
+	"github.com/novacron/novacron/internal/gateway/internal/keep"
+	"github.com/novacron/novacron/internal/gateway/internal/limit"
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/httpx"
+	"github.com/novacron/novacron/internal/platform/pki"
 	"github.com/novacron/novacron/internal/platform/telemetry"
 )
 
@@ -29,9 +34,23 @@ type Surface = edge.Surface
 // Authenticator is the part of the auth module that the gateway needs; auth.Service is one.
 type Authenticator = edge.Authenticator
 
+// Counters is the part of the cache that the rate limits need.
+type Counters = limit.Counters
+
+// Answers is the part of the cache that kept answers need.
+type Answers = keep.Store
+
 // Deps is what the module needs of others.
 type Deps struct {
-	Auth     Authenticator
+	Auth Authenticator
+	// Counters count requests for the rate limits. nil: nothing is limited.
+	Counters Counters
+	// CountersShared says that the counters are in another process, where they can be away.
+	CountersShared bool
+	// Answers keeps answers on routes that have a cache_ttl. nil: none are kept.
+	Answers Answers
+	// Bus tells of changes, which make kept answers old. May be nil.
+	Bus      bus.Bus
 	Surfaces []Surface // of the modules that this process runs, without the gateway itself
 	// Readiness asks every module of the process whether it can work. May be nil: then only the gateway itself counts.
 	Readiness func(ctx context.Context) map[string]error
@@ -47,13 +66,19 @@ type Deps struct {
 
 // Module is the gateway module.
 type Module struct {
-	cfg   Config
-	deps  Deps
-	kit   *httpx.API
-	table *edge.Table
-	edge  *edge.Edge
-	http  *telemetry.HTTP
-	spec  []byte // the merged OpenAPI document
+	cfg  Config // as the module was made with it
+	deps Deps
+	kit  *httpx.API
+	edge *edge.Edge
+
+	changing sync.Mutex           // held while live is replaced
+	live     atomic.Pointer[live] // what requests are served by now
+	limits   *limit.Limiter       // the first one; nil: nothing is limited
+	remotes  remotes
+
+	keeper *keep.Keeper             // nil: no answer is kept
+	pair   atomic.Pointer[pki.Pair] // of the listener; nil: it speaks plain HTTP
+	http   *telemetry.HTTP
 
 	ready    readiness
 	draining atomic.Bool
@@ -64,6 +89,15 @@ type Module struct {
 	addr    net.Addr
 	endAll  context.CancelFunc // ends the context of every request
 	serving chan struct{}      // closed when Serve has returned
+	// stopChanges ends the subscriptions that make kept answers old.
+	stopChanges func()
+}
+
+// live is what can change while requests are served.
+type live struct {
+	cfg   Config
+	state edge.State
+	spec  []byte // the merged OpenAPI document
 }
 
 // New makes the route table and the OpenAPI document. It fails where two modules claim one route, one operation id or one error code, and
@@ -86,14 +120,32 @@ func New(cfg Config, deps Deps) (*Module, error) {
 	if err := m.register(); err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
-	if m.table, err = edge.NewTable(m.Surfaces(), "/health", "/ready", "/metrics"); err != nil {
+	if deps.Counters != nil {
+		if m.limits, err = limit.New(cfg.Rates.limits(), deps.Counters, deps.CountersShared, deps.Log, deps.Registerer); err != nil {
+			return nil, fmt.Errorf("gateway: %w", err)
+		}
+	}
+	load, err := edge.NewLoad(deps.Registerer)
+	if err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
-	if m.spec, err = m.mergeSpecs(); err != nil {
+	encoder, err := encode.New()
+	if err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	if deps.Answers != nil {
+		if m.keeper, err = keep.New(deps.Answers, deps.Log, deps.Registerer); err != nil {
+			return nil, fmt.Errorf("gateway: %w", err)
+		}
+	}
+	if err := m.newRemotes(); err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
 	m.edge = edge.New(edge.Config{MaxUploadBytes: cfg.MaxUploadBytes, ReadStall: cfg.ReadStall, WriteStall: cfg.WriteStall},
-		edge.Deps{Table: m.table, Auth: deps.Auth, Metrics: metrics, Log: deps.Log})
+		edge.Deps{Auth: deps.Auth, Load: load, Encoder: encoder, Keeper: m.keeper, Metrics: metrics, Log: deps.Log})
+	if err := m.rebuild(cfg); err != nil {
+		return nil, err
+	}
 	return m, nil
 }
 
@@ -112,6 +164,14 @@ func (m *Module) Start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen on %s (http.listen): %w", m.cfg.Listen, err)
 	}
+	serve, err := m.secure(l)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	if m.stopChanges, err = m.watchChanges(); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	m.startRemotes()
 	base, endAll := context.WithCancel(context.Background())
 	server := &http.Server{
 		Handler: m.edge, ReadHeaderTimeout: m.cfg.ReadHeaderTimeout, IdleTimeout: m.cfg.IdleTimeout, MaxHeaderBytes: m.cfg.MaxHeaderBytes,
@@ -124,14 +184,14 @@ func (m *Module) Start(ctx context.Context) error {
 	m.edge.Resume()
 	go func() { // ends with Stop
 		defer close(serving)
-		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		if err := serve(server); !errors.Is(err, http.ErrServerClosed) {
 			select {
 			case m.failed <- fmt.Errorf("serve on %s: %w", l.Addr(), err):
 			default: // one is enough to end the run
 			}
 		}
 	}()
-	m.deps.Log.InfoContext(ctx, "gateway listens", "address", l.Addr().String())
+	m.deps.Log.InfoContext(ctx, "gateway listens", "address", l.Addr().String(), "tls", m.cfg.TLS.CertFile != "")
 	return nil
 }
 
@@ -175,7 +235,7 @@ func (m *Module) Stop(ctx context.Context) error {
 	}
 	<-m.serving
 	m.server, m.addr = nil, nil
-	return err
+	return errors.Join(err, m.stopWatching())
 }
 
 // Ready tells whether the gateway accepts requests.
@@ -204,7 +264,13 @@ func (m *Module) Handler() http.Handler { return m.kit.Handler() }
 func (m *Module) Edge() http.Handler { return m.edge }
 
 // Surfaces lists the surfaces that are served, the gateway's own included.
-func (m *Module) Surfaces() []Surface { return append(slices.Clone(m.deps.Surfaces), m) }
+func (m *Module) Surfaces() []Surface {
+	list := slices.Clone(m.deps.Surfaces)
+	for _, u := range m.remotes.list {
+		list = append(list, u)
+	}
+	return append(list, m)
+}
 
 // Spec gives the merged OpenAPI document as JSON.
-func (m *Module) Spec() []byte { return slices.Clone(m.spec) }
+func (m *Module) Spec() []byte { return slices.Clone(m.live.Load().spec) }

@@ -23,12 +23,23 @@ func (m *Module) readyNow(ctx context.Context) gateway.Readiness {
 	} else {
 		states = map[string]error{m.Name(): m.Ready(ctx)}
 	}
+	for name, err := range m.remoteReadiness(ctx) {
+		if states == nil {
+			states = map[string]error{}
+		}
+		states[name] = err
+	}
 	answer := gateway.Readiness{Status: gateway.StatusReady, Modules: make(map[string]gateway.ModuleReadiness, len(states))}
 	for name, err := range states {
 		answer.Modules[name] = gateway.ModuleReadiness{Ready: err == nil, Error: publicText(err)}
 		if err != nil {
 			answer.Status = gateway.StatusNotReady
 		}
+	}
+	if limits := m.live.Load().state.Limits; limits != nil && limits.Degraded() {
+		own, ok := answer.Modules[m.Name()]
+		own.Ready, own.Degraded = own.Ready || !ok, "shared rate limits cannot be reached: this gateway counts for itself"
+		answer.Modules[m.Name()] = own
 	}
 	switch {
 	case m.draining.Load():

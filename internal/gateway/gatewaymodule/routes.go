@@ -64,10 +64,17 @@ func (m *Module) register() error {
 	httpx.Handle(m.kit, httpx.Op{ID: "gateway-route-list", Method: http.MethodGet, Path: "/api/v1/gateway/routes", Permission: "gateway:read",
 		Summary: "List the routes that are served, with the module and the permission of each", Tag: "gateway"},
 		func(context.Context, *struct{}) (*routesOutput, error) {
-			rows := m.table.Rows()
+			rows := m.live.Load().state.Table.Rows()
 			page := httpx.Page[gateway.Route]{Items: make([]gateway.Route, 0, len(rows))}
 			for _, r := range rows {
-				page.Items = append(page.Items, gateway.Route{Method: r.Method, Path: r.Path, Module: r.Module, Permission: r.Permission, OperationID: r.OperationID})
+				upstream := "local"
+				if r.URL != "" {
+					upstream = r.URL
+				}
+				page.Items = append(page.Items, gateway.Route{Method: r.Method, Path: r.Path, Module: r.Module, Permission: r.Permission,
+					OperationID: r.OperationID, Upstream: upstream, AuthRequired: r.Policy.AuthRequired, Permissions: append([]string{}, r.Policy.Permissions...),
+					RateLimit: r.Policy.RateText, Cost: r.Policy.Cost, CacheSeconds: int(r.Policy.CacheTTL.Seconds()),
+					TimeoutMS: r.Policy.Timeout.Milliseconds(), Retries: r.Policy.Retries})
 			}
 			return &routesOutput{Body: page}, nil
 		})
@@ -98,9 +105,9 @@ func (m *Module) registerDocs() error {
 // specFile gives the document to serve. It is asked for rarely and YAML seldom, so nothing but the JSON is kept.
 func (m *Module) specFile(asYAML bool) http.Handler {
 	if !asYAML {
-		return docs.NewFile("application/json", m.spec)
+		return docs.NewFile("application/json", m.live.Load().spec)
 	}
-	text, err := openapi.YAML(m.spec)
+	text, err := openapi.YAML(m.live.Load().spec)
 	if err != nil {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { httpx.WriteError(w, r, err) })
 	}

@@ -173,6 +173,7 @@ type door struct {
 	auth   *authtest.Fake
 	admin  string // a token
 	viewer string
+	tenant uuid.UUID // of both
 	reg    *prometheus.Registry
 	log    *logBuffer
 	url    string
@@ -208,6 +209,7 @@ func open(t testing.TB, change func(*gatewaymodule.Config, *gatewaymodule.Deps))
 	t.Helper()
 	d := &door{things: newThings(), auth: authtest.New(), reg: prometheus.NewRegistry(), log: &logBuffer{}, states: map[string]error{"things": nil}}
 	tenant := uuid.New()
+	d.tenant = tenant
 	d.admin = d.auth.Issue(d.auth.AddUser("root", auth.RoleAdmin, tenant).ID, time.Hour)
 	d.viewer = d.auth.Issue(d.auth.AddUser("eve", auth.RoleViewer, tenant).ID, time.Hour)
 	cfg := gatewaymodule.Default()

@@ -32,6 +32,18 @@ func NewMemory(maxEntries int) *Memory {
 	})}
 }
 
+// entryOverhead is about what an entry takes besides its key and value.
+const entryOverhead = 200
+
+// NewMemoryBytes makes a cache of at most about so many bytes, which must be positive and below 4 GiB.
+func NewMemoryBytes(maxBytes uint32) *Memory {
+	return &Memory{entries: otter.Must(&otter.Options[string, entry]{
+		MaximumWeight:    uint64(maxBytes),
+		Weigher:          func(key string, e entry) uint32 { return uint32(len(key)+len(e.value)) + entryOverhead }, //nolint:gosec // values are far below 4 GiB
+		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[string, entry]) time.Duration { return time.Until(e.Value.expires) }),
+	})}
+}
+
 func (m *Memory) get(key string, now time.Time) (entry, bool) {
 	e, ok := m.entries.GetIfPresent(key)
 	return e, ok && now.Before(e.expires) // otter's own clock is coarser

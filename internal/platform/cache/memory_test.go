@@ -29,6 +29,18 @@ func TestMemoryForgetsWhenFull(t *testing.T) {
 	}
 }
 
+func TestMemoryOfBytes(t *testing.T) { suite(t, NewMemoryBytes(10<<20)) }
+
+func TestMemoryForgetsWhenItsBytesAreFull(t *testing.T) {
+	c := NewMemoryBytes(1 << 20)
+	defer c.Close()
+	value := make([]byte, 10_000)
+	for i := range 1000 {
+		must(t, c.Set(t.Context(), fmt.Sprint(i), value, time.Hour))
+	}
+	poll(t, "room", func() bool { return c.entries.EstimatedSize() <= 110 })
+}
+
 func BenchmarkMemory(b *testing.B) { benchmark(b, NewMemory(1000)) }
 
 func benchmark(b *testing.B, c Cache) {

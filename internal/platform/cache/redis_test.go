@@ -3,20 +3,20 @@ package cache
 import (
 	"context"
 	"errors"
-	"os/exec"
-	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/novacron/novacron/internal/platform/cache/redistest"
 )
 
 func TestRedis(t *testing.T) {
-	c, err := newRedis(startRedis(t).url, patience, patience) // a busy machine is not what the suite is about
+	c, err := newRedis(redistest.Start(t).URL(), patience, patience) // a busy machine is not what the suite is about
 	must(t, err)
 	suite(t, c)
 }
 
-func BenchmarkRedis(b *testing.B) { benchmark(b, openRedis(b, startRedis(b).url)) }
+func BenchmarkRedis(b *testing.B) { benchmark(b, openRedis(b, redistest.Start(b).URL())) }
 
 func openRedis(t testing.TB, url string) *Redis {
 	t.Helper()
@@ -25,48 +25,6 @@ func openRedis(t testing.TB, url string) *Redis {
 		t.Fatal(err)
 	}
 	return r
-}
-
-// server is a Redis of a test's own, on a unix socket.
-type server struct {
-	t   testing.TB
-	dir string
-	url string
-	cmd *exec.Cmd
-}
-
-func startRedis(t testing.TB) *server {
-	t.Helper()
-	dir := t.TempDir()
-	s := &server{t: t, dir: dir, url: "unix://" + filepath.Join(dir, "s")}
-	s.start()
-	t.Cleanup(s.kill)
-	return s
-}
-
-func (s *server) start() {
-	s.t.Helper()
-	s.cmd = exec.Command("redis-server", "--port", "0", "--unixsocket", filepath.Join(s.dir, "s"), "--dir", s.dir, "--save", "")
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := s.cmd.Start(); err != nil {
-		s.t.Fatalf("this test needs redis-server, which is in Debian's package of that name: %v", err)
-	}
-	r := openRedis(s.t, s.url)
-	defer r.Close()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(patience); ; <-tick.C {
-		if _, _, err := r.Get(context.Background(), "x"); err == nil {
-			return
-		} else if time.Now().After(deadline) {
-			s.t.Fatalf("redis-server did not come up: %v", err)
-		}
-	}
-}
-
-func (s *server) kill() {
-	_ = s.cmd.Process.Kill()
-	_ = s.cmd.Wait()
 }
 
 // unavailableQuickly calls every method on a server that does not answer.
@@ -93,13 +51,13 @@ func unavailableQuickly(t *testing.T, r *Redis) {
 }
 
 func TestRedisAwayAndBack(t *testing.T) {
-	s := startRedis(t)
-	r := openRedis(t, s.url)
+	s := redistest.Start(t)
+	r := openRedis(t, s.URL())
 	defer r.Close()
 	must(t, r.Set(t.Context(), "k", []byte("v"), time.Minute))
-	s.kill()
+	s.Kill()
 	unavailableQuickly(t, r)
-	s.start()
+	s.Restart()
 	poll(t, "the server that came back", func() bool {
 		d, err := r.Allow(t.Context(), "l", Limit{Rate: 1, Per: time.Hour, Burst: 1}) // the server has forgotten the script, too
 		return err == nil && d.Allowed
@@ -111,25 +69,25 @@ func TestRedisAwayAndBack(t *testing.T) {
 
 // A connection that was open when the server restarted must not fail the next call.
 func TestRedisRestartBetweenCalls(t *testing.T) {
-	s := startRedis(t)
-	r := openRedis(t, s.url)
+	s := redistest.Start(t)
+	r := openRedis(t, s.URL())
 	defer r.Close()
 	must(t, r.Set(t.Context(), "k", []byte("v"), time.Minute))
-	s.kill()
-	s.start()
+	s.Kill()
+	s.Restart()
 	if err := r.Set(t.Context(), "k", []byte("v"), time.Minute); err != nil {
 		t.Errorf("the first call after a restart: %v", err)
 	}
 }
 
 func TestRedisThatHangs(t *testing.T) {
-	s := startRedis(t)
-	r := openRedis(t, s.url)
+	s := redistest.Start(t)
+	r := openRedis(t, s.URL())
 	defer r.Close()
 	must(t, r.Set(t.Context(), "k", []byte("v"), time.Minute))
-	must(t, s.cmd.Process.Signal(syscall.SIGSTOP))
+	must(t, s.Signal(syscall.SIGSTOP))
 	unavailableQuickly(t, r)
-	must(t, s.cmd.Process.Signal(syscall.SIGCONT))
+	must(t, s.Signal(syscall.SIGCONT))
 	poll(t, "the server to go on", func() bool {
 		_, _, err := r.Get(t.Context(), "k")
 		return err == nil
@@ -137,8 +95,8 @@ func TestRedisThatHangs(t *testing.T) {
 }
 
 func TestRedisCallEndsWithItsContext(t *testing.T) {
-	s := startRedis(t)
-	r := openRedis(t, s.url)
+	s := redistest.Start(t)
+	r := openRedis(t, s.URL())
 	defer r.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

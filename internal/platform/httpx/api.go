@@ -22,16 +22,20 @@ const DefaultMaxBody = 1 << 20
 
 // Op declares one route.
 type Op struct {
-	ID          string // operation id in OpenAPI, unique in the product: "vm-create"
-	Method      string
-	Path        string // chi pattern, canonical form: "/api/v1/vms/{id}"
-	Permission  string // "<resource>:<verb>", identity.Public or identity.Authenticated; empty is a programming error
-	Summary     string // one line
-	Description string
-	Tag         string        // group in the docs: "vms"
-	Status      int           // of success; 0 means 200, or 204 where the output has no body
-	Errors      []*errs.Error // what the handler may answer beyond the kit's own
-	MaxBody     int64         // bytes; 0 means DefaultMaxBody
+	ID         string // operation id in OpenAPI, unique in the product: "vm-create"
+	Method     string
+	Path       string // chi pattern, canonical form: "/api/v1/vms/{id}"
+	Permission string // "<resource>:<verb>", identity.Public or identity.Authenticated; empty is a programming error
+	// Owned says that the handler minds who owns what: it also serves callers who hold the permission for their own things only.
+	Owned bool
+	// WhilePending lets callers in who have to do something else first, such as replacing a one-time password.
+	WhilePending bool
+	Summary      string // one line
+	Description  string
+	Tag          string        // group in the docs: "vms"
+	Status       int           // of success; 0 means 200, or 204 where the output has no body
+	Errors       []*errs.Error // what the handler may answer beyond the kit's own
+	MaxBody      int64         // bytes; 0 means DefaultMaxBody
 }
 
 // Route is what the gateway and the tests know of a registered route.
@@ -40,6 +44,8 @@ type Route struct {
 	Method      string `json:"method"`
 	Path        string `json:"path"`
 	Permission  string `json:"permission"`
+	Owned       bool   `json:"owned,omitempty"` // the permission may be held for one's own things only
+	Raw         bool   `json:"raw,omitempty"`   // reads or writes bytes as they come, possibly for long
 }
 
 // API is the HTTP surface of one module.
@@ -61,14 +67,19 @@ var (
 	ErrUnauthenticated  = errs.New(errs.Unauthenticated, "auth.unauthenticated", "credentials are missing").
 				WithAction("Send an access token as 'Authorization: Bearer …'; POST /auth/login gives one.")
 	ErrForbidden = errs.New(errs.Forbidden, "auth.forbidden", "a permission is missing")
-	ErrCursor    = errs.New(errs.Invalid, "request.invalid_cursor", "the cursor is not one that this list gave").
+	// ErrPasswordChange refuses who logged in with a one-time password.
+	ErrPasswordChange = errs.New(errs.Forbidden, "auth.password_change_required", "the one-time password must be replaced first").
+				WithAction("PUT /api/v1/me/password sets a new one.")
+	// ErrPending refuses who has something else to do first.
+	ErrPending = errs.New(errs.Forbidden, "auth.pending", "something else has to be done first")
+	ErrCursor  = errs.New(errs.Invalid, "request.invalid_cursor", "the cursor is not one that this list gave").
 			WithField("query.cursor", "is not a cursor of this list", "")
 )
 
 // Errors lists the kit's errors for the reference.
 func Errors() []*errs.Error {
 	return []*errs.Error{errs.ErrInternal, ErrMalformed, ErrInvalid, ErrTooLarge, ErrUnsupportedMedia, ErrBodyTimeout, ErrNotFound,
-		ErrMethodNotAllowed, ErrUnauthenticated, ErrForbidden, ErrCursor}
+		ErrMethodNotAllowed, ErrUnauthenticated, ErrForbidden, ErrPasswordChange, ErrPending, ErrCursor}
 }
 
 // installErrors replaces huma's error constructors, which are variables of its package, by ours. Once is enough for all APIs.
@@ -144,6 +155,7 @@ type RawParam struct {
 // Raw registers a route that reads or writes bytes as they come. The permission is checked before h runs.
 func (a *API) Raw(op Op, doc RawDoc, h http.HandlerFunc) {
 	o := a.declare(op)
+	a.routes[len(a.routes)-1].Raw = true
 	for _, p := range doc.Parameters {
 		o.Parameters = append(o.Parameters, &huma.Param{
 			Name: p.Name, In: p.In, Description: p.Description, Required: p.Required, Example: p.Example,
@@ -179,7 +191,7 @@ func (a *API) Raw(op Op, doc RawDoc, h http.HandlerFunc) {
 	}
 	a.huma.OpenAPI().AddOperation(&o)
 	a.mux.MethodFunc(op.Method, op.Path, func(w http.ResponseWriter, r *http.Request) {
-		if err := authorize(r.Context(), op.Permission); err != nil {
+		if err := authorize(r.Context(), op); err != nil {
 			WriteError(w, r, err)
 			return
 		}
@@ -192,7 +204,7 @@ func (a *API) declare(op Op) huma.Operation {
 	if op.Permission == "" || op.ID == "" || op.Summary == "" {
 		panic("httpx: route " + op.Method + " " + op.Path + " lacks a permission, an id or a summary")
 	}
-	a.routes = append(a.routes, Route{OperationID: op.ID, Method: op.Method, Path: op.Path, Permission: op.Permission})
+	a.routes = append(a.routes, Route{OperationID: op.ID, Method: op.Method, Path: op.Path, Permission: op.Permission, Owned: op.Owned})
 	if op.MaxBody == 0 {
 		op.MaxBody = DefaultMaxBody
 	}
@@ -201,11 +213,14 @@ func (a *API) declare(op Op) huma.Operation {
 		MaxBodyBytes: op.MaxBody, Tags: []string{op.Tag}, Extensions: map[string]any{"x-permission": op.Permission},
 		Description: describe(op), Errors: statuses(op),
 	}
+	if op.Owned {
+		hop.Extensions["x-permission-own"] = op.Permission + ":own"
+	}
 	if op.Permission != identity.Public {
 		hop.Security = []map[string][]string{{"bearer": {}}, {"api_key": {}}}
 	}
 	hop.Middlewares = huma.Middlewares{func(ctx huma.Context, next func(huma.Context)) {
-		if err := authorize(ctx.Context(), op.Permission); err != nil {
+		if err := authorize(ctx.Context(), op); err != nil {
 			r, w := humachi.Unwrap(ctx)
 			WriteError(w, r, err)
 			return
@@ -245,17 +260,44 @@ func statuses(op Op) []int {
 	return slices.Compact(list)
 }
 
-func authorize(ctx context.Context, permission string) error {
-	if permission == identity.Public {
+// Authorize tells whether the principal in ctx holds a permission, for a door before the route's own; owned says that the route minds who owns what.
+func Authorize(ctx context.Context, permission string, owned bool) error {
+	return authorize(ctx, Op{Permission: permission, Owned: owned, WhilePending: true})
+}
+
+// authorize tells whether the principal in ctx may use a route. Handle and Raw ask it before every handler.
+func authorize(ctx context.Context, op Op) error {
+	if op.Permission == identity.Public {
 		return nil
 	}
 	p, ok := identity.From(ctx)
-	if !ok {
+	switch {
+	case !ok:
 		return ErrUnauthenticated
+	case p.Pending == identity.PendingPassword && !op.WhilePending:
+		return ErrPasswordChange
+	case p.Pending != "" && !op.WhilePending:
+		return ErrPending.WithMessage("%s has to be done first", p.Pending).WithMeta("pending", p.Pending)
+	case p.Allows(op.Permission), op.Owned && p.AllowsOwn(op.Permission):
+		return nil
 	}
-	if !p.Allows(permission) {
-		return ErrForbidden.WithMessage("the permission %s is missing", permission).WithMeta("permission", permission).
-			WithAction("Ask an administrator of your tenant for a role that holds it.")
-	}
-	return nil
+	return Missing(op.Permission)
+}
+
+// Missing refuses a caller who lacks the permission.
+func Missing(permission string) *errs.Error {
+	return ErrForbidden.WithMessage("the permission %s is missing", permission).WithMeta("permission", permission).
+		WithAction("Ask an administrator of your tenant for a role that holds it.")
+}
+
+// MissingPlatform refuses a caller who lacks the permission beyond the tenant they act in.
+func MissingPlatform(permission string) *errs.Error {
+	return ErrForbidden.WithMessage("the permission %s on the platform is missing", permission).WithMeta("permission", permission).
+		WithAction("It takes a role that reaches every tenant.")
+}
+
+// MissingOthers refuses a caller who holds the permission for their own things only, and knows of one that is somebody else's.
+func MissingOthers(permission string) *errs.Error {
+	return ErrForbidden.WithMessage("the permission %s is missing; you hold it for what you own only", permission).WithMeta("permission", permission).
+		WithAction("Ask the owner, or an administrator of your tenant.")
 }

@@ -75,10 +75,22 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 
 // ProblemFor makes the public document of err and logs what the document must not say.
 func ProblemFor(ctx context.Context, instance string, err error) *errs.Problem {
+	// Whoever ended the request says why; what failed because of that is no better answer.
+	var why *errs.Error
+	if ctx.Err() != nil && errs.From(err).Kind == errs.Internal && errors.As(context.Cause(ctx), &why) {
+		err = why.Wrap(err)
+	}
 	p := errs.ProblemOf(err, instance, RequestID(ctx))
 	noteProblem(ctx, p.Code)
 	if p.Status >= http.StatusInternalServerError && !errors.Is(err, context.Canceled) {
-		slog.ErrorContext(ctx, "request failed", "error", err, "request_id", p.RequestID, "instance", instance, "code", p.Code)
+		level := slog.LevelError
+		if e := errs.From(err); e.Kind != errs.Internal {
+			level = slog.LevelWarn
+			if e.Unwrap() == nil { // the access log says all there is to say
+				level = slog.LevelDebug
+			}
+		}
+		slog.Log(ctx, level, "request failed", "error", err, "request_id", p.RequestID, "instance", instance, "code", p.Code)
 	}
 	return p
 }

@@ -108,6 +108,9 @@ func holdsNul(v any) bool {
 	return false
 }
 
+// HeaderTenant names the tenant that a caller wants to act in, by its id.
+const HeaderTenant = "X-Tenant-Id" // in the canonical form of net/http
+
 // BearerToken gives the token of an Authorization header; ok is false where there is no bearer token.
 func BearerToken(r *http.Request) (token string, ok bool) {
 	scheme, token, found := strings.Cut(r.Header.Get("Authorization"), " ")

@@ -4,7 +4,6 @@ package identity
 
 import (
 	"context"
-	"strings"
 
 	"github.com/google/uuid"
 )
@@ -18,16 +17,30 @@ const (
 	ScopePlatform Scope = "platform" // every tenant
 )
 
-// Principal is an authenticated caller. It is never changed after the gateway made it.
+// Principal is an authenticated caller, acting in one tenant. It is never changed after the gateway made it.
 type Principal struct {
-	UserID      uuid.UUID `json:"user_id"`
-	Username    string    `json:"username"`
-	TenantID    uuid.UUID `json:"tenant_id"`
-	Role        string    `json:"role"`
-	Permissions []string  `json:"permissions"` // "<resource>:<verb>", either part may be "*"; "*" alone is everything
+	UserID   uuid.UUID `json:"user_id"`
+	Username string    `json:"username"`
+	// TenantID is the tenant that the caller acts in; HomeID the one that their account belongs to. They are equal unless the request named
+	// another tenant in which the caller holds a role.
+	TenantID uuid.UUID `json:"tenant_id"`
+	HomeID   uuid.UUID `json:"home_tenant_id"`
+	Role     string    `json:"role"` // by name; several are separated by commas
+	// Permissions are what the caller may do in TenantID, see Matches. With ScopePlatform all of them reach every tenant; else only those of
+	// Platform do.
+	Permissions []string  `json:"permissions"`
+	Platform    []string  `json:"platform_permissions,omitempty"`
 	Scope       Scope     `json:"scope"`
 	SessionID   uuid.UUID `json:"session_id"`
+	// Pending is what the caller has to do before anything else, one of the Pending… constants; empty: nothing. Until then only routes that
+	// say so serve them.
+	Pending string `json:"pending,omitempty"`
 }
+
+// What a Principal may have to do first.
+const (
+	PendingPassword = "password_change" // replace a one-time password
+)
 
 // Permission marks that need no grant.
 const (
@@ -35,35 +48,38 @@ const (
 	Authenticated = "authenticated" // anyone who has proved who they are
 )
 
-// Allows tells whether the principal holds the permission.
+// Allows tells whether the principal holds the permission in the tenant they act in, whoever owns what it is used on.
 func (p Principal) Allows(permission string) bool {
 	if permission == Public || permission == Authenticated {
 		return true
 	}
-	for _, held := range p.Permissions {
-		if Matches(held, permission) {
-			return true
-		}
-	}
-	return false
+	return Covers(p.Permissions, permission) || Covers(p.Platform, permission)
+}
+
+// AllowsOwn tells whether the principal holds the permission at least for what they own.
+func (p Principal) AllowsOwn(permission string) bool {
+	return p.Allows(permission) || coversOwn(p.Permissions, permission) || coversOwn(p.Platform, permission)
 }
 
 // AllowsPlatform tells whether the principal holds the permission for every tenant.
 func (p Principal) AllowsPlatform(permission string) bool {
-	return p.Scope == ScopePlatform && p.Allows(permission)
+	return p.Scope == ScopePlatform && Covers(p.Permissions, permission) || Covers(p.Platform, permission)
 }
 
-// Matches tells whether a held permission, which may have wildcards, covers a wanted one, which may not.
-func Matches(held, wanted string) bool {
-	if held == "*" || held == wanted {
-		return true
+// AllowsOn tells whether the principal holds the permission for an object of the tenant that belongs to owner.
+func (p Principal) AllowsOn(permission string, tenant, owner uuid.UUID) bool {
+	if tenant != p.TenantID {
+		return p.AllowsPlatform(permission)
 	}
-	hr, hv, ok := strings.Cut(held, ":")
-	if !ok {
-		return false
+	return p.Allows(permission) || owner == p.UserID && p.AllowsOwn(permission)
+}
+
+// OwnerFilter is for lists of the principal's tenant: nil where they may see all of it, and else the one owner whose objects they see.
+func (p Principal) OwnerFilter(permission string) *uuid.UUID {
+	if p.Allows(permission) {
+		return nil
 	}
-	wr, wv, ok := strings.Cut(wanted, ":")
-	return ok && (hr == "*" || hr == wr) && (hv == "*" || hv == wv)
+	return &p.UserID
 }
 
 type contextKey struct{}

@@ -46,12 +46,13 @@ type Cursor struct {
 
 // Filter narrows a list. Zero fields stand for any.
 type Filter struct {
-	TenantID *uuid.UUID
-	TargetID *uuid.UUID
-	Kind     string
-	Status   Status
-	After    *Cursor // the last item of the page before
-	Limit    int     // 0 means 50
+	TenantID    *uuid.UUID
+	RequestedBy *uuid.UUID
+	TargetID    *uuid.UUID
+	Kind        string
+	Status      Status
+	After       *Cursor // the last item of the page before
+	Limit       int     // 0 means 50
 }
 
 // defaultLimit is the length of a page where the caller does not say.
@@ -71,6 +72,9 @@ func (e *Engine) List(ctx context.Context, f Filter) ([]Operation, error) {
 	}
 	if f.TenantID != nil {
 		where("tenant_id = %s", *f.TenantID)
+	}
+	if f.RequestedBy != nil {
+		where("requested_by = %s", *f.RequestedBy)
 	}
 	if f.TargetID != nil {
 		where("target_id = %s", *f.TargetID)

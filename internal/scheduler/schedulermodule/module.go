@@ -20,6 +20,7 @@ import (
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/pg"
 	"github.com/novacron/novacron/internal/platform/startstop"
+	"github.com/novacron/novacron/internal/platform/tenancy"
 	"github.com/novacron/novacron/internal/scheduler"
 	"github.com/novacron/novacron/internal/scheduler/internal/httpapi"
 	"github.com/novacron/novacron/internal/scheduler/internal/service"
@@ -50,6 +51,7 @@ type Module struct {
 	store   *store.Store
 	svc     *service.Service
 	metrics *metrics
+	gate    *tenancy.Gate
 
 	mu      sync.Mutex // guards running
 	running *running   // nil: stopped
@@ -60,6 +62,7 @@ type running struct {
 	pool       *pgxpool.Pool
 	registered bool
 	heartbeats bus.Subscription
+	tenants    bus.Subscription
 	sweeper    *startstop.Loop
 }
 
@@ -74,6 +77,7 @@ func New(cfg Config, deps Deps) (*Module, error) {
 	m := &Module{cfg: cfg, deps: deps, kit: httpx.New(schema), metrics: newMetrics()}
 	m.store = store.New(store.Config{Policy: cfg.policy(), DefaultQuota: cfg.DefaultQuota})
 	m.svc = service.New(service.Config{Policy: cfg.policy(), ReservationTTL: cfg.ReservationTTL}, m.store, m.metrics, deps.Log)
+	m.gate = tenancy.New(m.store)
 	httpapi.Register(m.kit, m.svc)
 	return m, nil
 }
@@ -125,6 +129,9 @@ func (m *Module) start(ctx context.Context, r *running) error {
 	if err != nil {
 		return fmt.Errorf("listen to heartbeats: %w", err)
 	}
+	if r.tenants, err = m.gate.Serve(m.deps.Bus, schema); err != nil {
+		return fmt.Errorf("answer for tenants: %w", err)
+	}
 	r.sweeper = startstop.Every(m.cfg.SweepInterval, m.sweep)
 	return nil
 }
@@ -157,6 +164,9 @@ func (m *Module) stop(r *running) {
 	if r.sweeper != nil {
 		r.sweeper.Stop()
 	}
+	if r.tenants != nil {
+		r.tenants.Close()
+	}
 	if r.heartbeats != nil {
 		r.heartbeats.Close()
 	}
@@ -183,7 +193,7 @@ func (m *Module) Routes() []httpx.Route { return m.kit.Routes() }
 func (m *Module) OpenAPI() ([]byte, error) { return m.kit.OpenAPI() }
 
 // Handler serves the module's routes; before Start and after Stop each answers scheduler.not_running.
-func (m *Module) Handler() http.Handler { return m.kit.Handler() }
+func (m *Module) Handler() http.Handler { return m.gate.Wrap(m.kit.Handler()) }
 
 // Service gives the module's contract to other modules.
 func (m *Module) Service() scheduler.Service { return m.svc }

@@ -21,6 +21,7 @@ import (
 	"github.com/novacron/novacron/internal/platform/pg/idempotency"
 	"github.com/novacron/novacron/internal/platform/pg/outbox"
 	"github.com/novacron/novacron/internal/platform/startstop"
+	"github.com/novacron/novacron/internal/platform/tenancy"
 	"github.com/novacron/novacron/internal/vm/internal/imagestore"
 	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
 	"github.com/novacron/novacron/internal/vm/internal/service"
@@ -41,6 +42,8 @@ type controller struct {
 	sweeper    *startstop.Loop
 	storage    *startstop.Loop // the sweeper of volumes and snapshots
 	totals     *storageMetrics
+	tenants    bus.Subscription
+	gate       *tenancy.Gate
 	idempotent func(http.Handler) http.Handler
 }
 
@@ -97,6 +100,10 @@ func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Se
 		return nil, fmt.Errorf("start operation engine: %w", err)
 	}
 	c.ops = ops
+	c.gate = tenancy.New(st)
+	if c.tenants, err = c.gate.Serve(deps.Bus, "vm"); err != nil {
+		return nil, fmt.Errorf("answer for tenants: %w", err)
+	}
 	keys := idempotency.New(c.pool)
 	c.idempotent = idempotent.Middleware(keys, httpx.WriteError)
 	c.sweeper = startstop.Every(time.Hour, func(ctx context.Context) {
@@ -129,6 +136,9 @@ func (c *controller) stop(ctx context.Context) error {
 		c.storage.Stop()
 	}
 	c.totals.unregister()
+	if c.tenants != nil {
+		c.tenants.Close()
+	}
 	if c.ops != nil {
 		failed = errors.Join(failed, c.ops.Stop(ctx))
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/novacron/novacron/internal/bus"
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/httpx"
+	"github.com/novacron/novacron/internal/platform/identity"
 	"github.com/novacron/novacron/internal/vm"
 	"github.com/novacron/novacron/internal/vm/internal/driver"
 	"github.com/novacron/novacron/internal/vm/internal/httpapi"
@@ -144,12 +145,35 @@ func (m *Module) Handler() http.Handler {
 			httpx.WriteError(w, r, errNotStarted)
 			return
 		}
-		c.idempotent(m.kit.Handler()).ServeHTTP(w, r)
+		c.gate.Wrap(c.idempotent(m.kit.Handler())).ServeHTTP(w, r)
 	})
 }
 
 // Service gives the module's contract to other modules.
-func (m *Module) Service() vm.Service { return service.Contract{Service: m.svc} }
+func (m *Module) Service() vm.Service { return gated{Service: service.Contract{Service: m.svc}, m: m} }
+
+// gated keeps other modules from making something in a tenant that is being deleted.
+type gated struct {
+	vm.Service
+	m *Module
+}
+
+// CreateVM implements vm.Service.
+func (g gated) CreateVM(ctx context.Context, req vm.CreateVMRequest) (vm.CreateVMResponse, error) {
+	g.m.mu.Lock()
+	c := g.m.controller
+	g.m.mu.Unlock()
+	if c == nil {
+		return vm.CreateVMResponse{}, errNotStarted
+	}
+	p, _ := identity.From(ctx)
+	leave, err := c.gate.Enter(p.TenantID)
+	if err != nil {
+		return vm.CreateVMResponse{}, err
+	}
+	defer leave()
+	return g.Service.CreateVM(ctx, req)
+}
 
 // Errors lists the module's errors for the reference.
 func Errors() []*errs.Error {

@@ -10,6 +10,19 @@ import (
 	"github.com/google/uuid"
 )
 
+type IdempotencyKey struct {
+	PrincipalID uuid.UUID
+	Route       string
+	Key         string
+	BodySha256  []byte
+	Lock        uuid.UUID
+	LockedUntil time.Time
+	Status      *int32
+	Header      []byte
+	Body        []byte
+	CreatedAt   time.Time
+}
+
 type Permission struct {
 	RoleID     uuid.UUID
 	Permission string
@@ -30,6 +43,20 @@ type Role struct {
 	Description string
 	Scope       string
 	CreatedAt   time.Time
+	Version     int64
+	UpdatedAt   time.Time
+}
+
+type RoleBinding struct {
+	ID              uuid.UUID
+	PrincipalKind   string
+	PrincipalID     uuid.UUID
+	RoleID          uuid.UUID
+	Scope           string
+	TenantID        *uuid.UUID
+	IncludeProjects bool
+	CreatedBy       uuid.UUID
+	CreatedAt       time.Time
 }
 
 type Session struct {
@@ -54,17 +81,19 @@ type Tenant struct {
 }
 
 type User struct {
-	ID                uuid.UUID
-	Username          string
-	Email             *string
-	PasswordHash      string
-	Role              string
-	TenantID          uuid.UUID
-	MfaEnabled        bool
-	DisabledAt        *time.Time
-	PasswordChangedAt time.Time
-	LastLoginAt       *time.Time
-	Version           int64
-	CreatedAt         time.Time
-	UpdatedAt         time.Time
+	ID                     uuid.UUID
+	Username               string
+	Email                  *string
+	PasswordHash           string
+	Role                   string
+	TenantID               uuid.UUID
+	MfaEnabled             bool
+	DisabledAt             *time.Time
+	PasswordChangedAt      time.Time
+	LastLoginAt            *time.Time
+	Version                int64
+	CreatedAt              time.Time
+	UpdatedAt              time.Time
+	PasswordChangeRequired bool
+	PasswordExpiresAt      *time.Time
 }

@@ -13,9 +13,10 @@ import (
 )
 
 const permissionList = `-- name: PermissionList :many
-SELECT DISTINCT permission::text FROM permissions WHERE permission NOT LIKE '%*%' ORDER BY 1
+SELECT DISTINCT permission::text FROM permissions WHERE permission NOT LIKE '%*%' AND permission NOT LIKE '%:%:%' ORDER BY 1
 `
 
+// PermissionList leaves out what only narrows others.
 func (q *Queries) PermissionList(ctx context.Context, db DBTX) ([]string, error) {
 	rows, err := db.Query(ctx, permissionList)
 	if err != nil {
@@ -36,8 +37,54 @@ func (q *Queries) PermissionList(ctx context.Context, db DBTX) ([]string, error)
 	return items, nil
 }
 
+const permissionResources = `-- name: PermissionResources :many
+SELECT DISTINCT split_part(p.permission, ':', 1)::text FROM permissions p JOIN roles r ON r.id = p.role_id
+WHERE r.tenant_id IS NULL ORDER BY 1
+`
+
+// PermissionResources lists the resources that roles which are built in name.
+func (q *Queries) PermissionResources(ctx context.Context, db DBTX) ([]string, error) {
+	rows, err := db.Query(ctx, permissionResources)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var column_1 string
+		if err := rows.Scan(&column_1); err != nil {
+			return nil, err
+		}
+		items = append(items, column_1)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const roleCount = `-- name: RoleCount :one
+SELECT count(*) FROM roles WHERE tenant_id = $1
+`
+
+func (q *Queries) RoleCount(ctx context.Context, db DBTX, tenantID *uuid.UUID) (int64, error) {
+	row := db.QueryRow(ctx, roleCount, tenantID)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
+const roleDelete = `-- name: RoleDelete :exec
+DELETE FROM roles WHERE id = $1
+`
+
+func (q *Queries) RoleDelete(ctx context.Context, db DBTX, id uuid.UUID) error {
+	_, err := db.Exec(ctx, roleDelete, id)
+	return err
+}
+
 const roleGet = `-- name: RoleGet :one
-SELECT r.id, r.tenant_id, r.name, r.description, r.scope, r.created_at, coalesce(array_agg(p.permission::text ORDER BY p.permission) FILTER (WHERE p.permission IS NOT NULL), '{}')::text[] AS permissions
+SELECT r.id, r.tenant_id, r.name, r.description, r.scope, r.created_at, r.version, r.updated_at, coalesce(array_agg(p.permission::text ORDER BY p.permission) FILTER (WHERE p.permission IS NOT NULL), '{}')::text[] AS permissions
 FROM roles r LEFT JOIN permissions p ON p.role_id = r.id
 WHERE r.name = $1 AND (r.tenant_id IS NULL OR r.tenant_id = $2)
 GROUP BY r.id
@@ -57,6 +104,8 @@ type RoleGetRow struct {
 	Description string
 	Scope       string
 	CreatedAt   time.Time
+	Version     int64
+	UpdatedAt   time.Time
 	Permissions []string
 }
 
@@ -71,19 +120,105 @@ func (q *Queries) RoleGet(ctx context.Context, db DBTX, arg RoleGetParams) (Role
 		&i.Description,
 		&i.Scope,
 		&i.CreatedAt,
+		&i.Version,
+		&i.UpdatedAt,
 		&i.Permissions,
 	)
 	return i, err
 }
 
+const roleGetByID = `-- name: RoleGetByID :one
+SELECT r.id, r.tenant_id, r.name, r.description, r.scope, r.created_at, r.version, r.updated_at, coalesce(array_agg(p.permission::text ORDER BY p.permission) FILTER (WHERE p.permission IS NOT NULL), '{}')::text[] AS permissions
+FROM roles r LEFT JOIN permissions p ON p.role_id = r.id
+WHERE r.id = $1 AND (r.tenant_id IS NULL OR r.tenant_id = $2)
+GROUP BY r.id
+`
+
+type RoleGetByIDParams struct {
+	ID       uuid.UUID
+	TenantID *uuid.UUID
+}
+
+type RoleGetByIDRow struct {
+	ID          uuid.UUID
+	TenantID    *uuid.UUID
+	Name        string
+	Description string
+	Scope       string
+	CreatedAt   time.Time
+	Version     int64
+	UpdatedAt   time.Time
+	Permissions []string
+}
+
+func (q *Queries) RoleGetByID(ctx context.Context, db DBTX, arg RoleGetByIDParams) (RoleGetByIDRow, error) {
+	row := db.QueryRow(ctx, roleGetByID, arg.ID, arg.TenantID)
+	var i RoleGetByIDRow
+	err := row.Scan(
+		&i.ID,
+		&i.TenantID,
+		&i.Name,
+		&i.Description,
+		&i.Scope,
+		&i.CreatedAt,
+		&i.Version,
+		&i.UpdatedAt,
+		&i.Permissions,
+	)
+	return i, err
+}
+
+const roleHold = `-- name: RoleHold :exec
+SELECT 1 FROM roles WHERE id = $1 FOR SHARE
+`
+
+// RoleHold keeps a role from being changed or removed until the transaction ends.
+func (q *Queries) RoleHold(ctx context.Context, db DBTX, id uuid.UUID) error {
+	_, err := db.Exec(ctx, roleHold, id)
+	return err
+}
+
+const roleInsert = `-- name: RoleInsert :exec
+INSERT INTO roles (id, tenant_id, name, description, scope, created_at, updated_at)
+VALUES ($1, $2, $3, $4, 'tenant', $5, $5)
+`
+
+type RoleInsertParams struct {
+	ID          uuid.UUID
+	TenantID    *uuid.UUID
+	Name        string
+	Description string
+	Now         time.Time
+}
+
+func (q *Queries) RoleInsert(ctx context.Context, db DBTX, arg RoleInsertParams) error {
+	_, err := db.Exec(ctx, roleInsert,
+		arg.ID,
+		arg.TenantID,
+		arg.Name,
+		arg.Description,
+		arg.Now,
+	)
+	return err
+}
+
 const roleList = `-- name: RoleList :many
 
-SELECT r.id, r.tenant_id, r.name, r.description, r.scope, r.created_at, coalesce(array_agg(p.permission::text ORDER BY p.permission) FILTER (WHERE p.permission IS NOT NULL), '{}')::text[] AS permissions
+SELECT r.id, r.tenant_id, r.name, r.description, r.scope, r.created_at, r.version, r.updated_at, coalesce(array_agg(p.permission::text ORDER BY p.permission) FILTER (WHERE p.permission IS NOT NULL), '{}')::text[] AS permissions
 FROM roles r LEFT JOIN permissions p ON p.role_id = r.id
-WHERE r.tenant_id IS NULL OR r.tenant_id = $1
+WHERE (r.tenant_id IS NULL OR r.tenant_id = $1)
+  AND ($2::timestamptz IS NULL OR (r.created_at, r.id) > ($2, $3::uuid))
 GROUP BY r.id
-ORDER BY r.tenant_id NULLS FIRST, r.id
+ORDER BY r.created_at, r.id
+LIMIT $4
 `
+
+type RoleListParams struct {
+	TenantID  *uuid.UUID
+	AfterTime *time.Time
+	AfterID   uuid.UUID
+	MaxRows   int32
+}
 
 type RoleListRow struct {
 	ID          uuid.UUID
@@ -92,12 +227,19 @@ type RoleListRow struct {
 	Description string
 	Scope       string
 	CreatedAt   time.Time
+	Version     int64
+	UpdatedAt   time.Time
 	Permissions []string
 }
 
-// Roles are seen from a tenant: the built-in ones and its own.
-func (q *Queries) RoleList(ctx context.Context, db DBTX, tenantID *uuid.UUID) ([]RoleListRow, error) {
-	rows, err := db.Query(ctx, roleList, tenantID)
+// Roles are seen from a tenant: the built-in ones and its own. Built-in ones are the oldest, so they come first.
+func (q *Queries) RoleList(ctx context.Context, db DBTX, arg RoleListParams) ([]RoleListRow, error) {
+	rows, err := db.Query(ctx, roleList,
+		arg.TenantID,
+		arg.AfterTime,
+		arg.AfterID,
+		arg.MaxRows,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -112,6 +254,8 @@ func (q *Queries) RoleList(ctx context.Context, db DBTX, tenantID *uuid.UUID) ([
 			&i.Description,
 			&i.Scope,
 			&i.CreatedAt,
+			&i.Version,
+			&i.UpdatedAt,
 			&i.Permissions,
 		); err != nil {
 			return nil, err
@@ -122,4 +266,80 @@ func (q *Queries) RoleList(ctx context.Context, db DBTX, tenantID *uuid.UUID) ([
 		return nil, err
 	}
 	return items, nil
+}
+
+const roleLock = `-- name: RoleLock :exec
+SELECT 1 FROM roles WHERE id = $1 FOR UPDATE
+`
+
+func (q *Queries) RoleLock(ctx context.Context, db DBTX, id uuid.UUID) error {
+	_, err := db.Exec(ctx, roleLock, id)
+	return err
+}
+
+const rolePermissionAdd = `-- name: RolePermissionAdd :exec
+INSERT INTO permissions (role_id, permission) SELECT $1, unnest($2::text[]) ON CONFLICT DO NOTHING
+`
+
+type RolePermissionAddParams struct {
+	RoleID      uuid.UUID
+	Permissions []string
+}
+
+func (q *Queries) RolePermissionAdd(ctx context.Context, db DBTX, arg RolePermissionAddParams) error {
+	_, err := db.Exec(ctx, rolePermissionAdd, arg.RoleID, arg.Permissions)
+	return err
+}
+
+const rolePermissionClear = `-- name: RolePermissionClear :exec
+DELETE FROM permissions WHERE role_id = $1
+`
+
+func (q *Queries) RolePermissionClear(ctx context.Context, db DBTX, roleID uuid.UUID) error {
+	_, err := db.Exec(ctx, rolePermissionClear, roleID)
+	return err
+}
+
+const roleReachesProjects = `-- name: RoleReachesProjects :one
+SELECT EXISTS (SELECT 1 FROM role_bindings WHERE role_id = $1 AND include_projects)
+`
+
+// RoleReachesProjects tells whether somebody has the role in the projects of its tenant too.
+func (q *Queries) RoleReachesProjects(ctx context.Context, db DBTX, roleID uuid.UUID) (bool, error) {
+	row := db.QueryRow(ctx, roleReachesProjects, roleID)
+	var exists bool
+	err := row.Scan(&exists)
+	return exists, err
+}
+
+const roleUpdate = `-- name: RoleUpdate :exec
+UPDATE roles SET description = $1, version = version + 1, updated_at = $2 WHERE id = $3
+`
+
+type RoleUpdateParams struct {
+	Description string
+	Now         time.Time
+	ID          uuid.UUID
+}
+
+func (q *Queries) RoleUpdate(ctx context.Context, db DBTX, arg RoleUpdateParams) error {
+	_, err := db.Exec(ctx, roleUpdate, arg.Description, arg.Now, arg.ID)
+	return err
+}
+
+const roleUsed = `-- name: RoleUsed :one
+SELECT EXISTS (SELECT 1 FROM users WHERE tenant_id = $1 AND role = $2)
+`
+
+type RoleUsedParams struct {
+	TenantID uuid.UUID
+	Name     string
+}
+
+// RoleUsed tells whether a user of the tenant has the role as their own. Bindings are kept in place by their foreign key.
+func (q *Queries) RoleUsed(ctx context.Context, db DBTX, arg RoleUsedParams) (bool, error) {
+	row := db.QueryRow(ctx, roleUsed, arg.TenantID, arg.Name)
+	var exists bool
+	err := row.Scan(&exists)
+	return exists, err
 }

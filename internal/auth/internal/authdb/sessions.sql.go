@@ -225,19 +225,21 @@ func (q *Queries) SessionListOwn(ctx context.Context, db DBTX, arg SessionListOw
 }
 
 const sessionPrincipal = `-- name: SessionPrincipal :one
-SELECT s.expires_at, u.id AS user_id, u.username, u.tenant_id, u.role
+SELECT s.expires_at, u.id AS user_id, u.username, u.tenant_id, u.role, u.password_change_required
 FROM sessions s
 JOIN users u ON u.id = s.user_id
 JOIN tenants t ON t.id = u.tenant_id
-WHERE s.id = $1 AND s.revoked_at IS NULL AND u.disabled_at IS NULL AND t.disabled_at IS NULL
+LEFT JOIN tenants o ON o.id = t.parent_id
+WHERE s.id = $1 AND s.revoked_at IS NULL AND u.disabled_at IS NULL AND t.disabled_at IS NULL AND o.disabled_at IS NULL
 `
 
 type SessionPrincipalRow struct {
-	ExpiresAt time.Time
-	UserID    uuid.UUID
-	Username  string
-	TenantID  uuid.UUID
-	Role      string
+	ExpiresAt              time.Time
+	UserID                 uuid.UUID
+	Username               string
+	TenantID               uuid.UUID
+	Role                   string
+	PasswordChangeRequired bool
 }
 
 // SessionPrincipal gives what the holder of a session may do now. No row: it is over, or its user or tenant is.
@@ -250,6 +252,7 @@ func (q *Queries) SessionPrincipal(ctx context.Context, db DBTX, id uuid.UUID) (
 		&i.Username,
 		&i.TenantID,
 		&i.Role,
+		&i.PasswordChangeRequired,
 	)
 	return i, err
 }

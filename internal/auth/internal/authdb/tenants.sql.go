@@ -12,8 +12,36 @@ import (
 	"github.com/google/uuid"
 )
 
+const tenantByName = `-- name: TenantByName :one
+SELECT id, name, parent_id, disabled_at, version, created_at, updated_at FROM tenants WHERE lower(name) = lower($1::text)
+`
+
+func (q *Queries) TenantByName(ctx context.Context, db DBTX, name string) (Tenant, error) {
+	row := db.QueryRow(ctx, tenantByName, name)
+	var i Tenant
+	err := row.Scan(
+		&i.ID,
+		&i.Name,
+		&i.ParentID,
+		&i.DisabledAt,
+		&i.Version,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+	)
+	return i, err
+}
+
+const tenantDelete = `-- name: TenantDelete :exec
+DELETE FROM tenants WHERE id = $1
+`
+
+func (q *Queries) TenantDelete(ctx context.Context, db DBTX, id uuid.UUID) error {
+	_, err := db.Exec(ctx, tenantDelete, id)
+	return err
+}
+
 const tenantGet = `-- name: TenantGet :one
-SELECT id, name, parent_id, disabled_at, version, created_at, updated_at FROM tenants WHERE id = $1 AND ($2::uuid IS NULL OR id = $2)
+SELECT id, name, parent_id, disabled_at, version, created_at, updated_at FROM tenants WHERE id = $1 AND ($2::uuid IS NULL OR id = $2 OR parent_id = $2)
 `
 
 type TenantGetParams struct {
@@ -37,7 +65,7 @@ func (q *Queries) TenantGet(ctx context.Context, db DBTX, arg TenantGetParams) (
 }
 
 const tenantGetForUpdate = `-- name: TenantGetForUpdate :one
-SELECT id, name, parent_id, disabled_at, version, created_at, updated_at FROM tenants WHERE id = $1 AND ($2::uuid IS NULL OR id = $2) FOR UPDATE
+SELECT id, name, parent_id, disabled_at, version, created_at, updated_at FROM tenants WHERE id = $1 AND ($2::uuid IS NULL OR id = $2 OR parent_id = $2) FOR UPDATE
 `
 
 type TenantGetForUpdateParams struct {
@@ -60,18 +88,46 @@ func (q *Queries) TenantGetForUpdate(ctx context.Context, db DBTX, arg TenantGet
 	return i, err
 }
 
+const tenantHold = `-- name: TenantHold :one
+SELECT id, name, parent_id, disabled_at, version, created_at, updated_at FROM tenants WHERE id = $1 FOR SHARE
+`
+
+// TenantHold keeps a tenant from being disabled or removed until the transaction ends.
+func (q *Queries) TenantHold(ctx context.Context, db DBTX, id uuid.UUID) (Tenant, error) {
+	row := db.QueryRow(ctx, tenantHold, id)
+	var i Tenant
+	err := row.Scan(
+		&i.ID,
+		&i.Name,
+		&i.ParentID,
+		&i.DisabledAt,
+		&i.Version,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+	)
+	return i, err
+}
+
 const tenantInsert = `-- name: TenantInsert :one
-INSERT INTO tenants (id, name, created_at, updated_at) VALUES ($1, $2, $3, $3) RETURNING id, name, parent_id, disabled_at, version, created_at, updated_at
+
+INSERT INTO tenants (id, name, parent_id, created_at, updated_at) VALUES ($1, $2, $3, $4, $4) RETURNING id, name, parent_id, disabled_at, version, created_at, updated_at
 `
 
 type TenantInsertParams struct {
-	ID   uuid.UUID
-	Name string
-	Now  time.Time
+	ID       uuid.UUID
+	Name     string
+	ParentID *uuid.UUID
+	Now      time.Time
 }
 
+// Reach is a tenant: the caller sees it and its projects. NULL is every tenant.
 func (q *Queries) TenantInsert(ctx context.Context, db DBTX, arg TenantInsertParams) (Tenant, error) {
-	row := db.QueryRow(ctx, tenantInsert, arg.ID, arg.Name, arg.Now)
+	row := db.QueryRow(ctx, tenantInsert,
+		arg.ID,
+		arg.Name,
+		arg.ParentID,
+		arg.Now,
+	)
 	var i Tenant
 	err := row.Scan(
 		&i.ID,
@@ -87,14 +143,18 @@ func (q *Queries) TenantInsert(ctx context.Context, db DBTX, arg TenantInsertPar
 
 const tenantList = `-- name: TenantList :many
 SELECT id, name, parent_id, disabled_at, version, created_at, updated_at FROM tenants
-WHERE ($1::uuid IS NULL OR id = $1)
-  AND ($2::timestamptz IS NULL OR (created_at, id) < ($2, $3::uuid))
+WHERE ($1::uuid IS NULL OR id = $1 OR parent_id = $1)
+  AND ($2::uuid IS NULL OR parent_id = $2)
+  AND ($3::text IS NULL OR lower(name) = lower($3))
+  AND ($4::timestamptz IS NULL OR (created_at, id) < ($4, $5::uuid))
 ORDER BY created_at DESC, id DESC
-LIMIT $4
+LIMIT $6
 `
 
 type TenantListParams struct {
 	Reach     *uuid.UUID
+	Parent    *uuid.UUID
+	Name      *string
 	AfterTime *time.Time
 	AfterID   uuid.UUID
 	MaxRows   int32
@@ -103,6 +163,8 @@ type TenantListParams struct {
 func (q *Queries) TenantList(ctx context.Context, db DBTX, arg TenantListParams) ([]Tenant, error) {
 	rows, err := db.Query(ctx, tenantList,
 		arg.Reach,
+		arg.Parent,
+		arg.Name,
 		arg.AfterTime,
 		arg.AfterID,
 		arg.MaxRows,
@@ -131,6 +193,23 @@ func (q *Queries) TenantList(ctx context.Context, db DBTX, arg TenantListParams)
 		return nil, err
 	}
 	return items, nil
+}
+
+const tenantObjects = `-- name: TenantObjects :one
+SELECT (SELECT count(*) FROM users WHERE tenant_id = $1) AS users, (SELECT count(*) FROM tenants WHERE parent_id = $1) AS projects
+`
+
+type TenantObjectsRow struct {
+	Users    int64
+	Projects int64
+}
+
+// TenantObjects counts what the module itself has of a tenant. Roles and bindings do not count: they go with it.
+func (q *Queries) TenantObjects(ctx context.Context, db DBTX, tenantID uuid.UUID) (TenantObjectsRow, error) {
+	row := db.QueryRow(ctx, tenantObjects, tenantID)
+	var i TenantObjectsRow
+	err := row.Scan(&i.Users, &i.Projects)
+	return i, err
 }
 
 const tenantUpdate = `-- name: TenantUpdate :one

@@ -43,7 +43,7 @@ func (q *Queries) UserDelete(ctx context.Context, db DBTX, id uuid.UUID) error {
 }
 
 const userGet = `-- name: UserGet :one
-SELECT id, username, email, password_hash, role, tenant_id, mfa_enabled, disabled_at, password_changed_at, last_login_at, version, created_at, updated_at FROM users WHERE id = $1 AND ($2::uuid IS NULL OR tenant_id = $2)
+SELECT id, username, email, password_hash, role, tenant_id, mfa_enabled, disabled_at, password_changed_at, last_login_at, version, created_at, updated_at, password_change_required, password_expires_at FROM users WHERE id = $1 AND ($2::uuid IS NULL OR tenant_id = $2)
 `
 
 type UserGetParams struct {
@@ -68,13 +68,15 @@ func (q *Queries) UserGet(ctx context.Context, db DBTX, arg UserGetParams) (User
 		&i.Version,
 		&i.CreatedAt,
 		&i.UpdatedAt,
+		&i.PasswordChangeRequired,
+		&i.PasswordExpiresAt,
 	)
 	return i, err
 }
 
 const userGetByUsername = `-- name: UserGetByUsername :one
-SELECT users.id, users.username, users.email, users.password_hash, users.role, users.tenant_id, users.mfa_enabled, users.disabled_at, users.password_changed_at, users.last_login_at, users.version, users.created_at, users.updated_at, (tenants.disabled_at IS NOT NULL)::boolean AS tenant_disabled
-FROM users JOIN tenants ON tenants.id = users.tenant_id
+SELECT users.id, users.username, users.email, users.password_hash, users.role, users.tenant_id, users.mfa_enabled, users.disabled_at, users.password_changed_at, users.last_login_at, users.version, users.created_at, users.updated_at, users.password_change_required, users.password_expires_at, (tenants.disabled_at IS NOT NULL OR organisations.disabled_at IS NOT NULL)::boolean AS tenant_disabled
+FROM users JOIN tenants ON tenants.id = users.tenant_id LEFT JOIN tenants organisations ON organisations.id = tenants.parent_id
 WHERE lower(users.username) = lower($1::text)
 `
 
@@ -101,13 +103,15 @@ func (q *Queries) UserGetByUsername(ctx context.Context, db DBTX, username strin
 		&i.User.Version,
 		&i.User.CreatedAt,
 		&i.User.UpdatedAt,
+		&i.User.PasswordChangeRequired,
+		&i.User.PasswordExpiresAt,
 		&i.TenantDisabled,
 	)
 	return i, err
 }
 
 const userGetForUpdate = `-- name: UserGetForUpdate :one
-SELECT id, username, email, password_hash, role, tenant_id, mfa_enabled, disabled_at, password_changed_at, last_login_at, version, created_at, updated_at FROM users WHERE id = $1 AND ($2::uuid IS NULL OR tenant_id = $2) FOR UPDATE
+SELECT id, username, email, password_hash, role, tenant_id, mfa_enabled, disabled_at, password_changed_at, last_login_at, version, created_at, updated_at, password_change_required, password_expires_at FROM users WHERE id = $1 AND ($2::uuid IS NULL OR tenant_id = $2) FOR UPDATE
 `
 
 type UserGetForUpdateParams struct {
@@ -132,25 +136,30 @@ func (q *Queries) UserGetForUpdate(ctx context.Context, db DBTX, arg UserGetForU
 		&i.Version,
 		&i.CreatedAt,
 		&i.UpdatedAt,
+		&i.PasswordChangeRequired,
+		&i.PasswordExpiresAt,
 	)
 	return i, err
 }
 
 const userInsert = `-- name: UserInsert :one
 
-INSERT INTO users (id, username, email, password_hash, role, tenant_id, password_changed_at, created_at, updated_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $7)
-RETURNING id, username, email, password_hash, role, tenant_id, mfa_enabled, disabled_at, password_changed_at, last_login_at, version, created_at, updated_at
+INSERT INTO users (id, username, email, password_hash, role, tenant_id, password_change_required, password_expires_at, password_changed_at,
+    created_at, updated_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $9)
+RETURNING id, username, email, password_hash, role, tenant_id, mfa_enabled, disabled_at, password_changed_at, last_login_at, version, created_at, updated_at, password_change_required, password_expires_at
 `
 
 type UserInsertParams struct {
-	ID           uuid.UUID
-	Username     string
-	Email        *string
-	PasswordHash string
-	Role         string
-	TenantID     uuid.UUID
-	Now          time.Time
+	ID                     uuid.UUID
+	Username               string
+	Email                  *string
+	PasswordHash           string
+	Role                   string
+	TenantID               uuid.UUID
+	PasswordChangeRequired bool
+	PasswordExpiresAt      *time.Time
+	Now                    time.Time
 }
 
 // Every query that serves a caller takes reach: the tenant the caller may see, or NULL for all of them.
@@ -162,6 +171,8 @@ func (q *Queries) UserInsert(ctx context.Context, db DBTX, arg UserInsertParams)
 		arg.PasswordHash,
 		arg.Role,
 		arg.TenantID,
+		arg.PasswordChangeRequired,
+		arg.PasswordExpiresAt,
 		arg.Now,
 	)
 	var i User
@@ -179,20 +190,24 @@ func (q *Queries) UserInsert(ctx context.Context, db DBTX, arg UserInsertParams)
 		&i.Version,
 		&i.CreatedAt,
 		&i.UpdatedAt,
+		&i.PasswordChangeRequired,
+		&i.PasswordExpiresAt,
 	)
 	return i, err
 }
 
 const userList = `-- name: UserList :many
-SELECT id, username, email, password_hash, role, tenant_id, mfa_enabled, disabled_at, password_changed_at, last_login_at, version, created_at, updated_at FROM users
+SELECT id, username, email, password_hash, role, tenant_id, mfa_enabled, disabled_at, password_changed_at, last_login_at, version, created_at, updated_at, password_change_required, password_expires_at FROM users
 WHERE ($1::uuid IS NULL OR tenant_id = $1)
-  AND ($2::timestamptz IS NULL OR (created_at, id) < ($2, $3::uuid))
+  AND ($2::text IS NULL OR lower(username) = lower($2))
+  AND ($3::timestamptz IS NULL OR (created_at, id) < ($3, $4::uuid))
 ORDER BY created_at DESC, id DESC
-LIMIT $4
+LIMIT $5
 `
 
 type UserListParams struct {
 	Reach     *uuid.UUID
+	Username  *string
 	AfterTime *time.Time
 	AfterID   uuid.UUID
 	MaxRows   int32
@@ -201,6 +216,7 @@ type UserListParams struct {
 func (q *Queries) UserList(ctx context.Context, db DBTX, arg UserListParams) ([]User, error) {
 	rows, err := db.Query(ctx, userList,
 		arg.Reach,
+		arg.Username,
 		arg.AfterTime,
 		arg.AfterID,
 		arg.MaxRows,
@@ -226,6 +242,8 @@ func (q *Queries) UserList(ctx context.Context, db DBTX, arg UserListParams) ([]
 			&i.Version,
 			&i.CreatedAt,
 			&i.UpdatedAt,
+			&i.PasswordChangeRequired,
+			&i.PasswordExpiresAt,
 		); err != nil {
 			return nil, err
 		}
@@ -279,19 +297,28 @@ func (q *Queries) UserRehash(ctx context.Context, db DBTX, arg UserRehashParams)
 }
 
 const userSetPassword = `-- name: UserSetPassword :one
-UPDATE users SET password_hash = $1, password_changed_at = $2, version = version + 1, updated_at = $2
-WHERE id = $3
-RETURNING id, username, email, password_hash, role, tenant_id, mfa_enabled, disabled_at, password_changed_at, last_login_at, version, created_at, updated_at
+UPDATE users SET password_hash = $1, password_changed_at = $2, version = version + 1, updated_at = $2,
+    password_change_required = $3, password_expires_at = $4
+WHERE id = $5
+RETURNING id, username, email, password_hash, role, tenant_id, mfa_enabled, disabled_at, password_changed_at, last_login_at, version, created_at, updated_at, password_change_required, password_expires_at
 `
 
 type UserSetPasswordParams struct {
-	PasswordHash string
-	Now          time.Time
-	ID           uuid.UUID
+	PasswordHash   string
+	Now            time.Time
+	ChangeRequired bool
+	ExpiresAt      *time.Time
+	ID             uuid.UUID
 }
 
 func (q *Queries) UserSetPassword(ctx context.Context, db DBTX, arg UserSetPasswordParams) (User, error) {
-	row := db.QueryRow(ctx, userSetPassword, arg.PasswordHash, arg.Now, arg.ID)
+	row := db.QueryRow(ctx, userSetPassword,
+		arg.PasswordHash,
+		arg.Now,
+		arg.ChangeRequired,
+		arg.ExpiresAt,
+		arg.ID,
+	)
 	var i User
 	err := row.Scan(
 		&i.ID,
@@ -307,6 +334,8 @@ func (q *Queries) UserSetPassword(ctx context.Context, db DBTX, arg UserSetPassw
 		&i.Version,
 		&i.CreatedAt,
 		&i.UpdatedAt,
+		&i.PasswordChangeRequired,
+		&i.PasswordExpiresAt,
 	)
 	return i, err
 }
@@ -315,7 +344,7 @@ const userUpdate = `-- name: UserUpdate :one
 UPDATE users SET email = $1, role = $2, version = version + 1, updated_at = $3,
     disabled_at = CASE WHEN $4::boolean THEN coalesce(disabled_at, $3) END
 WHERE id = $5
-RETURNING id, username, email, password_hash, role, tenant_id, mfa_enabled, disabled_at, password_changed_at, last_login_at, version, created_at, updated_at
+RETURNING id, username, email, password_hash, role, tenant_id, mfa_enabled, disabled_at, password_changed_at, last_login_at, version, created_at, updated_at, password_change_required, password_expires_at
 `
 
 type UserUpdateParams struct {
@@ -349,6 +378,8 @@ func (q *Queries) UserUpdate(ctx context.Context, db DBTX, arg UserUpdateParams)
 		&i.Version,
 		&i.CreatedAt,
 		&i.UpdatedAt,
+		&i.PasswordChangeRequired,
+		&i.PasswordExpiresAt,
 	)
 	return i, err
 }

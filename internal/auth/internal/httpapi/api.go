@@ -23,6 +23,8 @@ const (
 	tenantRead  = "tenant:read"
 	tenantWrite = "tenant:write"
 	roleRead    = "role:read"
+	roleWrite   = "role:write"
+	roleBind    = "role:bind"
 )
 
 // maxBody is plenty for every body of this module.
@@ -45,6 +47,8 @@ func Register(h *httpx.API, s *service.Service, ring *token.Ring) {
 	a.registerUsers(h)
 	a.registerTenants(h)
 	a.registerRoles(h)
+	a.registerKeys(h)
+	a.registerBindings(h)
 }
 
 // caller gives who asks. The kit has refused everybody else before a handler runs.

@@ -20,6 +20,15 @@ type LoginInput struct {
 	}
 }
 
+// RegisterInput is what POST /auth/register takes.
+type RegisterInput struct {
+	Body struct {
+		Username string `json:"username" pattern:"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,62}$" patternDescription:"letters, digits and ._@+-, 63 at most, the first a letter or digit" maxLength:"63" example:"ada"`
+		Email    string `json:"email,omitempty" format:"email" maxLength:"254" example:"ada@example.org"`
+		Password string `json:"password" minLength:"1" maxLength:"1024" doc:"At least 12 characters, at most 256 bytes."`
+	}
+}
+
 // RefreshInput is what POST /auth/refresh takes.
 type RefreshInput struct {
 	Body struct {
@@ -33,6 +42,8 @@ type TokenSet struct {
 	RefreshToken string `json:"refresh_token" doc:"Works once, at POST /auth/refresh." example:"ncr_nF2h…"`
 	TokenType    string `json:"token_type" enum:"Bearer"`
 	ExpiresIn    int    `json:"expires_in" doc:"Seconds until the access token ends." example:"900"`
+	// The session can do nothing else until then.
+	PasswordChangeRequired bool `json:"password_change_required,omitempty" doc:"The password is a one-time one: PUT /api/v1/me/password replaces it, and nothing else works before."`
 }
 
 // TokenOutput carries a TokenSet past every cache.
@@ -65,8 +76,16 @@ func (a *api) registerLogin(h *httpx.API) {
 		return tokens(a.s.Refresh(ctx, in.Body.RefreshToken, client(ctx)))
 	})
 	httpx.Handle(h, httpx.Op{
+		ID: "auth-register", Method: http.MethodPost, Path: "/auth/register", Permission: identity.Public, Tag: "auth", MaxBody: maxBody,
+		Summary:     "Make an account for myself",
+		Description: "Off unless the operator has switched it on. The account has the role user.", Status: http.StatusCreated,
+		Errors: []*errs.Error{auth.ErrRegistrationOff, auth.ErrUsernameTaken, auth.ErrEmailTaken, auth.ErrWeakPassword, auth.ErrThrottled, auth.ErrBusy},
+	}, func(ctx context.Context, in *RegisterInput) (*Versioned[auth.User], error) {
+		return versionedUser(a.s.Register(ctx, service.NewUser{Username: in.Body.Username, Email: in.Body.Email, Password: in.Body.Password}, client(ctx)))
+	})
+	httpx.Handle(h, httpx.Op{
 		ID: "auth-logout", Method: http.MethodPost, Path: "/auth/logout", Permission: identity.Authenticated, Tag: "auth",
-		Summary: "End the session", Description: "Its access and refresh tokens stop working at once.", Status: http.StatusNoContent,
+		Summary: "End the session", Description: "Its access and refresh tokens stop working at once.", Status: http.StatusNoContent, WhilePending: true,
 	}, func(ctx context.Context, _ *struct{}) (*Empty, error) {
 		p, err := caller(ctx)
 		if err != nil {
@@ -88,5 +107,6 @@ func tokens(t service.Tokens, err error) (*TokenOutput, error) {
 	}
 	return &TokenOutput{CacheControl: noStore, Body: TokenSet{
 		AccessToken: t.Access, RefreshToken: t.Refresh, TokenType: "Bearer", ExpiresIn: int(t.ExpiresIn.Seconds()),
+		PasswordChangeRequired: t.ChangeRequired,
 	}}, nil
 }

@@ -16,8 +16,8 @@ import (
 // Me is what callers see of themselves.
 type Me struct {
 	auth.User
-	Tenant      auth.Tenant    `json:"tenant"`
-	Scope       identity.Scope `json:"scope" enum:"tenant,platform" doc:"How far the permissions reach."`
+	Tenant      auth.Tenant    `json:"tenant" doc:"The tenant that I act in: my own, or the one that X-Tenant-ID names."`
+	Scope       identity.Scope `json:"scope" enum:"tenant,platform" doc:"How far the permissions reach, all of them."`
 	Permissions []string       `json:"permissions" nullable:"false"`
 	SessionID   uuid.UUID      `json:"session_id"`
 }
@@ -31,7 +31,9 @@ type MeOutput struct {
 type Grants struct {
 	Role        string         `json:"role" example:"operator"`
 	Scope       identity.Scope `json:"scope" enum:"tenant,platform"`
-	Permissions []string       `json:"permissions" nullable:"false" doc:"\"<resource>:<verb>\"; either part may be \"*\"; \"*\" alone is everything."`
+	TenantID    uuid.UUID      `json:"tenant_id" doc:"The tenant that they count in."`
+	Platform    []string       `json:"platform_permissions" nullable:"false" doc:"Those that count in every tenant."`
+	Permissions []string       `json:"permissions" nullable:"false" doc:"\"<resource>:<verb>\"; either part may be \"*\"; \"*\" alone is everything, and \":own\" at the end narrows one to what I own."`
 }
 
 // GrantsOutput carries them.
@@ -50,6 +52,7 @@ type ChangePasswordInput struct {
 func (a *api) registerMe(h *httpx.API) {
 	httpx.Handle(h, httpx.Op{
 		ID: "me-get", Method: http.MethodGet, Path: "/api/v1/me", Permission: identity.Authenticated, Tag: "me", Summary: "Who I am",
+		WhilePending: true,
 	}, func(ctx context.Context, _ *struct{}) (*MeOutput, error) {
 		p, err := caller(ctx)
 		if err != nil {
@@ -65,13 +68,25 @@ func (a *api) registerMe(h *httpx.API) {
 	})
 	httpx.Handle(h, httpx.Op{
 		ID: "me-permissions", Method: http.MethodGet, Path: "/api/v1/me/permissions", Permission: identity.Authenticated, Tag: "me",
-		Summary: "What I may do",
+		Summary: "What I may do", WhilePending: true,
 	}, func(ctx context.Context, _ *struct{}) (*GrantsOutput, error) {
 		p, err := caller(ctx)
 		if err != nil {
 			return nil, err
 		}
-		return &GrantsOutput{Body: Grants{Role: p.Role, Scope: p.Scope, Permissions: list(p.Permissions)}}, nil
+		return &GrantsOutput{Body: Grants{Role: p.Role, Scope: p.Scope, TenantID: p.TenantID, Permissions: list(p.Permissions), Platform: platform(p)}}, nil
+	})
+	httpx.Handle(h, httpx.Op{
+		ID: "me-tenants", Method: http.MethodGet, Path: "/api/v1/me/tenants", Permission: identity.Authenticated, Tag: "me",
+		Summary:     "List the tenants that I can act in",
+		Description: "By name. Send the id of one as X-Tenant-ID to act in it. Who holds permissions on the platform can act in every other tenant too. The list is never cut to pages.",
+	}, func(ctx context.Context, _ *struct{}) (*Listed[auth.Tenant], error) {
+		p, err := caller(ctx)
+		if err != nil {
+			return nil, err
+		}
+		tenants, err := a.s.MyTenants(ctx, p)
+		return &Listed[auth.Tenant]{Body: httpx.Page[auth.Tenant]{Items: tenants}}, err
 	})
 	change := func(ctx context.Context, in *ChangePasswordInput) (*Empty, error) {
 		p, err := caller(ctx)
@@ -83,7 +98,7 @@ func (a *api) registerMe(h *httpx.API) {
 	for id, method := range map[string]string{"me-password-put": http.MethodPut, "me-password-post": http.MethodPost} {
 		httpx.Handle(h, httpx.Op{
 			ID: id, Method: method, Path: "/api/v1/me/password", Permission: identity.Authenticated, Tag: "me", MaxBody: maxBody,
-			Summary: "Change my password", Description: "All my other sessions end.", Status: http.StatusNoContent,
+			Summary: "Change my password", Description: "All my other sessions end.", Status: http.StatusNoContent, WhilePending: true,
 			Errors: []*errs.Error{auth.ErrWrongPassword, auth.ErrWeakPassword, auth.ErrThrottled, auth.ErrBusy},
 		}, change)
 	}
@@ -140,6 +155,14 @@ func (a *api) registerSessions(h *httpx.API) {
 		}
 		return &Empty{}, a.s.RevokeSessions(ctx, p, in.KeepCurrent)
 	})
+}
+
+// platform lists the permissions that count in every tenant.
+func platform(p identity.Principal) []string {
+	if p.Scope == identity.ScopePlatform {
+		return list(p.Permissions)
+	}
+	return list(p.Platform)
 }
 
 // list makes sure that JSON shows a list where there is nothing in it.

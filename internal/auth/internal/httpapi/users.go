@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -16,7 +17,8 @@ import (
 // ListUsersInput is what GET /api/v1/users takes.
 type ListUsersInput struct {
 	httpx.PageParams
-	TenantID string `query:"tenant_id" maxLength:"36" doc:"A tenant other than yours, or 'all'; both take a role that reaches every tenant."`
+	TenantID string `query:"tenant_id" maxLength:"36" doc:"A tenant other than the one you act in, or 'all'; both take a role that reaches every tenant."`
+	Username string `query:"username" maxLength:"64" doc:"Only the one of this name."`
 }
 
 func tenantFilter(text string) (service.TenantFilter, error) {
@@ -38,10 +40,35 @@ type CreateUserInput struct {
 	Body struct {
 		Username string    `json:"username" pattern:"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$" patternDescription:"letters, digits and ._@+-, 64 at most, the first a letter or digit" maxLength:"64" example:"ada"`
 		Email    string    `json:"email,omitempty" format:"email" maxLength:"254" example:"ada@example.org"`
-		Password string    `json:"password" minLength:"1" maxLength:"1024" doc:"At least 12 characters, at most 256 bytes."`
-		Role     string    `json:"role,omitempty" maxLength:"50" default:"user" example:"operator"`
-		TenantID uuid.UUID `json:"tenant_id,omitempty" format:"uuid" doc:"Yours, unless given."`
+		Password string    `json:"password,omitempty" maxLength:"1024" doc:"At least 12 characters, at most 256 bytes. Without one, a one-time password is made up and is in the answer."`
+		Role     string    `json:"role,omitempty" maxLength:"50" default:"user" doc:"What the user may do at home." example:"operator"`
+		TenantID uuid.UUID `json:"tenant_id,omitempty" format:"uuid" doc:"The home tenant: the one that you act in, unless given."`
 	}
+}
+
+// CreatedUser is a new account, and its one-time password where one was made up.
+type CreatedUser struct {
+	auth.User
+	OneTimePassword string `json:"one_time_password,omitempty" doc:"Shown this once. It must be replaced at the first login." example:"KZ3T…"`
+}
+
+// CreatedUserOutput carries it past every cache.
+type CreatedUserOutput struct {
+	ETag         string `header:"ETag"`
+	CacheControl string `header:"Cache-Control"`
+	Body         CreatedUser
+}
+
+// OneTimePassword is a password that must be replaced at the next login.
+type OneTimePassword struct {
+	OneTimePassword string    `json:"one_time_password" doc:"Shown this once." example:"KZ3T…"`
+	ExpiresAt       time.Time `json:"expires_at"`
+}
+
+// OneTimePasswordOutput carries it past every cache.
+type OneTimePasswordOutput struct {
+	CacheControl string `header:"Cache-Control"`
+	Body         OneTimePassword
 }
 
 // UpdateUserInput is what PATCH /api/v1/users/{id} takes.
@@ -59,7 +86,8 @@ type UpdateUserInput struct {
 type ResetPasswordInput struct {
 	ByID
 	Body struct {
-		Password string `json:"password" minLength:"1" maxLength:"1024" doc:"At least 12 characters, at most 256 bytes."`
+		Password   string `json:"password" minLength:"1" maxLength:"1024" doc:"At least 12 characters, at most 256 bytes."`
+		MustChange bool   `json:"must_change,omitempty" doc:"It must be replaced at the next login."`
 	}
 }
 
@@ -83,20 +111,21 @@ func (a *api) registerUsers(h *httpx.API) {
 		}
 		return page(in.PageParams, func(u auth.User) httpx.Cursor { return httpx.Cursor{CreatedAt: u.CreatedAt, ID: u.ID} },
 			func(after *store.After, limit int) ([]auth.User, error) {
-				return a.s.Users(ctx, p, filter, after, limit)
+				return a.s.Users(ctx, p, filter, in.Username, after, limit)
 			})
 	})
 	httpx.Handle(h, httpx.Op{
 		ID: "user-create", Method: http.MethodPost, Path: all, Permission: userWrite, Tag: "users", Summary: "Create a user", MaxBody: maxBody,
 		Status: http.StatusCreated,
 		Errors: []*errs.Error{auth.ErrUsernameTaken, auth.ErrEmailTaken, auth.ErrUnknownRole, auth.ErrWeakPassword, auth.ErrGrantExceedsOwn,
-			auth.ErrTenantNotFound, auth.ErrBusy},
-	}, func(ctx context.Context, in *CreateUserInput) (*Versioned[auth.User], error) {
+			auth.ErrTenantNotFound, auth.ErrTenantDisabled, auth.ErrBusy},
+	}, func(ctx context.Context, in *CreateUserInput) (*CreatedUserOutput, error) {
 		p, err := caller(ctx)
 		if err != nil {
 			return nil, err
 		}
-		return versionedUser(a.s.CreateUser(ctx, p, service.NewUser(in.Body)))
+		u, oneTime, err := a.s.CreateUser(ctx, p, service.NewUser(in.Body))
+		return &CreatedUserOutput{ETag: etag(u.Version), CacheControl: noStore, Body: CreatedUser{User: u, OneTimePassword: oneTime}}, err
 	})
 	httpx.Handle(h, httpx.Op{
 		ID: "user-get", Method: http.MethodGet, Path: one, Permission: userRead, Tag: "users", Summary: "Show a user",
@@ -131,7 +160,24 @@ func (a *api) registerUsers(h *httpx.API) {
 		if err != nil {
 			return nil, err
 		}
-		return &Empty{}, a.s.ResetPassword(ctx, p, in.ID, in.Body.Password)
+		_, _, err = a.s.ResetPassword(ctx, p, in.ID, in.Body.Password, in.Body.MustChange)
+		return &Empty{}, err
+	})
+	httpx.Handle(h, httpx.Op{
+		ID: "user-one-time-password", Method: http.MethodPost, Path: one + "/one-time-password", Permission: userWrite, Tag: "users",
+		Summary:     "Give another user a one-time password",
+		Description: "All their sessions end. At the next login the password must be replaced before anything else.",
+		Errors:      []*errs.Error{auth.ErrUserNotFound, auth.ErrGrantExceedsOwn, auth.ErrOwnPassword, auth.ErrBusy},
+	}, func(ctx context.Context, in *ByID) (*OneTimePasswordOutput, error) {
+		p, err := caller(ctx)
+		if err != nil {
+			return nil, err
+		}
+		plain, until, err := a.s.ResetPassword(ctx, p, in.ID, "", true)
+		if err != nil {
+			return nil, err
+		}
+		return &OneTimePasswordOutput{CacheControl: noStore, Body: OneTimePassword{OneTimePassword: plain, ExpiresAt: *until}}, nil
 	})
 }
 

@@ -29,10 +29,34 @@ func newTokenCache(size int) (*tokenCache, error) {
 
 // sessionState is what was true of a session when it was read.
 type sessionState struct {
-	principal identity.Principal
+	principal identity.Principal // acting at home
+	homeRole  string
 	expires   time.Time // of the session
 	over      bool      // revoked, or its user or tenant is out of use
 	read      time.Time
+
+	mu        sync.Mutex                        // guards elsewhere
+	elsewhere map[uuid.UUID]*identity.Principal // acting in other tenants, as far as was asked
+}
+
+// maxElsewhere bounds how many other tenants are remembered of one session.
+const maxElsewhere = 32
+
+// in gives the principal who acts in another tenant, or nil where that has not been asked.
+func (st *sessionState) in(tenant uuid.UUID) *identity.Principal {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.elsewhere[tenant]
+}
+
+// rememberIn keeps the principal who acts in another tenant. It lives as long as the state: a change forgets both.
+func (st *sessionState) rememberIn(tenant uuid.UUID, p *identity.Principal) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.elsewhere == nil || len(st.elsewhere) >= maxElsewhere {
+		st.elsewhere = map[uuid.UUID]*identity.Principal{}
+	}
+	st.elsewhere[tenant] = p
 }
 
 // sessionCache remembers sessions by id. A state that was being read while something changed is used once and not remembered.

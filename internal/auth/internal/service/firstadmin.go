@@ -79,7 +79,7 @@ func (s *Service) insertAdmin(ctx context.Context, tx store.Queries, plain strin
 		return err
 	}
 	now := s.now()
-	if _, err := tx.InsertTenant(ctx, tenantID, defaultTenant, now); err != nil {
+	if _, err := tx.InsertTenant(ctx, tenantID, defaultTenant, nil, now); err != nil {
 		return err
 	}
 	_, err = tx.InsertUser(ctx, store.NewUser{

@@ -35,6 +35,13 @@ func (c Client) ip() string {
 type Tokens struct {
 	Access, Refresh string
 	ExpiresIn       time.Duration // of Access
+	// ChangeRequired says that the password is a one-time one: the session can do nothing but replace it.
+	ChangeRequired bool
+}
+
+// oneTimeIsOver tells whether the account has a one-time password that works no more.
+func (s *Service) oneTimeIsOver(a store.Account) bool {
+	return a.PasswordExpiresAt != nil && s.Now().After(*a.PasswordExpiresAt)
 }
 
 // Login makes a session. An unknown user, a wrong password and a disabled user or tenant get the same answer after the same work.
@@ -64,7 +71,7 @@ func (s *Service) login(ctx context.Context, username, plain string, from Client
 	if err != nil {
 		return Tokens{}, err
 	}
-	if !match || !exists || account.Disabled || account.TenantDisabled {
+	if !match || !exists || account.Disabled || account.TenantDisabled || s.oneTimeIsOver(account) {
 		if err := attempt.Fail(ctx); err != nil {
 			return Tokens{}, err
 		}
@@ -119,7 +126,9 @@ func (s *Service) open(ctx context.Context, account store.Account, from Client) 
 	if err != nil {
 		return Tokens{}, err
 	}
-	return s.sign(refresh, token.Claims{UserID: account.ID, SessionID: id, TenantID: account.TenantID, Role: account.Role}, expires)
+	tokens, err := s.sign(refresh, token.Claims{UserID: account.ID, SessionID: id, TenantID: account.TenantID, Role: account.Role}, expires)
+	tokens.ChangeRequired = account.PasswordChangeRequired
+	return tokens, err
 }
 
 // Refresh exchanges a refresh token for new tokens. A token that comes a second time was stolen, then or now, so its session ends.
@@ -174,7 +183,9 @@ func (s *Service) Refresh(ctx context.Context, refresh string, from Client) (Tok
 		return Tokens{}, auth.ErrSessionRevoked.WithMessage("the refresh token was used before, so its session has ended")
 	}
 	s.states.forget(session.ID) // it lives longer now
-	return s.sign(next, token.Claims{UserID: owner.UserID, SessionID: session.ID, TenantID: owner.TenantID, Role: owner.Role}, expires)
+	tokens, err := s.sign(next, token.Claims{UserID: owner.UserID, SessionID: session.ID, TenantID: owner.TenantID, Role: owner.Role}, expires)
+	tokens.ChangeRequired = owner.ChangeRequired
+	return tokens, err
 }
 
 // sign makes the answer of a login or refresh. No access token outlives its session.

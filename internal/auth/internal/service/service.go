@@ -21,7 +21,6 @@ import (
 	"github.com/novacron/novacron/internal/auth/internal/token"
 	"github.com/novacron/novacron/internal/bus"
 	"github.com/novacron/novacron/internal/platform/errs"
-	"github.com/novacron/novacron/internal/platform/identity"
 )
 
 // Config is what can be tuned.
@@ -31,12 +30,19 @@ type Config struct {
 	SessionTTL   time.Duration // a session ends after so long, however much it is used
 	CacheEntries int           // verified tokens, and as many sessions, to remember
 	PasswordFile string        // of the first administrator
+	// OneTimePasswordTTL is how long a one-time password works.
+	OneTimePasswordTTL time.Duration
+	// SelfRegistration lets anybody make an account of their own; see Register.
+	SelfRegistration bool
+	// RegistrationTenant is the name of the tenant that who registers joins; empty: each gets a tenant of their own.
+	RegistrationTenant string
 }
 
 // Deps are what the service stands on.
 type Deps struct {
 	Store    *store.Store
 	Codec    *token.Codec
+	Ring     *token.Ring
 	Hasher   *password.Hasher
 	Limiter  *throttle.Limiter
 	Counters throttle.Counters // the shared cache
@@ -46,6 +52,8 @@ type Deps struct {
 	Now      func() time.Time
 	// Known lists permissions that routes of this process ask for; nil where that is not known.
 	Known func() []string
+	// TenantHolders are the modules, besides this one, that are asked before a tenant is deleted.
+	TenantHolders []string
 }
 
 // Service is the auth module's logic. It implements auth.Service.
@@ -104,28 +112,6 @@ func busy(err error) error {
 func acceptable(plain string, u auth.User, field string) error {
 	if complaint := password.Complaint(plain, u.Username, u.Email); complaint != "" {
 		return auth.ErrWeakPassword.WithMessage("the password %s", complaint).WithField("body."+field, complaint, "")
-	}
-	return nil
-}
-
-// reachOf tells how far a caller sees.
-func reachOf(p identity.Principal) store.Reach {
-	if p.Scope == identity.ScopePlatform {
-		return nil
-	}
-	return &p.TenantID
-}
-
-// covers fails with ErrGrantExceedsOwn unless the caller holds all that the role gives.
-func covers(p identity.Principal, r auth.Role) error {
-	if r.Scope == identity.ScopePlatform && p.Scope != identity.ScopePlatform {
-		return auth.ErrGrantExceedsOwn.WithMessage("the role %s reaches every tenant and yours does not", r.Name)
-	}
-	for _, permission := range r.Permissions {
-		if !p.Allows(permission) {
-			return auth.ErrGrantExceedsOwn.WithMessage("the role %s holds %s, which you lack", r.Name, permission).
-				WithMeta("permission", permission)
-		}
 	}
 	return nil
 }

@@ -2,11 +2,12 @@ package service
 
 import (
 	"context"
-	"errors"
+	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/novacron/novacron/internal/auth"
+	"github.com/novacron/novacron/internal/auth/internal/password"
 	"github.com/novacron/novacron/internal/auth/internal/store"
 	"github.com/novacron/novacron/internal/bus/event"
 	"github.com/novacron/novacron/internal/platform/identity"
@@ -62,11 +63,11 @@ type Profile struct {
 
 // Me gives the caller's account and tenant.
 func (s *Service) Me(ctx context.Context, p identity.Principal) (Profile, error) {
-	user, err := s.Store.User(ctx, p.UserID, &p.TenantID)
+	user, err := s.Store.User(ctx, p.UserID, nil)
 	if err != nil {
 		return Profile{}, err
 	}
-	tenant, err := s.Store.Tenant(ctx, p.TenantID, &p.TenantID)
+	tenant, err := s.Store.Tenant(ctx, p.TenantID, nil)
 	return Profile{User: user, Tenant: tenant}, err
 }
 
@@ -107,14 +108,14 @@ func (s *Service) ChangePassword(ctx context.Context, p identity.Principal, curr
 		return err
 	}
 	err = s.Store.InTx(ctx, func(tx store.Queries) error {
-		held, err := tx.LockAccount(ctx, account.ID, &p.TenantID)
+		held, err := tx.LockAccount(ctx, account.ID, nil)
 		if err != nil {
 			return err
 		}
 		if held.PasswordHash != account.PasswordHash && !held.PasswordChangedAt.Equal(account.PasswordChangedAt) {
 			return auth.ErrWrongPassword // it was changed while we hashed
 		}
-		return replacePassword(ctx, tx, s, account.ID, hash, &p.SessionID)
+		return replacePassword(ctx, tx, s, account.ID, hash, nil, &p.SessionID)
 	})
 	if err != nil {
 		return err
@@ -123,46 +124,59 @@ func (s *Service) ChangePassword(ctx context.Context, p identity.Principal, curr
 	return nil
 }
 
-// ResetPassword sets the password of another user and ends all their sessions.
-func (s *Service) ResetPassword(ctx context.Context, p identity.Principal, id uuid.UUID, next string) error {
-	target, err := s.Store.User(ctx, id, reachOf(p))
+// ResetPassword sets the password of another user and ends all their sessions. With mustChange, or without a password, it is a one-time
+// password; one that was made up is in the answer and nowhere else.
+func (s *Service) ResetPassword(ctx context.Context, p identity.Principal, id uuid.UUID, next string, mustChange bool) (oneTime string, until *time.Time, err error) {
+	target, err := s.Store.User(ctx, id, reachOf(p, userWrite))
 	if err != nil {
-		return err
+		return "", nil, err
 	}
 	if id == p.UserID {
-		return auth.ErrOwnPassword
+		return "", nil, auth.ErrOwnPassword
 	}
-	if err := acceptable(next, target, "password"); err != nil {
-		return err
+	made, end := s.newOneTimePassword()
+	if next == "" {
+		oneTime, next, until = made, made, end
+	} else if err := acceptable(next, target, "password"); err != nil {
+		return "", nil, err
+	}
+	if mustChange {
+		until = end
 	}
 	// Refuse before the costly hash what is refused again, for certain, below.
 	if err := s.mayActOn(ctx, s.Store.Queries, p, target); err != nil {
-		return err
+		return "", nil, err
 	}
 	hash, err := s.hash(ctx, next)
 	if err != nil {
-		return err
+		return "", nil, err
 	}
 	err = s.Store.InTx(ctx, func(tx store.Queries) error {
-		held, err := tx.LockAccount(ctx, id, reachOf(p))
+		held, err := tx.LockAccount(ctx, id, reachOf(p, userWrite))
 		if err != nil {
 			return err
 		}
 		if err := s.mayActOn(ctx, tx, p, held.User); err != nil {
 			return err
 		}
-		return replacePassword(ctx, tx, s, id, hash, nil)
+		return replacePassword(ctx, tx, s, id, hash, until, nil)
 	})
 	if err != nil {
-		return err
+		return "", nil, err
 	}
 	s.passwordChanged(ctx, target)
-	return nil
+	return oneTime, until, nil
 }
 
-func replacePassword(ctx context.Context, tx store.Queries, s *Service, id uuid.UUID, hash string, keep *uuid.UUID) error {
+// newOneTimePassword makes up a password that opens a session which can do nothing but replace it, and says when it ends.
+func (s *Service) newOneTimePassword() (plain string, until *time.Time) {
+	end := s.now().Add(s.cfg.OneTimePasswordTTL)
+	return password.Generate(), &end
+}
+
+func replacePassword(ctx context.Context, tx store.Queries, s *Service, id uuid.UUID, hash string, oneTime *time.Time, keep *uuid.UUID) error {
 	now := s.now()
-	if err := tx.SetPassword(ctx, id, hash, now); err != nil {
+	if err := tx.SetPassword(ctx, id, hash, oneTime, now); err != nil {
 		return err
 	}
 	return tx.RevokeSessions(ctx, id, keep, now)
@@ -173,16 +187,4 @@ func (s *Service) passwordChanged(ctx context.Context, u auth.User) {
 	if err := s.reconcilePasswordFile(context.WithoutCancel(ctx)); err != nil {
 		s.Log.WarnContext(ctx, "the first administrator's password file may be out of date", "error", err)
 	}
-}
-
-// mayActOn fails with ErrGrantExceedsOwn where the user's role holds more than the caller does.
-func (s *Service) mayActOn(ctx context.Context, q store.Queries, p identity.Principal, target auth.User) error {
-	role, err := q.Role(ctx, target.Role, target.TenantID)
-	if errors.Is(err, auth.ErrUnknownRole) { // a role that is gone allows nothing
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return covers(p, role)
 }

@@ -2,9 +2,6 @@ package service
 
 import (
 	"context"
-	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/google/uuid"
 
@@ -14,31 +11,81 @@ import (
 	"github.com/novacron/novacron/internal/platform/identity"
 )
 
-// Tenants lists the tenants that the caller sees: their own, or all with a role that reaches them.
-func (s *Service) Tenants(ctx context.Context, p identity.Principal, after *store.After, limit int) ([]auth.Tenant, error) {
-	return s.Store.Tenants(ctx, reachOf(p), after, limit)
+// The permissions on tenants.
+const (
+	tenantRead  = "tenant:read"
+	tenantWrite = "tenant:write"
+)
+
+// Tenants lists the tenants that the caller sees: the one they act in and its projects, or all with a role that reaches them.
+func (s *Service) Tenants(ctx context.Context, p identity.Principal, parent *uuid.UUID, name string, after *store.After, limit int) ([]auth.Tenant, error) {
+	f := store.TenantFilter{Reach: reachOf(p, tenantRead), Parent: parent}
+	if name != "" {
+		f.Name = &name
+	}
+	return s.Store.Tenants(ctx, f, after, limit)
 }
 
 // Tenant gives one tenant.
 func (s *Service) Tenant(ctx context.Context, p identity.Principal, id uuid.UUID) (auth.Tenant, error) {
-	return s.Store.Tenant(ctx, id, reachOf(p))
+	return s.Store.Tenant(ctx, id, reachOf(p, tenantRead))
 }
 
-// CreateTenant makes a tenant; that takes a role that reaches every tenant.
-func (s *Service) CreateTenant(ctx context.Context, p identity.Principal, name string) (auth.Tenant, error) {
-	if p.Scope != identity.ScopePlatform {
-		return auth.Tenant{}, auth.ErrPlatformOnly
+// CreateTenant makes a tenant, or with a parent a project of it. An organisation takes a permission on the platform; a project that, or the
+// permission in the organisation.
+func (s *Service) CreateTenant(ctx context.Context, p identity.Principal, name string, parent *uuid.UUID) (auth.Tenant, error) {
+	if parent == nil && !p.AllowsPlatform(tenantWrite) {
+		return auth.Tenant{}, platformOnly(tenantWrite)
 	}
 	id, err := newID()
 	if err != nil {
 		return auth.Tenant{}, err
 	}
-	t, err := s.Store.InsertTenant(ctx, id, name, s.now())
+	var t auth.Tenant
+	err = s.Store.InTx(ctx, func(tx store.Queries) error {
+		if parent != nil {
+			if err := s.mayNest(ctx, tx, p, *parent); err != nil {
+				return err
+			}
+		}
+		t, err = tx.InsertTenant(ctx, id, name, parent, s.now())
+		return err
+	})
 	if err != nil {
 		return auth.Tenant{}, err
 	}
 	s.tell(ctx, event.Auth{Type: event.AuthTenantCreated, TenantID: t.ID})
 	return t, nil
+}
+
+// mayNest fails unless the caller may make projects of the organisation. It is held until the transaction ends; parents never change, so there is
+// one level for ever.
+func (s *Service) mayNest(ctx context.Context, tx store.Queries, p identity.Principal, parent uuid.UUID) error {
+	if parent != p.TenantID && !p.AllowsPlatform(tenantWrite) {
+		return auth.ErrTenantNotFound
+	}
+	o, err := tx.HoldTenant(ctx, parent)
+	switch {
+	case err != nil:
+		return err
+	case o.ParentID != nil:
+		return auth.ErrNesting
+	case o.Disabled:
+		return auth.ErrTenantDisabled
+	}
+	return nil
+}
+
+// holdTenant makes sure that something can be put into a tenant, until the transaction ends.
+func (s *Service) holdTenant(ctx context.Context, tx store.Queries, id uuid.UUID) error {
+	t, err := tx.HoldTenant(ctx, id)
+	if err == nil && !t.Disabled && t.ParentID != nil {
+		t, err = tx.HoldTenant(ctx, *t.ParentID)
+	}
+	if err == nil && t.Disabled {
+		return auth.ErrTenantDisabled
+	}
+	return err
 }
 
 // TenantChange says what to change of a tenant; nil leaves a part as it is.
@@ -48,20 +95,16 @@ type TenantChange struct {
 	Version  *int64 // fail with ErrVersion unless the tenant has this version
 }
 
-// UpdateTenant changes a tenant; that takes a role that reaches every tenant. Nobody of a disabled tenant gets or stays in.
+// UpdateTenant changes a tenant: any with a permission on the platform, and the projects of an organisation with the permission there. Nobody of a
+// disabled tenant gets or stays in.
 func (s *Service) UpdateTenant(ctx context.Context, p identity.Principal, id uuid.UUID, c TenantChange) (auth.Tenant, error) {
 	var updated auth.Tenant
 	err := s.Store.InTx(ctx, func(tx store.Queries) error {
-		t, err := tx.LockTenant(ctx, id, reachOf(p))
+		t, err := lockTenant(ctx, tx, p, id, c.Version)
 		if err != nil {
 			return err
 		}
-		switch {
-		case p.Scope != identity.ScopePlatform:
-			return auth.ErrPlatformOnly
-		case c.Version != nil && *c.Version != t.Version:
-			return auth.ErrVersion
-		case c.Disabled != nil && *c.Disabled && id == p.TenantID:
+		if c.Disabled != nil && *c.Disabled && (id == p.TenantID || id == p.HomeID) {
 			return auth.ErrOwnTenant
 		}
 		if c.Name != nil {
@@ -77,24 +120,22 @@ func (s *Service) UpdateTenant(ctx context.Context, p identity.Principal, id uui
 		return auth.Tenant{}, err
 	}
 	s.tell(ctx, event.Auth{Type: event.AuthTenantUpdated, TenantID: id})
+	if c.Disabled != nil && !*c.Disabled {
+		s.reopen(ctx, id) // a deletion that was given up or interrupted may have closed it elsewhere
+	}
 	return updated, nil
 }
 
-// Roles lists the roles there are in the caller's tenant.
-func (s *Service) Roles(ctx context.Context, p identity.Principal) ([]auth.Role, error) {
-	return s.Store.Roles(ctx, p.TenantID)
-}
-
-// Permissions lists the permissions there are: those that routes ask for and those that roles name.
-func (s *Service) Permissions(ctx context.Context) ([]string, error) {
-	list, err := s.Store.Permissions(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("list permissions: %w", err)
+// lockTenant gives a tenant that the caller may change, held until the transaction ends.
+func lockTenant(ctx context.Context, tx store.Queries, p identity.Principal, id uuid.UUID, version *int64) (auth.Tenant, error) {
+	t, err := tx.LockTenant(ctx, id, reachOf(p, tenantWrite))
+	switch {
+	case err != nil:
+		return auth.Tenant{}, err
+	case id == p.TenantID && !p.AllowsPlatform(tenantWrite):
+		return auth.Tenant{}, platformOnly(tenantWrite)
+	case version != nil && *version != t.Version:
+		return auth.Tenant{}, auth.ErrVersion
 	}
-	if s.Known != nil {
-		list = append(list, s.Known()...)
-	}
-	list = slices.DeleteFunc(list, func(p string) bool { return !strings.Contains(p, ":") }) // public, authenticated
-	slices.Sort(list)
-	return slices.Compact(list), nil
+	return t, nil
 }

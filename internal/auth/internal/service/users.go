@@ -19,76 +19,111 @@ type TenantFilter struct {
 	ID  uuid.UUID // this one, unless nil
 }
 
-// reach turns a filter into what the caller may see of it. Tenants out of reach do not exist.
-func (f TenantFilter) reach(p identity.Principal) (store.Reach, error) {
+// reach turns a filter into what the caller may see of it with a permission. Tenants out of reach do not exist.
+func (f TenantFilter) reach(p identity.Principal, permission string) (store.Reach, error) {
+	platform := p.AllowsPlatform(permission)
 	switch {
-	case f.All && p.Scope != identity.ScopePlatform:
-		return nil, auth.ErrPlatformOnly
+	case f.All && !platform:
+		return nil, platformOnly(permission)
 	case f.All:
 		return nil, nil
 	case f.ID == uuid.Nil || f.ID == p.TenantID:
 		return &p.TenantID, nil
-	case p.Scope != identity.ScopePlatform:
+	case !platform:
 		return nil, auth.ErrTenantNotFound
 	}
 	return &f.ID, nil
 }
 
-// Users lists users.
-func (s *Service) Users(ctx context.Context, p identity.Principal, f TenantFilter, after *store.After, limit int) ([]auth.User, error) {
-	reach, err := f.reach(p)
+// The permissions on users.
+const (
+	userRead  = "user:read"
+	userWrite = "user:write"
+)
+
+// Users lists users; the one of a name where that is given.
+func (s *Service) Users(ctx context.Context, p identity.Principal, f TenantFilter, username string, after *store.After, limit int) ([]auth.User, error) {
+	reach, err := f.reach(p, userRead)
 	if err != nil {
 		return nil, err
 	}
-	return s.Store.Users(ctx, reach, after, limit)
+	return s.Store.Users(ctx, reach, username, after, limit)
 }
 
 // User gives one user.
 func (s *Service) User(ctx context.Context, p identity.Principal, id uuid.UUID) (auth.User, error) {
-	return s.Store.User(ctx, id, reachOf(p))
+	return s.Store.User(ctx, id, reachOf(p, userRead))
 }
 
 // NewUser is what a user is made of.
 type NewUser struct {
-	Username, Email, Password string
-	Role                      string    // empty: auth.RoleUser
-	TenantID                  uuid.UUID // nil: the caller's
+	Username, Email string
+	Password        string    // empty: a one-time password is made up
+	Role            string    // empty: auth.RoleUser
+	TenantID        uuid.UUID // nil: the one that the caller acts in
 }
 
-// CreateUser makes a user.
-func (s *Service) CreateUser(ctx context.Context, p identity.Principal, n NewUser) (auth.User, error) {
+// CreateUser makes a user. Without a password it makes up a one-time password, which is in the answer and nowhere else.
+func (s *Service) CreateUser(ctx context.Context, p identity.Principal, n NewUser) (u auth.User, oneTime string, err error) {
 	if n.Role == "" {
 		n.Role = auth.RoleUser
 	}
-	reach, err := TenantFilter{ID: n.TenantID}.reach(p)
+	reach, err := TenantFilter{ID: n.TenantID}.reach(p, userWrite)
 	if err != nil {
-		return auth.User{}, err
+		return auth.User{}, "", err
 	}
-	if n.TenantID = *reach; n.TenantID != p.TenantID {
-		if _, err := s.Store.Tenant(ctx, n.TenantID, reachOf(p)); err != nil {
-			return auth.User{}, err
+	n.TenantID = *reach
+	account := store.NewUser{Username: n.Username, Email: n.Email, Role: n.Role, TenantID: n.TenantID, Now: s.now()}
+	allowed := func(q store.Queries) error {
+		role, err := q.Role(ctx, n.Role, n.TenantID)
+		if err != nil {
+			return unknownRole(err, n.Role)
+		}
+		return s.mayAssign(ctx, q, p, role, n.TenantID)
+	}
+	// Refuse before the costly hash what is refused again, for certain, below.
+	if n.TenantID != p.TenantID {
+		if _, err := s.Store.Tenant(ctx, n.TenantID, nil); err != nil {
+			return auth.User{}, "", err
 		}
 	}
-	role, err := s.Store.Role(ctx, n.Role, n.TenantID)
-	if err != nil {
-		return auth.User{}, unknownRole(err, n.Role)
+	if err := allowed(s.Store.Queries); err != nil {
+		return auth.User{}, "", err
 	}
-	if err := covers(p, role); err != nil {
+	if n.Password == "" {
+		oneTime, account.OneTime = s.newOneTimePassword()
+		n.Password = oneTime
+	} else if err := acceptable(n.Password, auth.User{Username: n.Username, Email: n.Email}, "password"); err != nil {
+		return auth.User{}, "", err
+	}
+	if u, err = s.insertUser(ctx, account, n.Password, allowed); err != nil {
+		return auth.User{}, "", err
+	}
+	return u, oneTime, nil
+}
+
+// insertUser makes an account with a password, if allowed says so while tenant and role are held as they are.
+func (s *Service) insertUser(ctx context.Context, account store.NewUser, plain string, allowed func(store.Queries) error) (auth.User, error) {
+	var err error
+	if account.PasswordHash, err = s.hash(ctx, plain); err != nil {
 		return auth.User{}, err
 	}
-	if err := acceptable(n.Password, auth.User{Username: n.Username, Email: n.Email}, "password"); err != nil {
+	if account.ID, err = newID(); err != nil {
 		return auth.User{}, err
 	}
-	hash, err := s.hash(ctx, n.Password)
-	if err != nil {
-		return auth.User{}, err
-	}
-	id, err := newID()
-	if err != nil {
-		return auth.User{}, err
-	}
-	u, err := s.Store.InsertUser(ctx, store.NewUser{
-		ID: id, Username: n.Username, Email: n.Email, PasswordHash: hash, Role: n.Role, TenantID: n.TenantID, Now: s.now(),
+	var u auth.User
+	err = s.Store.InTx(ctx, func(tx store.Queries) error {
+		if err := s.holdTenant(ctx, tx, account.TenantID); err != nil {
+			return err
+		}
+		if _, err := tx.HoldRole(ctx, account.Role, account.TenantID); err != nil {
+			return unknownRole(err, account.Role)
+		}
+		if err := allowed(tx); err != nil {
+			return err
+		}
+		u, err = tx.InsertUser(ctx, account)
+		return err
 	})
 	if err != nil {
 		return auth.User{}, err
@@ -113,7 +148,7 @@ func (s *Service) UpdateUser(ctx context.Context, p identity.Principal, id uuid.
 		if err != nil {
 			return err
 		}
-		held, err := tx.LockAccount(ctx, id, reachOf(p))
+		held, err := tx.LockAccount(ctx, id, reachOf(p, userWrite))
 		if err != nil {
 			return err
 		}
@@ -125,11 +160,11 @@ func (s *Service) UpdateUser(ctx context.Context, p identity.Principal, id uuid.
 			return auth.ErrVersion
 		}
 		if c.Role != nil && *c.Role != u.Role {
-			role, err := tx.Role(ctx, *c.Role, u.TenantID)
+			role, err := tx.HoldRole(ctx, *c.Role, u.TenantID)
 			if err != nil {
 				return unknownRole(err, *c.Role)
 			}
-			if err := covers(p, role); err != nil {
+			if err := s.mayAssign(ctx, tx, p, role, u.TenantID); err != nil {
 				return err
 			}
 			u.Role = *c.Role
@@ -167,7 +202,7 @@ func (s *Service) DeleteUser(ctx context.Context, p identity.Principal, id uuid.
 		if err != nil {
 			return err
 		}
-		held, err := tx.LockAccount(ctx, id, reachOf(p))
+		held, err := tx.LockAccount(ctx, id, reachOf(p, userWrite))
 		if err != nil {
 			return err
 		}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/novacron/novacron/internal/auth"
 	"github.com/novacron/novacron/internal/auth/internal/store"
 	"github.com/novacron/novacron/internal/auth/internal/token"
@@ -22,12 +24,12 @@ const (
 // ValidateToken tells who an access token belongs to. In the common case it asks nobody: the token was verified before, its session was
 // read before, and the watch vouches that nothing has changed since.
 func (s *Service) ValidateToken(ctx context.Context, req auth.ValidateTokenRequest) (auth.ValidateTokenResponse, error) {
-	resp, err := s.validate(ctx, req.Token)
+	resp, err := s.validate(ctx, req.Token, req.TenantID)
 	s.Metrics.validated(err)
 	return resp, err
 }
 
-func (s *Service) validate(ctx context.Context, text string) (auth.ValidateTokenResponse, error) {
+func (s *Service) validate(ctx context.Context, text string, tenantID uuid.UUID) (auth.ValidateTokenResponse, error) {
 	claims, err := s.verify(text)
 	if err != nil {
 		return auth.ValidateTokenResponse{}, err
@@ -47,10 +49,34 @@ func (s *Service) validate(ctx context.Context, text string) (auth.ValidateToken
 		return auth.ValidateTokenResponse{}, auth.ErrSessionRevoked
 	case now.After(state.expires):
 		return auth.ValidateTokenResponse{}, auth.ErrSessionExpired
-	case state.principal.UserID != claims.UserID || state.principal.TenantID != claims.TenantID:
+	case state.principal.UserID != claims.UserID || state.principal.HomeID != claims.TenantID:
 		return auth.ValidateTokenResponse{}, auth.ErrInvalidToken.Wrap(errors.New("it and its session name different holders"))
 	}
-	return auth.ValidateTokenResponse{Principal: state.principal, ExpiresAt: claims.ExpiresAt}, nil
+	p, err := s.acting(ctx, state, tenantID)
+	return auth.ValidateTokenResponse{Principal: p, ExpiresAt: claims.ExpiresAt}, err
+}
+
+// acting gives the session's holder as they act in a tenant; nil is their own.
+func (s *Service) acting(ctx context.Context, state *sessionState, tenantID uuid.UUID) (identity.Principal, error) {
+	if tenantID == uuid.Nil || tenantID == state.principal.HomeID {
+		return state.principal, nil
+	}
+	if p := state.in(tenantID); p != nil {
+		return *p, nil
+	}
+	h := store.Holder{Kind: auth.PrincipalUser, ID: state.principal.UserID, HomeID: state.principal.HomeID, HomeRole: state.homeRole}
+	g, err := s.grants(ctx, s.Store.Queries, h, tenantID, false)
+	switch {
+	case err != nil:
+		return identity.Principal{}, auth.ErrUnavailable.Wrap(err)
+	case g.None():
+		return identity.Principal{}, auth.ErrNoRole
+	case state.principal.Pending != "":
+		g.Permissions, g.Platform = nil, nil
+	}
+	p := empower(state.principal, tenantID, g)
+	state.rememberIn(tenantID, &p)
+	return p, nil
 }
 
 // verify checks signature and claims, or remembers having done so.
@@ -81,7 +107,7 @@ func (s *Service) readState(ctx context.Context, claims *token.Claims) (*session
 	case err != nil:
 		return nil, auth.ErrUnavailable.Wrap(err)
 	default:
-		state.expires = owner.ExpiresAt
+		state.expires, state.homeRole = owner.ExpiresAt, owner.Role
 		if state.principal, err = s.principal(ctx, owner, claims); err != nil {
 			return nil, auth.ErrUnavailable.Wrap(err)
 		}
@@ -92,30 +118,30 @@ func (s *Service) readState(ctx context.Context, claims *token.Claims) (*session
 
 // principal gives the session's holder as they are now, whatever the token says of their role.
 func (s *Service) principal(ctx context.Context, owner store.SessionOwner, claims *token.Claims) (identity.Principal, error) {
-	p := identity.Principal{
-		UserID: owner.UserID, Username: owner.Username, TenantID: owner.TenantID, Role: owner.Role, Scope: identity.ScopeTenant,
-		SessionID: claims.SessionID,
+	p := identity.Principal{UserID: owner.UserID, Username: owner.Username, HomeID: owner.TenantID, SessionID: claims.SessionID}
+	h := store.Holder{Kind: auth.PrincipalUser, ID: owner.UserID, HomeID: owner.TenantID, HomeRole: owner.Role}
+	g, err := s.grants(ctx, s.Store.Queries, h, owner.TenantID, false)
+	if err != nil {
+		return p, err
 	}
-	role, err := s.Store.Role(ctx, owner.Role, owner.TenantID)
-	if errors.Is(err, auth.ErrUnknownRole) { // a role that is gone allows nothing
-		return p, nil
+	if owner.ChangeRequired {
+		p.Pending = identity.PendingPassword
+		g.Permissions, g.Platform = nil, nil
 	}
-	p.Permissions, p.Scope = role.Permissions, role.Scope
-	return p, err
+	p = empower(p, owner.TenantID, g)
+	if p.Role == "" { // a role that is gone allows nothing, but has a name
+		p.Role = owner.Role
+	}
+	return p, nil
 }
 
 // GetUserPermissions tells what a user may do.
 func (s *Service) GetUserPermissions(ctx context.Context, req auth.GetUserPermissionsRequest) (auth.GetUserPermissionsResponse, error) {
-	u, err := s.Store.User(ctx, req.UserID, nil)
+	g, err := s.UserGrants(ctx, req.UserID, req.TenantID)
 	if err != nil {
 		return auth.GetUserPermissionsResponse{}, err
 	}
-	if u.Disabled {
-		return auth.GetUserPermissionsResponse{}, auth.ErrUserNotFound
-	}
-	role, err := s.Store.Role(ctx, u.Role, u.TenantID)
-	if err != nil && !errors.Is(err, auth.ErrUnknownRole) {
-		return auth.GetUserPermissionsResponse{}, err
-	}
-	return auth.GetUserPermissionsResponse{Permissions: append([]string{}, role.Permissions...)}, nil
+	return auth.GetUserPermissionsResponse{
+		Permissions: append([]string{}, g.Permissions...), Platform: append([]string{}, g.Platform...), Roles: append([]string{}, g.Roles...),
+	}, nil
 }

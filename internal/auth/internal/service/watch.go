@@ -69,9 +69,10 @@ func (s *Service) Start(ctx context.Context) error {
 		return fmt.Errorf("listen to %s: %w", auth.EventsSubject, err)
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	w.cancel, w.sub, w.done = cancel, sub, []chan struct{}{make(chan struct{}), make(chan struct{})}
+	w.cancel, w.sub, w.done = cancel, sub, []chan struct{}{make(chan struct{}), make(chan struct{}), make(chan struct{})}
 	go w.run(run, w.done[0])
 	go s.prune(run, w.done[1])
+	go s.tendKeys(run, w.done[2])
 	return nil
 }
 
@@ -134,11 +135,17 @@ func (w *watch) poll(ctx context.Context) error {
 			return fmt.Errorf("the count of changes is %.40q: %w", value, err)
 		}
 	}
+	missed := false
+	defer func() {
+		if missed {
+			w.s.refreshKeys(ctx)
+		}
+	}()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	// What was heard while the cache was asked may be ahead of its answer. Behind what was heard before, it has lost its count.
 	if seq > w.heard || seq < before {
-		w.heard = seq
+		w.heard, missed = seq, true
 		w.s.states.forgetAll()
 	}
 	w.settled.Store(begun.UnixNano())
@@ -157,6 +164,9 @@ func (w *watch) receive(ctx context.Context, m bus.Message) {
 		return
 	}
 	w.take(e)
+	if e.Type == event.AuthKeysRotated {
+		w.s.refreshKeys(ctx)
+	}
 	if e.Type == event.AuthPasswordChanged || e.Type == event.AuthUserDeleted {
 		if err := w.s.reconcilePasswordFile(ctx); err != nil {
 			w.s.Log.WarnContext(ctx, "the first administrator's password file may be out of date", "error", err)
@@ -173,15 +183,13 @@ func (w *watch) take(e event.Auth) {
 	}
 	w.heard = max(w.heard, e.Seq)
 	switch {
-	case e.Type == event.AuthUserCreated || e.Type == event.AuthTenantCreated: // nobody remembers anything of it
+	case e.Type == event.AuthUserCreated, e.Type == event.AuthTenantCreated, e.Type == event.AuthRoleCreated, e.Type == event.AuthKeysRotated: // nobody remembers anything of it
 	case e.SessionID != uuid.Nil:
 		w.s.states.forget(e.SessionID)
 	case e.UserID != uuid.Nil:
 		w.s.states.forgetWhere(func(st *sessionState) bool { return st.principal.UserID == e.UserID || st.over })
-	case e.Role != "":
-		w.s.states.forgetWhere(func(st *sessionState) bool { return st.principal.Role == e.Role || st.over })
-	default:
-		w.s.states.forgetWhere(func(st *sessionState) bool { return st.principal.TenantID == e.TenantID || st.over })
+	default: // a tenant or a role: whose sessions act in it, or have it, is not worth knowing for changes as rare as these
+		w.s.states.forgetAll()
 	}
 }
 

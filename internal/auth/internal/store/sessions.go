@@ -22,6 +22,7 @@ type SessionOwner struct {
 	UserID, TenantID uuid.UUID
 	Username, Role   string
 	ExpiresAt        time.Time
+	ChangeRequired   bool // of the password, before anything else
 }
 
 // HeldSession is a session that the transaction has locked.
@@ -52,7 +53,8 @@ func (q Queries) InsertSession(ctx context.Context, s NewSession) error {
 // SessionOwner tells who holds a session; ErrSessionRevoked where it, its user or its tenant is out of use.
 func (q Queries) SessionOwner(ctx context.Context, id uuid.UUID) (SessionOwner, error) {
 	row, err := q.q.SessionPrincipal(ctx, q.db, id)
-	return SessionOwner{UserID: row.UserID, TenantID: row.TenantID, Username: row.Username, Role: row.Role, ExpiresAt: row.ExpiresAt},
+	return SessionOwner{UserID: row.UserID, TenantID: row.TenantID, Username: row.Username, Role: row.Role, ExpiresAt: row.ExpiresAt,
+			ChangeRequired: row.PasswordChangeRequired},
 		mapErr("read session", err, auth.ErrSessionRevoked)
 }
 

@@ -93,8 +93,14 @@ func mapErr(doing string, err error, missing *errs.Error) error {
 		return auth.ErrEmailTaken
 	case "tenants_name_key":
 		return auth.ErrTenantExists
-	case "users_tenant_id_fkey":
+	case "users_tenant_id_fkey", "role_bindings_tenant_id_fkey", "tenants_parent_id_fkey", "roles_tenant_id_fkey":
 		return auth.ErrTenantNotFound
+	case "roles_name_key":
+		return auth.ErrRoleExists
+	case "role_bindings_key":
+		return auth.ErrBindingExists
+	case "role_bindings_role_id_fkey":
+		return auth.ErrRoleInUse
 	}
 	return fmt.Errorf("%s: %w", doing, pg.Map(err))
 }

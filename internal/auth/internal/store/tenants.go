@@ -8,12 +8,12 @@ import (
 
 	"github.com/novacron/novacron/internal/auth"
 	"github.com/novacron/novacron/internal/auth/internal/authdb"
-	"github.com/novacron/novacron/internal/platform/identity"
+	"github.com/novacron/novacron/internal/platform/pg"
 )
 
-// InsertTenant makes a tenant. It fails with ErrTenantExists.
-func (q Queries) InsertTenant(ctx context.Context, id uuid.UUID, name string, now time.Time) (auth.Tenant, error) {
-	row, err := q.q.TenantInsert(ctx, q.db, authdb.TenantInsertParams{ID: id, Name: name, Now: now})
+// InsertTenant makes a tenant; a parent makes it a project of that. It fails with ErrTenantExists.
+func (q Queries) InsertTenant(ctx context.Context, id uuid.UUID, name string, parent *uuid.UUID, now time.Time) (auth.Tenant, error) {
+	row, err := q.q.TenantInsert(ctx, q.db, authdb.TenantInsertParams{ID: id, Name: name, ParentID: parent, Now: now})
 	return tenant(row), mapErr("insert tenant", err, nil)
 }
 
@@ -29,10 +29,48 @@ func (q Queries) LockTenant(ctx context.Context, id uuid.UUID, reach Reach) (aut
 	return tenant(row), mapErr("lock tenant", err, auth.ErrTenantNotFound)
 }
 
-// Tenants lists tenants within reach, newest first.
-func (q Queries) Tenants(ctx context.Context, reach Reach, after *After, limit int) ([]auth.Tenant, error) {
+// HoldTenant gives a tenant, or ErrTenantNotFound, and keeps it from being disabled or removed until the transaction ends, so that nothing is put
+// into a tenant that goes.
+func (q Queries) HoldTenant(ctx context.Context, id uuid.UUID) (auth.Tenant, error) {
+	row, err := q.q.TenantHold(ctx, q.db, id)
+	return tenant(row), mapErr("hold tenant", err, auth.ErrTenantNotFound)
+}
+
+// TenantByName gives the tenant of a name, whatever its case, or ErrTenantNotFound.
+func (q Queries) TenantByName(ctx context.Context, name string) (auth.Tenant, error) {
+	row, err := q.q.TenantByName(ctx, q.db, name)
+	return tenant(row), mapErr("find tenant", err, auth.ErrTenantNotFound)
+}
+
+// DeleteTenant removes a tenant with its roles and bindings. It fails with ErrTenantNotEmpty where it has users or projects.
+func (q Queries) DeleteTenant(ctx context.Context, id uuid.UUID) error {
+	err := q.q.TenantDelete(ctx, q.db, id)
+	switch constraint, _ := pg.Violation(err); constraint {
+	case "users_tenant_id_fkey", "tenants_parent_id_fkey":
+		return auth.ErrTenantNotEmpty
+	}
+	return mapErr("delete tenant", err, nil)
+}
+
+// TenantObjects counts what the module has of a tenant, by kind.
+func (q Queries) TenantObjects(ctx context.Context, id uuid.UUID) (map[string]int64, error) {
+	row, err := q.q.TenantObjects(ctx, q.db, id)
+	return map[string]int64{"users": row.Users, "projects": row.Projects}, mapErr("count the objects of a tenant", err, nil)
+}
+
+// TenantFilter narrows a list of tenants; what is not set stands for any.
+type TenantFilter struct {
+	Reach  Reach // this tenant and its projects
+	Parent *uuid.UUID
+	Name   *string // whatever its case
+}
+
+// Tenants lists tenants, newest first.
+func (q Queries) Tenants(ctx context.Context, f TenantFilter, after *After, limit int) ([]auth.Tenant, error) {
 	t, id := after.split()
-	rows, err := q.q.TenantList(ctx, q.db, authdb.TenantListParams{Reach: reach, AfterTime: t, AfterID: id, MaxRows: int32(limit)})
+	rows, err := q.q.TenantList(ctx, q.db, authdb.TenantListParams{
+		Reach: f.Reach, Parent: f.Parent, Name: f.Name, AfterTime: t, AfterID: id, MaxRows: int32(limit),
+	})
 	return convert(rows, tenant), mapErr("list tenants", err, nil)
 }
 
@@ -42,34 +80,9 @@ func (q Queries) UpdateTenant(ctx context.Context, t auth.Tenant, now time.Time)
 	return tenant(row), mapErr("update tenant", err, auth.ErrTenantNotFound)
 }
 
-// Roles lists the roles of a tenant, built-in ones first.
-func (q Queries) Roles(ctx context.Context, tenantID uuid.UUID) ([]auth.Role, error) {
-	rows, err := q.q.RoleList(ctx, q.db, &tenantID)
-	return convert(rows, func(r authdb.RoleListRow) auth.Role { return role(authdb.RoleGetRow(r)) }), mapErr("list roles", err, nil)
-}
-
-// Role gives a role as a tenant sees it, or ErrUnknownRole.
-func (q Queries) Role(ctx context.Context, name string, tenantID uuid.UUID) (auth.Role, error) {
-	row, err := q.q.RoleGet(ctx, q.db, authdb.RoleGetParams{Name: name, TenantID: &tenantID})
-	return role(row), mapErr("read role", err, auth.ErrUnknownRole)
-}
-
-// Permissions lists the permissions that roles name one by one.
-func (q Queries) Permissions(ctx context.Context) ([]string, error) {
-	list, err := q.q.PermissionList(ctx, q.db)
-	return list, mapErr("list permissions", err, nil)
-}
-
 func tenant(r authdb.Tenant) auth.Tenant {
 	return auth.Tenant{
 		ID: r.ID, Name: r.Name, ParentID: r.ParentID, Disabled: r.DisabledAt != nil, Version: r.Version, CreatedAt: r.CreatedAt.UTC(),
 		UpdatedAt: r.UpdatedAt.UTC(),
-	}
-}
-
-func role(r authdb.RoleGetRow) auth.Role {
-	return auth.Role{
-		ID: r.ID, Name: r.Name, Description: r.Description, TenantID: r.TenantID, BuiltIn: r.TenantID == nil, Scope: identity.Scope(r.Scope),
-		Permissions: r.Permissions, CreatedAt: r.CreatedAt.UTC(),
 	}
 }

@@ -14,7 +14,7 @@ import (
 type Account struct {
 	auth.User
 	PasswordHash   string
-	TenantDisabled bool // filled in by AccountByUsername only
+	TenantDisabled bool // or its organisation; filled in by AccountByUsername only
 }
 
 // NewUser is what an account is made of.
@@ -25,6 +25,7 @@ type NewUser struct {
 	PasswordHash string
 	Role         string
 	TenantID     uuid.UUID
+	OneTime      *time.Time // the password must be replaced, and ends then; nil: it is the user's own
 	Now          time.Time
 }
 
@@ -32,6 +33,7 @@ type NewUser struct {
 func (q Queries) InsertUser(ctx context.Context, u NewUser) (auth.User, error) {
 	row, err := q.q.UserInsert(ctx, q.db, authdb.UserInsertParams{
 		ID: u.ID, Username: u.Username, Email: optional(u.Email), PasswordHash: u.PasswordHash, Role: u.Role, TenantID: u.TenantID, Now: u.Now,
+		PasswordChangeRequired: u.OneTime != nil, PasswordExpiresAt: u.OneTime,
 	})
 	return user(row), mapErr("insert user", err, nil)
 }
@@ -40,6 +42,11 @@ func (q Queries) InsertUser(ctx context.Context, u NewUser) (auth.User, error) {
 func (q Queries) User(ctx context.Context, id uuid.UUID, reach Reach) (auth.User, error) {
 	row, err := q.q.UserGet(ctx, q.db, authdb.UserGetParams{ID: id, Reach: reach})
 	return user(row), mapErr("read user", err, auth.ErrUserNotFound)
+}
+
+// HolderOf tells whose permissions an account has.
+func HolderOf(u auth.User) Holder {
+	return Holder{Kind: auth.PrincipalUser, ID: u.ID, HomeID: u.TenantID, HomeRole: u.Role}
 }
 
 // LockAccount gives an account within reach and holds it until the transaction ends.
@@ -55,10 +62,10 @@ func (q Queries) AccountByUsername(ctx context.Context, username string) (Accoun
 		mapErr("find user", err, auth.ErrUserNotFound)
 }
 
-// Users lists accounts within reach, newest first.
-func (q Queries) Users(ctx context.Context, reach Reach, after *After, limit int) ([]auth.User, error) {
+// Users lists accounts within reach, newest first; of one name where that is given.
+func (q Queries) Users(ctx context.Context, reach Reach, username string, after *After, limit int) ([]auth.User, error) {
 	t, id := after.split()
-	rows, err := q.q.UserList(ctx, q.db, authdb.UserListParams{Reach: reach, AfterTime: t, AfterID: id, MaxRows: int32(limit)})
+	rows, err := q.q.UserList(ctx, q.db, authdb.UserListParams{Reach: reach, Username: optional(username), AfterTime: t, AfterID: id, MaxRows: int32(limit)})
 	return convert(rows, user), mapErr("list users", err, nil)
 }
 
@@ -70,9 +77,11 @@ func (q Queries) UpdateUser(ctx context.Context, u auth.User, now time.Time) (au
 	return user(row), mapErr("update user", err, auth.ErrUserNotFound)
 }
 
-// SetPassword replaces the password of an account that the transaction has locked.
-func (q Queries) SetPassword(ctx context.Context, id uuid.UUID, hash string, now time.Time) error {
-	_, err := q.q.UserSetPassword(ctx, q.db, authdb.UserSetPasswordParams{ID: id, PasswordHash: hash, Now: now})
+// SetPassword replaces the password of an account that the transaction has locked. With oneTime it must be replaced, and ends then.
+func (q Queries) SetPassword(ctx context.Context, id uuid.UUID, hash string, oneTime *time.Time, now time.Time) error {
+	_, err := q.q.UserSetPassword(ctx, q.db, authdb.UserSetPasswordParams{
+		ID: id, PasswordHash: hash, ChangeRequired: oneTime != nil, ExpiresAt: oneTime, Now: now,
+	})
 	return mapErr("set password", err, auth.ErrUserNotFound)
 }
 
@@ -81,8 +90,11 @@ func (q Queries) Rehash(ctx context.Context, id uuid.UUID, oldHash, newHash stri
 	return mapErr("rehash password", q.q.UserRehash(ctx, q.db, authdb.UserRehashParams{ID: id, OldHash: oldHash, NewHash: newHash}), nil)
 }
 
-// DeleteUser removes an account and its sessions.
+// DeleteUser removes an account with its sessions and bindings.
 func (q Queries) DeleteUser(ctx context.Context, id uuid.UUID) error {
+	if err := q.DeleteBindingsOf(ctx, auth.PrincipalUser, id); err != nil {
+		return err
+	}
 	return mapErr("delete user", q.q.UserDelete(ctx, q.db, id), nil)
 }
 
@@ -108,7 +120,7 @@ func user(r authdb.User) auth.User {
 	u := auth.User{
 		ID: r.ID, Username: r.Username, Role: r.Role, TenantID: r.TenantID, MFAEnabled: r.MfaEnabled, Disabled: r.DisabledAt != nil,
 		Version: r.Version, CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(), LastLoginAt: utc(r.LastLoginAt),
-		PasswordChangedAt: r.PasswordChangedAt.UTC(),
+		PasswordChangedAt: r.PasswordChangedAt.UTC(), PasswordChangeRequired: r.PasswordChangeRequired, PasswordExpiresAt: utc(r.PasswordExpiresAt),
 	}
 	if r.Email != nil {
 		u.Email = *r.Email

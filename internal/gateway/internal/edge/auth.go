@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/http"
 
+	"github.com/google/uuid"
+
 	"github.com/novacron/novacron/internal/auth"
 	"github.com/novacron/novacron/internal/gateway"
 	"github.com/novacron/novacron/internal/platform/httpx"
@@ -30,9 +32,26 @@ func (e *Edge) authenticate(r *http.Request) (identity.Principal, bool, error) {
 	if !ok || token == "" {
 		return identity.Principal{}, false, gateway.ErrNotBearer
 	}
-	answer, err := e.deps.Auth.ValidateToken(r.Context(), auth.ValidateTokenRequest{Token: token})
+	tenant, malformed := actingTenant(r)
+	answer, err := e.deps.Auth.ValidateToken(r.Context(), auth.ValidateTokenRequest{Token: token, TenantID: tenant})
+	if err == nil {
+		err = malformed // which comes after what is wrong with the token
+	}
 	if err != nil {
 		return identity.Principal{}, false, err
 	}
 	return answer.Principal, true, nil
+}
+
+// actingTenant gives the tenant that the caller wants to act in; nil is their own.
+func actingTenant(r *http.Request) (uuid.UUID, error) {
+	values := r.Header[httpx.HeaderTenant]
+	if len(values) == 0 {
+		return uuid.Nil, nil
+	}
+	id, err := uuid.Parse(values[0])
+	if err != nil || len(values) > 1 || len(values[0]) != len(id.String()) || id == uuid.Nil {
+		return uuid.Nil, gateway.ErrTenantHeader
+	}
+	return id, nil
 }

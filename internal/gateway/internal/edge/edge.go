@@ -10,11 +10,17 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/rs/cors"
 
 	"github.com/novacron/novacron/internal/gateway"
+	"github.com/novacron/novacron/internal/gateway/internal/encode"
+	"github.com/novacron/novacron/internal/gateway/internal/keep"
+	"github.com/novacron/novacron/internal/gateway/internal/limit"
+	"github.com/novacron/novacron/internal/gateway/internal/upstream"
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/identity"
@@ -31,23 +37,38 @@ type Config struct {
 
 // Deps are what the edge stands on.
 type Deps struct {
-	Table   *Table
 	Auth    Authenticator
+	Load    *Load // may be nil: nothing is refused for load
+	Encoder *encode.Encoder
+	Keeper  *keep.Keeper // may be nil: no answer is kept
 	Metrics *telemetry.HTTP
 	Log     *slog.Logger
+}
+
+// State is what can change while requests are served. A request sees one State from beginning to end.
+type State struct {
+	Table   *Table
+	Limits  *limit.Limiter // may be nil: nothing is limited
+	Timeout time.Duration  // of routes that have none of their own; 0: none
+	CORS    *cors.Cors     // may be nil: no page of another origin may read answers
+	HSTS    string         // value of Strict-Transport-Security; empty: it is not sent
 }
 
 // Edge serves requests. It is safe for concurrent use.
 type Edge struct {
 	cfg      Config
 	deps     Deps
+	state    atomic.Pointer[State]
 	inflight inflight
 }
 
-// New makes an Edge.
+// New makes an Edge. It serves once SetState was called.
 func New(cfg Config, deps Deps) *Edge {
 	return &Edge{cfg: cfg, deps: deps, inflight: inflight{streams: map[*writer]context.CancelCauseFunc{}}}
 }
+
+// SetState lets later requests be served by another State. Those that are being answered go on with theirs.
+func (e *Edge) SetState(state State) { e.state.Store(&state) }
 
 // Drain tells streams to end, those that are open and those that still begin. Other requests are answered as usual.
 func (e *Edge) Drain() { e.inflight.drain() }
@@ -113,58 +134,157 @@ func (e *Edge) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serve checks, routes and authenticates a request and hands it to its module.
+// serve checks, routes and authenticates a request, lets it in if the limits allow it, and hands it to its module.
 func (e *Edge) serve(w *writer, r *http.Request, x *exchange) {
+	state := e.state.Load()
+	if state.HSTS != "" {
+		w.Header()["Strict-Transport-Security"] = []string{state.HSTS}
+	}
 	if err := sane(r); err != nil {
 		httpx.WriteError(w, r, err)
 		return
 	}
-	found, u, allowed := e.deps.Table.route(r.Method, r.URL)
+	if state.CORS != nil {
+		state.CORS.HandlerFunc(w, r)
+		if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
+			if w.status == 0 {
+				w.WriteHeader(http.StatusNoContent)
+			}
+			return
+		}
+	}
+	if err := checkVersion(r); err != nil {
+		httpx.WriteError(w, r, err)
+		return
+	}
+	found, u, allowed := state.Table.route(r.Method, r.URL)
 	switch {
 	case found == nil && len(allowed) > 0:
 		w.Header().Set("Allow", strings.Join(allowed, ", "))
 		httpx.WriteError(w, r, httpx.ErrMethodNotAllowed)
 		return
 	case found == nil:
+		if module := state.Table.unreached(r.URL.Path); module != "" {
+			httpx.WriteError(w, r, gateway.ErrUpstreamAway.WithMeta("service", module))
+			return
+		}
 		httpx.WriteError(w, r, httpx.ErrNotFound)
 		return
 	}
 	x.entry = found
-	if !found.public {
-		p, known, err := e.authenticate(r)
-		if err != nil {
-			httpx.WriteError(w, r, err)
-			return
-		}
-		if known {
-			x.principal, x.known = p, true
-			r = r.WithContext(identity.With(r.Context(), p))
-		}
+	if found.policy.Deprecated != "" {
+		w.Header()["Deprecation"] = []string{found.policy.Deprecated}
+	}
+	if found.policy.Sunset != "" {
+		w.Header()["Sunset"] = []string{found.policy.Sunset}
+	}
+	r, err := e.admit(state, w, r, x)
+	if err != nil {
+		httpx.WriteError(w, r, err)
+		return
+	}
+	leave, err := e.deps.Load.enter(r, found, x)
+	if err != nil {
+		httpx.WriteError(w, r, err)
+		return
+	}
+	defer leave()
+	r, cancel := withDeadline(r, found, state.Timeout)
+	defer cancel()
+	if found.policy.Retries > 0 && found.url != "" {
+		r = r.WithContext(upstream.WithRetries(r.Context(), found.policy.Retries))
 	}
 	r.URL = u // r is the edge's own copy
 	if found.Method != r.Method {
 		r.Method = found.Method // HEAD, answered by GET; the server drops the body
 	}
-	found.handler.ServeHTTP(w, r)
+	e.answer(w, r, x)
+}
+
+// admit finds out who asks, and whether there is room for the request and the caller may make it. It gives the request with the caller in
+// its context, also beside an error.
+func (e *Edge) admit(state *State, w *writer, r *http.Request, x *exchange) (*http.Request, error) {
+	ctx, found := r.Context(), x.entry
+	who := limit.Caller{Addr: httpx.ClientInfo(ctx).Addr}
+	if !found.public {
+		p, known, err := e.authenticate(r)
+		if err != nil {
+			if state.Limits != nil && errs.From(err).Kind == errs.Unauthenticated {
+				if limited := state.Limits.TakeRefused(ctx, w.Header(), who.Addr); limited != nil {
+					return r, limited
+				}
+			}
+			return r, err
+		}
+		if known {
+			x.principal, x.known = p, true
+			who.User, who.Tenant = p.UserID, p.TenantID
+			ctx = identity.With(ctx, p)
+			r = r.WithContext(ctx)
+		}
+	}
+	if state.Limits != nil && !found.quiet {
+		if err := state.Limits.Take(ctx, w.Header(), &found.policy, who, cost(found, r)); err != nil {
+			return r, err
+		}
+	}
+	if found.policy.AuthRequired && !x.known {
+		return r, httpx.ErrUnauthenticated
+	}
+	for _, permission := range found.policy.Permissions {
+		if err := httpx.Authorize(ctx, permission, found.Owned); err != nil {
+			return r, err
+		}
+	}
+	return r, nil
+}
+
+// withDeadline ends the context of a request when its answer takes too long. Streams and requests that ask to be held take as long as they
+// take.
+func withDeadline(r *http.Request, found *entry, usual time.Duration) (*http.Request, context.CancelFunc) {
+	d := found.policy.Timeout
+	if d == 0 && !found.Raw {
+		d = usual
+	}
+	if d == 0 || held(r) {
+		return r.WithContext(r.Context()), func() {} // a copy all the same: the caller changes it
+	}
+	ctx, cancel := context.WithTimeoutCause(r.Context(), d, gateway.ErrTimeout)
+	return r.WithContext(ctx), cancel
+}
+
+// held tells whether a request asks for its answer to be held back until work is done.
+func held(r *http.Request) bool {
+	return strings.Contains(r.URL.RawQuery, "wait=") || strings.Contains(r.Header.Get("Prefer"), "wait")
 }
 
 // answerPanic answers for a handler that panicked. It tells whether the client has a whole answer.
 func (e *Edge) answerPanic(w *writer, r *http.Request, x *exchange) bool {
-	if err, ok := x.panicked.(error); ok && errors.Is(err, http.ErrAbortHandler) {
-		return false
-	}
 	ctx := r.Context()
+	if err, ok := x.panicked.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+		if w.status != 0 || x.entry == nil || x.entry.url == "" || ctx.Err() != nil {
+			return false
+		}
+		// The other process died within its answer, of which the client has seen nothing yet.
+		clearAnswer(w.Header())
+		httpx.WriteError(w, r, gateway.ErrUpstreamAway.WithMeta("service", x.entry.module))
+		return true
+	}
 	e.deps.Log.ErrorContext(ctx, "handler panicked", "panic", fmt.Sprint(x.panicked), "stack", string(x.stack),
 		"method", x.method, "path", httpx.InstancePath(ctx))
 	if w.status != 0 {
 		return false
 	}
-	h := w.Header()
-	for _, name := range []string{"Content-Encoding", "Content-Disposition", "Content-Range", "Etag", "Last-Modified", "Location", "Set-Cookie"} {
-		h.Del(name) // what the handler meant to answer does not fit any more
-	}
+	clearAnswer(w.Header())
 	httpx.WriteError(w, r, errs.ErrInternal.Wrap(fmt.Errorf("panic: %v", x.panicked)))
 	return true
+}
+
+// clearAnswer drops what a handler meant to answer and does not fit any more.
+func clearAnswer(h http.Header) {
+	for _, name := range []string{"Content-Encoding", "Content-Length", "Content-Disposition", "Content-Range", "Etag", "Last-Modified", "Location", "Set-Cookie"} {
+		h.Del(name)
+	}
 }
 
 // finish logs and measures the request.
@@ -202,6 +322,9 @@ func (e *Edge) finish(w *writer, r *http.Request, x *exchange) {
 	}
 	if x.known {
 		attrs = append(attrs, slog.String("user_id", x.principal.UserID.String()), slog.String("tenant_id", x.principal.TenantID.String()))
+	}
+	if x.entry != nil && x.entry.url != "" {
+		attrs = append(attrs, slog.String("upstream", x.entry.url))
 	}
 	if code != "" {
 		attrs = append(attrs, slog.String("code", code))

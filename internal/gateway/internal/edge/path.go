@@ -37,6 +37,20 @@ func isVersion(s string) bool {
 	return len(s) > 1 && s[0] == 'v' && strings.Trim(s[1:], "0123456789") == ""
 }
 
+// checkVersion refuses a request that asks by header for a version that is not served. Whoever asks in the path is answered by the path.
+func checkVersion(r *http.Request) error {
+	asked := r.Header.Get("Api-Version")
+	if asked == "" || asked == gateway.APIVersion {
+		return nil
+	}
+	if rest, ok := strings.CutPrefix(r.URL.Path, "/api/"); ok {
+		if first, _, _ := strings.Cut(rest, "/"); isVersion(first) {
+			return nil
+		}
+	}
+	return gateway.ErrUnknownVersion.WithMeta("served", gateway.APIVersion)
+}
+
 // route finds the row for a request and gives the URL under which the module knows it.
 func (t *Table) route(method string, u *url.URL) (*entry, *url.URL, []string) {
 	path, raw := u.Path, u.RawPath

@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"github.com/novacron/novacron/internal/gateway/internal/policy"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/identity"
 )
@@ -27,13 +28,22 @@ type Surface interface {
 	OpenAPI() ([]byte, error)
 }
 
+// Elsewhere is a Surface of a module in another process.
+type Elsewhere interface {
+	Surface
+	Known() bool // it has been reached, so its routes are known
+	URL() string
+}
+
 // entry is one row of the table.
 type entry struct {
 	httpx.Route
 	module  string
 	handler http.Handler
-	public  bool // credentials are not looked at
-	quiet   bool // logged at debug only: asked every few seconds by machines
+	policy  policy.Policy
+	public  bool   // credentials are not looked at
+	url     string // of the process it runs in; empty: this one
+	quiet   bool   // asked every few seconds by machines: logged at debug only, and never refused for there being too many
 }
 
 // Table is every route of every surface. It is immutable.
@@ -41,14 +51,20 @@ type Table struct {
 	mux     *chi.Mux // finds patterns; it never serves
 	entries map[string]*entry
 	methods []string // that occur at all, sorted
+	away    []string // modules that run elsewhere and were never reached, so that nobody knows their routes
 	pool    sync.Pool
 }
 
-// NewTable takes the routes of the surfaces. It refuses routes without a permission and routes that two surfaces claim.
-func NewTable(surfaces []Surface, quiet ...string) (*Table, error) {
+// NewTable takes the routes of the surfaces and what the rules say about each. It refuses routes without a permission and routes that two
+// surfaces claim.
+func NewTable(surfaces []Surface, rules []policy.Rule, quiet ...string) (*Table, error) {
+	set := policy.NewSet(rules, canonical)
 	t := &Table{mux: chi.NewMux(), entries: map[string]*entry{}, pool: sync.Pool{New: func() any { return chi.NewRouteContext() }}}
 	var failed []error
 	for _, s := range surfaces {
+		if elsewhere, ok := s.(Elsewhere); ok && !elsewhere.Known() {
+			t.away = append(t.away, s.Name())
+		}
 		handler := s.Handler()
 		for _, r := range s.Routes() {
 			key := r.Method + " " + r.Path
@@ -60,8 +76,9 @@ func NewTable(surfaces []Surface, quiet ...string) (*Table, error) {
 				failed = append(failed, fmt.Errorf("route %s of %s declares no permission", key, s.Name()))
 				continue
 			}
-			t.entries[key] = &entry{Route: r, module: s.Name(), handler: handler, public: r.Permission == identity.Public,
-				quiet: slices.Contains(quiet, r.Path)}
+			held := set.For(s.Name(), r)
+			t.entries[key] = &entry{Route: r, module: s.Name(), handler: handler, policy: held,
+				public: r.Permission == identity.Public && !held.AuthRequired, quiet: slices.Contains(quiet, r.Path), url: urlOf(s)}
 			t.mux.Method(r.Method, r.Path, handler)
 			if !slices.Contains(t.methods, r.Method) {
 				t.methods = append(t.methods, r.Method)
@@ -105,17 +122,36 @@ func (t *Table) find(method, path string) (*entry, []string) {
 	return nil, slices.Compact(allowed)
 }
 
-// Row is a route with the module it belongs to.
+func urlOf(s Surface) string {
+	if elsewhere, ok := s.(Elsewhere); ok {
+		return elsewhere.URL()
+	}
+	return ""
+}
+
+// unreached gives the module that a path may belong to although no route is known for it.
+func (t *Table) unreached(path string) string {
+	for _, module := range t.away {
+		if policy.Below(canonical(path), policy.Paths(module), canonical) {
+			return module
+		}
+	}
+	return ""
+}
+
+// Row is a route with the module it belongs to and what holds for it.
 type Row struct {
 	httpx.Route
 	Module string
+	URL    string // of the process it runs in; empty: this one
+	Policy policy.Policy
 }
 
 // Rows lists the table by path and method.
 func (t *Table) Rows() []Row {
 	rows := make([]Row, 0, len(t.entries))
 	for _, e := range t.entries {
-		rows = append(rows, Row{Route: e.Route, Module: e.module})
+		rows = append(rows, Row{Route: e.Route, Module: e.module, URL: e.url, Policy: e.policy})
 	}
 	slices.SortFunc(rows, func(a, b Row) int {
 		return strings.Compare(a.Path+" "+a.Method, b.Path+" "+b.Method)

@@ -67,7 +67,7 @@ func (m *middleware) serve(w http.ResponseWriter, r *http.Request) {
 		m.fail(w, r, ErrKey)
 		return
 	}
-	id := ID{Principal: p.UserID, Route: routeOf(r), Key: keys[0]}
+	id := ID{Principal: p.UserID, Route: routeOf(r, p), Key: keys[0]}
 	hash, err := hashOf(r)
 	if err != nil { // the client broke off; the handler meets the same error and says so
 		m.next.ServeHTTP(w, r)
@@ -152,8 +152,12 @@ func validKey(key string) bool {
 	return true
 }
 
-func routeOf(r *http.Request) string {
+// routeOf names the route, and the tenant that is acted in where that is not the caller's own.
+func routeOf(r *http.Request, p identity.Principal) string {
 	route := r.Method + " " + r.URL.EscapedPath()
+	if p.HomeID != uuid.Nil && p.TenantID != p.HomeID {
+		route += " " + p.TenantID.String()
+	}
 	if len(route) > maxRoute {
 		sum := sha256.Sum256([]byte(route))
 		return "sha256 " + hex.EncodeToString(sum[:])

@@ -11,6 +11,15 @@ import (
 	"github.com/google/uuid"
 )
 
+const quotaForget = `-- name: QuotaForget :exec
+DELETE FROM quotas WHERE tenant_id = $1
+`
+
+func (q *Queries) QuotaForget(ctx context.Context, db DBTX, tenantID uuid.UUID) error {
+	_, err := db.Exec(ctx, quotaForget, tenantID)
+	return err
+}
+
 const quotaGet = `-- name: QuotaGet :one
 SELECT tenant_id, vcpus, memory_bytes, storage_bytes, vms, revision, updated_at FROM quotas WHERE tenant_id = $1
 `
@@ -87,6 +96,16 @@ INSERT INTO quota_usage (tenant_id) VALUES ($1) ON CONFLICT DO NOTHING
 
 func (q *Queries) UsageEnsure(ctx context.Context, db DBTX, tenantID uuid.UUID) error {
 	_, err := db.Exec(ctx, usageEnsure, tenantID)
+	return err
+}
+
+const usageForget = `-- name: UsageForget :exec
+DELETE FROM quota_usage WHERE tenant_id = $1 AND vms = 0
+`
+
+// UsageForget drops counters that count nothing.
+func (q *Queries) UsageForget(ctx context.Context, db DBTX, tenantID uuid.UUID) error {
+	_, err := db.Exec(ctx, usageForget, tenantID)
 	return err
 }
 

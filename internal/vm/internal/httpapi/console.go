@@ -28,7 +28,7 @@ func seconds(n *int) *time.Duration {
 }
 
 func (a *API) registerConsole(kit *httpx.API) {
-	kit.Raw(httpx.Op{ID: "vm-console-log", Method: http.MethodGet, Path: "/api/v1/vms/{id}/console/log", Permission: "vm:console",
+	kit.Raw(httpx.Op{ID: "vm-console-log", Method: http.MethodGet, Path: "/api/v1/vms/{id}/console/log", Permission: "vm:console", Owned: true,
 		Summary: "Read what the guest wrote to its serial console", Tag: "console", Errors: []*errs.Error{vm.ErrNotFound, vm.ErrNoConsoleLog, nodeapi.ErrNodeSilent},
 		Description: "Answers at most 256 KiB from the offset on. The header X-Console-Offset tells where the answer begins, X-Console-Size how long the log is; " +
 			"to follow the log ask again from offset + length of the answer."},
@@ -41,7 +41,7 @@ func (a *API) registerConsole(kit *httpx.API) {
 		CacheControl string `header:"Cache-Control"`
 		Body         ConsoleTicket
 	}
-	httpx.Handle(kit, httpx.Op{ID: "vm-console-open", Method: http.MethodPost, Path: "/api/v1/vms/{id}/console", Permission: "vm:console",
+	httpx.Handle(kit, httpx.Op{ID: "vm-console-open", Method: http.MethodPost, Path: "/api/v1/vms/{id}/console", Permission: "vm:console", Owned: true,
 		Summary: "Get a ticket for the serial console", Tag: "console", Status: http.StatusCreated, Errors: []*errs.Error{vm.ErrNotFound, vm.ErrWrongState},
 		Description: "The ticket works once, within 30 seconds, for this virtual machine. One session at a time: whoever connects takes the console over."},
 		func(ctx context.Context, in *VMPath) (*ticketOutput, error) {

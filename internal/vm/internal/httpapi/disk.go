@@ -15,7 +15,7 @@ import (
 
 func (a *API) registerDisks(kit *httpx.API) {
 	type listOutput struct{ Body httpx.Page[vm.AttachedDisk] }
-	httpx.Handle(kit, httpx.Op{ID: "vm-disk-list", Method: http.MethodGet, Path: "/api/v1/vms/{id}/disks", Permission: "vm:read",
+	httpx.Handle(kit, httpx.Op{ID: "vm-disk-list", Method: http.MethodGet, Path: "/api/v1/vms/{id}/disks", Permission: "vm:read", Owned: true,
 		Summary: "List the disks of a virtual machine, the root disk first", Tag: "disks", Errors: []*errs.Error{vm.ErrNotFound}},
 		func(ctx context.Context, in *VMPath) (*listOutput, error) {
 			disks, err := a.svc.Disks(ctx, in.ID)
@@ -30,7 +30,7 @@ func (a *API) registerDisks(kit *httpx.API) {
 		WaitParams
 		Body DiskAttach
 	}
-	httpx.Handle(kit, httpx.Op{ID: "vm-disk-attach", Method: http.MethodPost, Path: "/api/v1/vms/{id}/disks", Permission: "vm:update",
+	httpx.Handle(kit, httpx.Op{ID: "vm-disk-attach", Method: http.MethodPost, Path: "/api/v1/vms/{id}/disks", Permission: "vm:update", Owned: true,
 		Summary: "Attach a volume, while the guest runs or not", Tag: "disks", Status: http.StatusAccepted,
 		Description: "The guest finds the disk by its serial number, which is the first 20 characters of the volume's id.",
 		Errors: []*errs.Error{vm.ErrNotFound, vm.ErrVolumeNotFound, vm.ErrVolumeInUse, vm.ErrVolumeElsewhere, vm.ErrVolumeNotReady, vm.ErrVolumeBusy,
@@ -48,7 +48,7 @@ func (a *API) registerDisks(kit *httpx.API) {
 		WaitParams
 		VolumeID uuid.UUID `path:"disk" format:"uuid" doc:"Id of the volume."`
 	}
-	httpx.Handle(kit, httpx.Op{ID: "vm-disk-detach", Method: http.MethodDelete, Path: "/api/v1/vms/{id}/disks/{disk}", Permission: "vm:update",
+	httpx.Handle(kit, httpx.Op{ID: "vm-disk-detach", Method: http.MethodDelete, Path: "/api/v1/vms/{id}/disks/{disk}", Permission: "vm:update", Owned: true,
 		Summary: "Detach a volume, while the guest runs or not", Tag: "disks", Status: http.StatusAccepted,
 		Description: "A guest that runs must let go of the disk. Where it does not in time, the operation fails with volume.held_by_guest and the volume stays attached.",
 		Errors:      []*errs.Error{vm.ErrNotFound, vm.ErrDiskNotFound, vm.ErrVolumeSnapshots, vm.ErrVolumeBusy, vm.ErrWrongState, vm.ErrLocked}},
@@ -67,7 +67,7 @@ func (a *API) registerDisks(kit *httpx.API) {
 		Disk string `path:"disk" maxLength:"63" doc:"root, or the id or the name of an attached volume." example:"root"`
 		Body DiskResize
 	}
-	httpx.Handle(kit, httpx.Op{ID: "vm-disk-resize", Method: http.MethodPost, Path: "/api/v1/vms/{id}/disks/{disk}/resize", Permission: "vm:update",
+	httpx.Handle(kit, httpx.Op{ID: "vm-disk-resize", Method: http.MethodPost, Path: "/api/v1/vms/{id}/disks/{disk}/resize", Permission: "vm:update", Owned: true,
 		Summary: "Make a disk larger, while the guest runs or not", Tag: "disks", Status: http.StatusAccepted,
 		Description: "The partitions and file systems in it are the guest's own to enlarge. A disk never shrinks.",
 		Errors: []*errs.Error{vm.ErrNotFound, vm.ErrDiskNotFound, vm.ErrVolumeInvalid, vm.ErrVolumeShrink, vm.ErrVolumeBusy, vm.ErrWrongState, vm.ErrLocked,

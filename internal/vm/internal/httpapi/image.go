@@ -22,7 +22,7 @@ import (
 )
 
 func (a *API) registerImages(kit *httpx.API) {
-	kit.Raw(httpx.Op{ID: "image-upload", Method: http.MethodPost, Path: "/api/v1/images", Permission: "image:create",
+	kit.Raw(httpx.Op{ID: "image-upload", Method: http.MethodPost, Path: "/api/v1/images", Permission: "image:create", Owned: true,
 		Summary: "Upload a disk image", Tag: "images", Status: http.StatusCreated, MaxBody: a.cfg.MaxImageBytes,
 		Description: "The body is the image itself (`application/octet-stream`), or a form with one file (`multipart/form-data`). Formats: qcow2 and raw, told by the " +
 			"header. An image that refers to other files (backing file, external data file, extents) is refused before any tool opens it. " +
@@ -39,7 +39,7 @@ func (a *API) registerImages(kit *httpx.API) {
 		Name string `query:"name" maxLength:"255" doc:"Only those of this name."`
 	}
 	type listOutput struct{ Body httpx.Page[vm.Image] }
-	httpx.Handle(kit, httpx.Op{ID: "image-list", Method: http.MethodGet, Path: "/api/v1/images", Permission: "image:read",
+	httpx.Handle(kit, httpx.Op{ID: "image-list", Method: http.MethodGet, Path: "/api/v1/images", Permission: "image:read", Owned: true,
 		Summary: "List images, newest first", Tag: "images", Errors: []*errs.Error{httpx.ErrCursor}},
 		func(ctx context.Context, in *listInput) (*listOutput, error) {
 			after, err := httpx.ParseCursor(in.Cursor)
@@ -57,13 +57,13 @@ func (a *API) registerImages(kit *httpx.API) {
 		ID uuid.UUID `path:"id" format:"uuid" doc:"Id of the image."`
 	}
 	type getOutput struct{ Body vm.Image }
-	httpx.Handle(kit, httpx.Op{ID: "image-get", Method: http.MethodGet, Path: "/api/v1/images/{id}", Permission: "image:read",
+	httpx.Handle(kit, httpx.Op{ID: "image-get", Method: http.MethodGet, Path: "/api/v1/images/{id}", Permission: "image:read", Owned: true,
 		Summary: "Read an image", Tag: "images", Errors: []*errs.Error{vm.ErrImageNotFound}},
 		func(ctx context.Context, in *Path) (*getOutput, error) {
 			image, err := a.svc.GetImage(ctx, in.ID)
 			return &getOutput{Body: image}, err
 		})
-	httpx.Handle(kit, httpx.Op{ID: "image-delete", Method: http.MethodDelete, Path: "/api/v1/images/{id}", Permission: "image:delete",
+	httpx.Handle(kit, httpx.Op{ID: "image-delete", Method: http.MethodDelete, Path: "/api/v1/images/{id}", Permission: "image:delete", Owned: true,
 		Summary: "Delete an image that no virtual machine was made from", Tag: "images", Status: http.StatusNoContent,
 		Errors: []*errs.Error{vm.ErrImageNotFound, vm.ErrImageInUse, operation.ErrLocked}},
 		func(ctx context.Context, in *Path) (*struct{}, error) {

@@ -31,7 +31,7 @@ func (a *API) registerNetworks(kit *httpx.API) {
 		Location string `header:"Location"`
 		Body     vm.Network
 	}
-	httpx.Handle(kit, httpx.Op{ID: "network-create", Method: http.MethodPost, Path: "/api/v1/networks", Permission: "network:create",
+	httpx.Handle(kit, httpx.Op{ID: "network-create", Method: http.MethodPost, Path: "/api/v1/networks", Permission: "network:create", Owned: true,
 		Summary: "Create a network", Tag: "networks", Status: http.StatusCreated,
 		Errors: []*errs.Error{vm.ErrNetworkInvalid, vm.ErrNetworkTaken, vm.ErrNetworkOverlap, vm.ErrNoAddressRange}},
 		func(ctx context.Context, in *createInput) (*networkOutput, error) {
@@ -57,7 +57,7 @@ func (a *API) registerNetworks(kit *httpx.API) {
 		Name string `query:"name" maxLength:"63" doc:"Only the one of this name."`
 	}
 	type listOutput struct{ Body httpx.Page[vm.Network] }
-	httpx.Handle(kit, httpx.Op{ID: "network-list", Method: http.MethodGet, Path: "/api/v1/networks", Permission: "network:read",
+	httpx.Handle(kit, httpx.Op{ID: "network-list", Method: http.MethodGet, Path: "/api/v1/networks", Permission: "network:read", Owned: true,
 		Summary: "List networks, newest first", Tag: "networks", Errors: []*errs.Error{httpx.ErrCursor}},
 		func(ctx context.Context, in *listInput) (*listOutput, error) {
 			after, err := httpx.ParseCursor(in.Cursor)
@@ -75,7 +75,7 @@ func (a *API) registerNetworks(kit *httpx.API) {
 		ID uuid.UUID `path:"id" format:"uuid" doc:"Id of the network."`
 	}
 	type getOutput struct{ Body vm.Network }
-	httpx.Handle(kit, httpx.Op{ID: "network-get", Method: http.MethodGet, Path: "/api/v1/networks/{id}", Permission: "network:read",
+	httpx.Handle(kit, httpx.Op{ID: "network-get", Method: http.MethodGet, Path: "/api/v1/networks/{id}", Permission: "network:read", Owned: true,
 		Summary: "Read a network", Tag: "networks", Errors: []*errs.Error{vm.ErrNetworkNotFound}},
 		func(ctx context.Context, in *Path) (*getOutput, error) {
 			n, err := a.svc.GetNetwork(ctx, in.ID)
@@ -86,7 +86,7 @@ func (a *API) registerNetworks(kit *httpx.API) {
 		Path
 		WaitParams
 	}
-	httpx.Handle(kit, httpx.Op{ID: "network-delete", Method: http.MethodDelete, Path: "/api/v1/networks/{id}", Permission: "network:delete",
+	httpx.Handle(kit, httpx.Op{ID: "network-delete", Method: http.MethodDelete, Path: "/api/v1/networks/{id}", Permission: "network:delete", Owned: true,
 		Summary: "Delete a network that nothing is connected to", Tag: "networks", Status: http.StatusAccepted,
 		Errors: []*errs.Error{vm.ErrNetworkNotFound, vm.ErrNetworkInUse, vm.ErrNetworkBusy}},
 		func(ctx context.Context, in *deleteInput) (*accepted, error) {

@@ -146,7 +146,7 @@ func (a *API) registerOperations(kit *httpx.API) {
 		Status   string `query:"status" enum:"pending,running,succeeded,failed,canceled" doc:"Only those of this status."`
 	}
 	type listOutput struct{ Body httpx.Page[Operation] }
-	httpx.Handle(kit, httpx.Op{ID: "operation-list", Method: http.MethodGet, Path: "/api/v1/operations", Permission: "operation:read",
+	httpx.Handle(kit, httpx.Op{ID: "operation-list", Method: http.MethodGet, Path: "/api/v1/operations", Permission: "operation:read", Owned: true,
 		Summary: "List operations, newest first", Tag: "operations", Errors: []*errs.Error{httpx.ErrCursor}},
 		func(ctx context.Context, in *listInput) (*listOutput, error) {
 			after, err := httpx.ParseCursor(in.Cursor)
@@ -175,7 +175,7 @@ func (a *API) registerOperations(kit *httpx.API) {
 		OperationPath
 		WaitParams
 	}
-	httpx.Handle(kit, httpx.Op{ID: "operation-get", Method: http.MethodGet, Path: "/api/v1/operations/{id}", Permission: "operation:read",
+	httpx.Handle(kit, httpx.Op{ID: "operation-get", Method: http.MethodGet, Path: "/api/v1/operations/{id}", Permission: "operation:read", Owned: true,
 		Summary: "Read an operation, or wait for its end", Tag: "operations", Errors: []*errs.Error{operation.ErrNotFound}},
 		func(ctx context.Context, in *getInput) (*operationOutput, error) {
 			op, err := a.svc.GetOperation(ctx, in.ID)
@@ -192,7 +192,7 @@ func (a *API) registerOperations(kit *httpx.API) {
 		OperationPath
 		WaitParams
 	}
-	httpx.Handle(kit, httpx.Op{ID: "operation-cancel", Method: http.MethodPost, Path: "/api/v1/operations/{id}/cancel", Permission: "operation:cancel",
+	httpx.Handle(kit, httpx.Op{ID: "operation-cancel", Method: http.MethodPost, Path: "/api/v1/operations/{id}/cancel", Permission: "operation:cancel", Owned: true,
 		Summary: "Cancel an operation and undo what it did", Tag: "operations", Status: http.StatusAccepted,
 		Errors: []*errs.Error{operation.ErrNotFound, operation.ErrEnded, operation.ErrNotCancelable}},
 		func(ctx context.Context, in *cancelInput) (*accepted, error) {
@@ -203,7 +203,7 @@ func (a *API) registerOperations(kit *httpx.API) {
 			return a.answer(ctx, op, in.WaitParams)
 		})
 
-	kit.Raw(httpx.Op{ID: "operation-events", Method: http.MethodGet, Path: "/api/v1/operations/{id}/events", Permission: "operation:read",
+	kit.Raw(httpx.Op{ID: "operation-events", Method: http.MethodGet, Path: "/api/v1/operations/{id}/events", Permission: "operation:read", Owned: true,
 		Summary: "Follow an operation as server-sent events", Tag: "operations", Errors: []*errs.Error{operation.ErrNotFound},
 		Description: "Sends the operation at once and at every change, as events named `operation`; ends with the operation."},
 		httpx.RawDoc{AnswerType: "text/event-stream", AnswerText: "The operation, at every change."}, a.operationEvents)

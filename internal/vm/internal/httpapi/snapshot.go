@@ -40,7 +40,7 @@ func (a *API) registerSnapshots(kit *httpx.API) {
 		WaitParams
 		Body *SnapshotCreate `required:"false"`
 	}
-	httpx.Handle(kit, httpx.Op{ID: "vm-snapshot-create", Method: http.MethodPost, Path: "/api/v1/vms/{id}/snapshots", Permission: "snapshot:create",
+	httpx.Handle(kit, httpx.Op{ID: "vm-snapshot-create", Method: http.MethodPost, Path: "/api/v1/vms/{id}/snapshots", Permission: "snapshot:create", Owned: true,
 		Summary: "Take a snapshot of a virtual machine, while it runs or not", Tag: "snapshots", Status: http.StatusAccepted,
 		Description: "Holds all disks at one moment. What it pins is charged to the quota. The operation's target is the snapshot, which tells afterwards how long the guest was held.",
 		Errors: []*errs.Error{vm.ErrNotFound, vm.ErrSnapshotTaken, vm.ErrSnapshotTooMany, vm.ErrSnapshotRaw, vm.ErrSnapshotMemory, vm.ErrWrongState, vm.ErrLocked,
@@ -62,7 +62,7 @@ func (a *API) registerSnapshots(kit *httpx.API) {
 		Body *SnapshotCreate `required:"false"`
 	}
 	type estimateOutput struct{ Body vm.SnapshotEstimate }
-	httpx.Handle(kit, httpx.Op{ID: "vm-snapshot-estimate", Method: http.MethodPost, Path: "/api/v1/vms/{id}/snapshots/estimate", Permission: "snapshot:read",
+	httpx.Handle(kit, httpx.Op{ID: "vm-snapshot-estimate", Method: http.MethodPost, Path: "/api/v1/vms/{id}/snapshots/estimate", Permission: "snapshot:read", Owned: true,
 		Summary: "Tell how long a snapshot would hold the guest and what it would be charged with; take none", Tag: "snapshots",
 		Errors: []*errs.Error{vm.ErrNotFound, vm.ErrSnapshotRaw, vm.ErrSnapshotMemory}},
 		func(ctx context.Context, in *estimateInput) (*estimateOutput, error) {
@@ -79,7 +79,7 @@ func (a *API) registerSnapshots(kit *httpx.API) {
 		httpx.PageParams
 	}
 	type listOutput struct{ Body httpx.Page[vm.Snapshot] }
-	httpx.Handle(kit, httpx.Op{ID: "vm-snapshot-list", Method: http.MethodGet, Path: "/api/v1/vms/{id}/snapshots", Permission: "snapshot:read",
+	httpx.Handle(kit, httpx.Op{ID: "vm-snapshot-list", Method: http.MethodGet, Path: "/api/v1/vms/{id}/snapshots", Permission: "snapshot:read", Owned: true,
 		Summary: "List the snapshots of a virtual machine, newest first; parent_id makes a tree of them", Tag: "snapshots",
 		Errors: []*errs.Error{vm.ErrNotFound, httpx.ErrCursor}},
 		func(ctx context.Context, in *listInput) (*listOutput, error) {
@@ -95,7 +95,7 @@ func (a *API) registerSnapshots(kit *httpx.API) {
 		})
 
 	type getOutput struct{ Body vm.Snapshot }
-	httpx.Handle(kit, httpx.Op{ID: "vm-snapshot-get", Method: http.MethodGet, Path: "/api/v1/vms/{id}/snapshots/{sid}", Permission: "snapshot:read",
+	httpx.Handle(kit, httpx.Op{ID: "vm-snapshot-get", Method: http.MethodGet, Path: "/api/v1/vms/{id}/snapshots/{sid}", Permission: "snapshot:read", Owned: true,
 		Summary: "Read a snapshot", Tag: "snapshots", Errors: []*errs.Error{vm.ErrNotFound, vm.ErrSnapshotNotFound}},
 		func(ctx context.Context, in *SnapshotPath) (*getOutput, error) {
 			n, err := a.svc.GetSnapshot(ctx, in.ID, in.SnapshotID)
@@ -106,7 +106,7 @@ func (a *API) registerSnapshots(kit *httpx.API) {
 		SnapshotPath
 		WaitParams
 	}
-	httpx.Handle(kit, httpx.Op{ID: "vm-snapshot-delete", Method: http.MethodDelete, Path: "/api/v1/vms/{id}/snapshots/{sid}", Permission: "snapshot:delete",
+	httpx.Handle(kit, httpx.Op{ID: "vm-snapshot-delete", Method: http.MethodDelete, Path: "/api/v1/vms/{id}/snapshots/{sid}", Permission: "snapshot:delete", Owned: true,
 		Summary: "Delete a snapshot, while the guest runs or not", Tag: "snapshots", Status: http.StatusAccepted,
 		Description: "Gives back what only it held. The disks and the other snapshots stay as they are; those that stood on it stand on its parent then.",
 		Errors:      []*errs.Error{vm.ErrNotFound, vm.ErrSnapshotNotFound, vm.ErrLocked}},
@@ -127,7 +127,7 @@ func (a *API) registerSnapshots(kit *httpx.API) {
 		WaitParams
 		Body *SnapshotRevert `required:"false"`
 	}
-	httpx.Handle(kit, httpx.Op{ID: "vm-snapshot-revert", Method: http.MethodPost, Path: "/api/v1/vms/{id}/snapshots/{sid}/revert", Permission: "snapshot:revert",
+	httpx.Handle(kit, httpx.Op{ID: "vm-snapshot-revert", Method: http.MethodPost, Path: "/api/v1/vms/{id}/snapshots/{sid}/revert", Permission: "snapshot:revert", Owned: true,
 		Summary: "Take a virtual machine back to a snapshot", Tag: "snapshots", Status: http.StatusAccepted,
 		Description: "Powers the guest off and takes its disks back. What they hold now is lost unless a snapshot holds it. Disks that have grown since stay as large as they are.",
 		Errors: []*errs.Error{vm.ErrNotFound, vm.ErrSnapshotNotFound, vm.ErrSnapshotNotReady, vm.ErrSnapshotConfig, vm.ErrSnapshotMemory, vm.ErrWrongState,

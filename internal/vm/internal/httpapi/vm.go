@@ -70,7 +70,7 @@ func (a *API) registerVMs(kit *httpx.API) {
 		WaitParams
 		Body VMCreate
 	}
-	httpx.Handle(kit, httpx.Op{ID: "vm-create", Method: http.MethodPost, Path: "/api/v1/vms", Permission: "vm:create",
+	httpx.Handle(kit, httpx.Op{ID: "vm-create", Method: http.MethodPost, Path: "/api/v1/vms", Permission: "vm:create", Owned: true,
 		Summary: "Create a virtual machine", Tag: "vms", Status: http.StatusAccepted,
 		Description: "Reserves a place for it, then makes disk, seed and domain and powers it on. Answers with the operation that does so. " +
 			"What does not fit is refused at once, with the reason for each node.",
@@ -95,7 +95,7 @@ func (a *API) registerVMs(kit *httpx.API) {
 		TenantID string `query:"tenant_id" enum:"all" doc:"'all' lists every tenant's; needs the permission on the platform."`
 	}
 	type listOutput struct{ Body httpx.Page[vm.VM] }
-	httpx.Handle(kit, httpx.Op{ID: "vm-list", Method: http.MethodGet, Path: "/api/v1/vms", Permission: "vm:read",
+	httpx.Handle(kit, httpx.Op{ID: "vm-list", Method: http.MethodGet, Path: "/api/v1/vms", Permission: "vm:read", Owned: true,
 		Summary: "List virtual machines, newest first", Tag: "vms", Errors: []*errs.Error{httpx.ErrCursor}},
 		func(ctx context.Context, in *listInput) (*listOutput, error) {
 			after, err := httpx.ParseCursor(in.Cursor)
@@ -114,7 +114,7 @@ func (a *API) registerVMs(kit *httpx.API) {
 		ETag string `header:"ETag"`
 		Body vm.VM
 	}
-	httpx.Handle(kit, httpx.Op{ID: "vm-get", Method: http.MethodGet, Path: "/api/v1/vms/{id}", Permission: "vm:read",
+	httpx.Handle(kit, httpx.Op{ID: "vm-get", Method: http.MethodGet, Path: "/api/v1/vms/{id}", Permission: "vm:read", Owned: true,
 		Summary: "Read a virtual machine", Tag: "vms", Errors: []*errs.Error{vm.ErrNotFound}},
 		func(ctx context.Context, in *getInput) (*getOutput, error) {
 			machine, err := a.svc.Get(ctx, in.ID)
@@ -129,7 +129,7 @@ func (a *API) registerVMs(kit *httpx.API) {
 		WaitParams
 		DeleteVolumes bool `query:"delete_volumes" doc:"Delete the attached volumes, too; needs volume:delete. They are only detached otherwise."`
 	}
-	httpx.Handle(kit, httpx.Op{ID: "vm-delete", Method: http.MethodDelete, Path: "/api/v1/vms/{id}", Permission: "vm:delete",
+	httpx.Handle(kit, httpx.Op{ID: "vm-delete", Method: http.MethodDelete, Path: "/api/v1/vms/{id}", Permission: "vm:delete", Owned: true,
 		Summary: "Delete a virtual machine with its disks and snapshots, in whatever state it is", Tag: "vms", Status: http.StatusAccepted,
 		Description: "Volumes that are attached to it are detached and stay, unless delete_volumes is set.", Errors: []*errs.Error{vm.ErrNotFound}},
 		func(ctx context.Context, in *deleteInput) (*accepted, error) {
@@ -177,7 +177,7 @@ func (a *API) registerActions(kit *httpx.API) {
 		{"pause", "vm:pause", "Hold the virtual CPUs of a virtual machine", a.svc.Pause},
 		{"resume", "vm:pause", "Let the virtual CPUs of a paused virtual machine go on", a.svc.Resume},
 	} {
-		httpx.Handle(kit, httpx.Op{ID: "vm-" + action.verb, Method: http.MethodPost, Path: "/api/v1/vms/{id}/" + action.verb, Permission: action.permission,
+		httpx.Handle(kit, httpx.Op{ID: "vm-" + action.verb, Method: http.MethodPost, Path: "/api/v1/vms/{id}/" + action.verb, Permission: action.permission, Owned: true,
 			Summary: action.summary, Tag: "vms", Status: http.StatusAccepted, Errors: []*errs.Error{vm.ErrNotFound, vm.ErrWrongState}},
 			func(ctx context.Context, in *plainInput) (*accepted, error) {
 				op, err := action.call(ctx, service.Request{VMID: in.ID, IdempotencyKey: idempotent.Key(ctx)})
@@ -194,7 +194,7 @@ func (a *API) registerActions(kit *httpx.API) {
 		{"stop", "vm:stop", "Shut a virtual machine down; power it off when the grace time is over", a.svc.Stop},
 		{"restart", "vm:restart", "Shut a virtual machine down and power it on again", a.svc.Restart},
 	} {
-		httpx.Handle(kit, httpx.Op{ID: "vm-" + action.verb, Method: http.MethodPost, Path: "/api/v1/vms/{id}/" + action.verb, Permission: action.permission,
+		httpx.Handle(kit, httpx.Op{ID: "vm-" + action.verb, Method: http.MethodPost, Path: "/api/v1/vms/{id}/" + action.verb, Permission: action.permission, Owned: true,
 			Summary: action.summary, Tag: "vms", Status: http.StatusAccepted, Errors: []*errs.Error{vm.ErrNotFound, vm.ErrWrongState}},
 			func(ctx context.Context, in *stopInput) (*accepted, error) {
 				req := service.Request{VMID: in.ID, IdempotencyKey: idempotent.Key(ctx)}

@@ -84,7 +84,7 @@ func (a *API) registerVolumes(kit *httpx.API) {
 		WaitParams
 		Body VolumeCreate
 	}
-	httpx.Handle(kit, httpx.Op{ID: "volume-create", Method: http.MethodPost, Path: "/api/v1/volumes", Permission: "volume:create",
+	httpx.Handle(kit, httpx.Op{ID: "volume-create", Method: http.MethodPost, Path: "/api/v1/volumes", Permission: "volume:create", Owned: true,
 		Summary: "Create a volume", Tag: "volumes", Status: http.StatusAccepted,
 		Description: "Reserves storage for it, charges it to the quota and makes it, empty or from an image. Answers with the operation that does so.",
 		Errors: []*errs.Error{vm.ErrVolumeInvalid, vm.ErrVolumeTaken, vm.ErrImageNotFound, vm.ErrImageFailed, vm.ErrNotFound, scheduler.ErrNoFit,
@@ -112,7 +112,7 @@ func (a *API) registerVolumes(kit *httpx.API) {
 		TenantID string `query:"tenant_id" enum:"all" doc:"'all' lists every tenant's; needs the permission on the platform."`
 	}
 	type listOutput struct{ Body httpx.Page[vm.Volume] }
-	httpx.Handle(kit, httpx.Op{ID: "volume-list", Method: http.MethodGet, Path: "/api/v1/volumes", Permission: "volume:read",
+	httpx.Handle(kit, httpx.Op{ID: "volume-list", Method: http.MethodGet, Path: "/api/v1/volumes", Permission: "volume:read", Owned: true,
 		Summary: "List volumes, newest first", Tag: "volumes", Errors: []*errs.Error{httpx.ErrCursor}},
 		func(ctx context.Context, in *listInput) (*listOutput, error) {
 			after, err := httpx.ParseCursor(in.Cursor)
@@ -130,7 +130,7 @@ func (a *API) registerVolumes(kit *httpx.API) {
 			return &listOutput{Body: httpx.PageOf(volumes, in.Limit, func(v vm.Volume) httpx.Cursor { return httpx.Cursor{CreatedAt: v.CreatedAt, ID: v.ID} })}, nil
 		})
 
-	httpx.Handle(kit, httpx.Op{ID: "volume-get", Method: http.MethodGet, Path: "/api/v1/volumes/{id}", Permission: "volume:read",
+	httpx.Handle(kit, httpx.Op{ID: "volume-get", Method: http.MethodGet, Path: "/api/v1/volumes/{id}", Permission: "volume:read", Owned: true,
 		Summary: "Read a volume", Tag: "volumes", Errors: []*errs.Error{vm.ErrVolumeNotFound}},
 		func(ctx context.Context, in *VolumePath) (*volumeOutput, error) {
 			v, err := a.svc.GetVolume(ctx, in.ID)
@@ -154,7 +154,7 @@ func (a *API) registerVolumeChanges(kit *httpx.API) {
 		IfMatch string `header:"If-Match" maxLength:"128" doc:"The ETag of what is to be changed."`
 		Body    VolumeUpdate
 	}
-	httpx.Handle(kit, httpx.Op{ID: "volume-update", Method: http.MethodPatch, Path: "/api/v1/volumes/{id}", Permission: "volume:update",
+	httpx.Handle(kit, httpx.Op{ID: "volume-update", Method: http.MethodPatch, Path: "/api/v1/volumes/{id}", Permission: "volume:update", Owned: true,
 		Summary: "Change the name, the description or the tags of a volume", Tag: "volumes",
 		Errors: []*errs.Error{vm.ErrVolumeNotFound, vm.ErrVolumeTaken, vm.ErrVolumeInvalid, vm.ErrVolumeVersion}},
 		func(ctx context.Context, in *updateInput) (*volumeOutput, error) {
@@ -181,7 +181,7 @@ func (a *API) registerVolumeChanges(kit *httpx.API) {
 		WaitParams
 		Body VolumeResize
 	}
-	httpx.Handle(kit, httpx.Op{ID: "volume-resize", Method: http.MethodPost, Path: "/api/v1/volumes/{id}/resize", Permission: "volume:update",
+	httpx.Handle(kit, httpx.Op{ID: "volume-resize", Method: http.MethodPost, Path: "/api/v1/volumes/{id}/resize", Permission: "volume:update", Owned: true,
 		Summary: "Make a volume larger, while its guest runs or not", Tag: "volumes", Status: http.StatusAccepted,
 		Errors: []*errs.Error{vm.ErrVolumeNotFound, vm.ErrVolumeInvalid, vm.ErrVolumeShrink, vm.ErrVolumeBusy, vm.ErrVolumeNotReady, vm.ErrLocked,
 			scheduler.ErrNoFit, scheduler.ErrQuotaExceeded}},
@@ -201,7 +201,7 @@ func (a *API) registerVolumeChanges(kit *httpx.API) {
 		VolumePath
 		WaitParams
 	}
-	httpx.Handle(kit, httpx.Op{ID: "volume-delete", Method: http.MethodDelete, Path: "/api/v1/volumes/{id}", Permission: "volume:delete",
+	httpx.Handle(kit, httpx.Op{ID: "volume-delete", Method: http.MethodDelete, Path: "/api/v1/volumes/{id}", Permission: "volume:delete", Owned: true,
 		Summary: "Delete a volume that is attached to nothing", Tag: "volumes", Status: http.StatusAccepted,
 		Errors: []*errs.Error{vm.ErrVolumeNotFound, vm.ErrVolumeInUse, vm.ErrVolumeBusy}},
 		func(ctx context.Context, in *deleteInput) (*accepted, error) {

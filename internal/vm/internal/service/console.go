@@ -65,7 +65,7 @@ func (t *consoleTickets) redeem(ticket string, vmID uuid.UUID, now time.Time) (u
 
 // IssueConsole gives the caller a ticket for the serial console of a running virtual machine.
 func (s *Service) IssueConsole(ctx context.Context, id uuid.UUID) (ConsoleTicket, error) {
-	r, err := s.record(ctx, id)
+	r, err := s.recordTo(ctx, id, "vm:console")
 	if err != nil {
 		return ConsoleTicket{}, err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/operation"
 	"github.com/novacron/novacron/internal/scheduler"
 	"github.com/novacron/novacron/internal/vm"
@@ -96,7 +97,7 @@ func (s *Service) recordFor(ctx context.Context, req vm.CreateVMRequest) (store.
 	}
 	image, err := s.GetImage(ctx, req.ImageID)
 	if err != nil {
-		return store.Record{}, err
+		return store.Record{}, named(ctx, err, vm.ErrImageNotFound, "image:read")
 	}
 	switch {
 	case image.Status == vm.ImageFailed:
@@ -189,13 +190,16 @@ func (s *Service) interfaces(ctx context.Context, networks []uuid.UUID) ([]vm.In
 		if err != nil {
 			return nil, err
 		}
-		networks = []uuid.UUID{n.ID}
+		if n.Status == vm.NetworkDeleting {
+			return nil, vm.ErrNetworkNotFound
+		}
+		return []vm.Interface{{NetworkID: n.ID, Addresses: []string{}}}, nil // everybody of the tenant may use it
 	}
 	nics := make([]vm.Interface, len(networks))
 	for i, id := range networks {
 		n, err := s.GetNetwork(ctx, id)
 		if err != nil {
-			return nil, err
+			return nil, named(ctx, err, vm.ErrNetworkNotFound, "network:read")
 		}
 		if n.Status == vm.NetworkDeleting {
 			return nil, vm.ErrNetworkNotFound
@@ -203,4 +207,12 @@ func (s *Service) interfaces(ctx context.Context, networks []uuid.UUID) ([]vm.In
 		nics[i] = vm.Interface{NetworkID: id, Addresses: []string{}}
 	}
 	return nics, nil
+}
+
+// named tells a caller who may know nothing of a kind that this is why something was not found, whether or not it is there.
+func named(ctx context.Context, err, notFound error, read string) error {
+	if errors.Is(err, notFound) && !caller(ctx).AllowsOwn(read) {
+		return httpx.Missing(read)
+	}
+	return err
 }

@@ -171,12 +171,12 @@ func (s *Service) edit(ctx context.Context, req Request, kind, permission string
 
 // AttachDisk begins to attach a volume.
 func (s *Service) AttachDisk(ctx context.Context, vmID, volumeID uuid.UUID, key string) (operation.Operation, error) {
-	v, err := s.volume(ctx, volumeID, "volume:read")
-	if err != nil {
-		if _, vmErr := s.record(ctx, vmID); vmErr != nil {
-			return operation.Operation{}, vmErr
-		}
+	if _, err := s.recordTo(ctx, vmID, "vm:update"); err != nil {
 		return operation.Operation{}, err
+	}
+	v, err := s.volume(ctx, volumeID, "volume:update")
+	if err != nil {
+		return operation.Operation{}, named(ctx, err, vm.ErrVolumeNotFound, "volume:read")
 	}
 	attached, err := s.store.VolumesOf(ctx, vmID)
 	if err != nil {
@@ -195,10 +195,10 @@ func (s *Service) AttachDisk(ctx context.Context, vmID, volumeID uuid.UUID, key 
 
 // DetachDisk begins to detach a volume. The guest has to agree: the operation fails with vm.ErrVolumeHeld where it does not in time.
 func (s *Service) DetachDisk(ctx context.Context, vmID, volumeID uuid.UUID) (operation.Operation, error) {
-	if _, err := s.record(ctx, vmID); err != nil {
+	if _, err := s.recordTo(ctx, vmID, "vm:update"); err != nil {
 		return operation.Operation{}, err
 	}
-	v, err := s.volume(ctx, volumeID, "volume:read")
+	v, err := s.store.GetVolume(ctx, volumeID) // what the machine has shows with the machine
 	if errors.Is(err, vm.ErrVolumeNotFound) || err == nil && (v.VMID == nil || *v.VMID != vmID) {
 		return operation.Operation{}, vm.ErrDiskNotFound
 	}
@@ -222,7 +222,7 @@ func (s *Service) DetachDisk(ctx context.Context, vmID, volumeID uuid.UUID) (ope
 
 // ResizeDisk begins to make a disk of a virtual machine larger: the root disk, or a volume by its id or name.
 func (s *Service) ResizeDisk(ctx context.Context, vmID uuid.UUID, disk string, size int64, key string) (operation.Operation, error) {
-	r, err := s.record(ctx, vmID)
+	r, err := s.recordTo(ctx, vmID, "vm:update")
 	if err != nil {
 		return operation.Operation{}, err
 	}

@@ -88,7 +88,7 @@ func (s *Service) GetImage(ctx context.Context, id uuid.UUID) (vm.Image, error) 
 	if err != nil {
 		return vm.Image{}, err
 	}
-	if !visible(ctx, image.TenantID, "image:read") {
+	if !readable(ctx, image.TenantID, image.OwnerID, "image:read") {
 		return vm.Image{}, vm.ErrImageNotFound
 	}
 	return image.Image, nil
@@ -97,12 +97,16 @@ func (s *Service) GetImage(ctx context.Context, id uuid.UUID) (vm.Image, error) 
 // ListImages lists the images of the caller's tenant.
 func (s *Service) ListImages(ctx context.Context, name string, after *httpx.Cursor, limit int) ([]vm.Image, error) {
 	before, beforeID := position(after)
-	return s.store.ListImages(ctx, caller(ctx).TenantID, name, before, beforeID, limit)
+	p := caller(ctx)
+	return s.store.ListImages(ctx, p.TenantID, p.OwnerFilter("image:read"), name, before, beforeID, limit)
 }
 
 // DeleteImage removes an image that no virtual machine was made from and that is not being imported.
 func (s *Service) DeleteImage(ctx context.Context, id uuid.UUID) error {
-	image, err := s.GetImage(ctx, id)
+	image, err := s.store.GetImage(ctx, id)
+	if err == nil {
+		err = permitted(ctx, image.TenantID, image.OwnerID, "image:delete", "image:read", vm.ErrImageNotFound)
+	}
 	if err != nil {
 		return err
 	}

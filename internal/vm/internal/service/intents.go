@@ -6,7 +6,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/operation"
 	"github.com/novacron/novacron/internal/vm"
 	"github.com/novacron/novacron/internal/vm/internal/store"
@@ -35,7 +34,7 @@ func (s *Service) grace(req Request) time.Duration {
 
 type decision func(r store.Record, live *operation.Operation) (store.Intent, error)
 
-// begin checks that the caller may know the virtual machine and begins what decide makes of it.
+// begin checks that the caller may do it to the virtual machine and begins what decide makes of it.
 func (s *Service) begin(ctx context.Context, req Request, kind, permission string, decide decision) (operation.Operation, error) {
 	p := caller(ctx)
 	if req.IdempotencyKey != "" {
@@ -44,8 +43,8 @@ func (s *Service) begin(ctx context.Context, req Request, kind, permission strin
 		}
 	}
 	return s.store.Begin(ctx, req.VMID, p.UserID, req.IdempotencyKey, func(r store.Record, live *operation.Operation) (store.Intent, error) {
-		if !visible(ctx, r.TenantID, permission) {
-			return store.Intent{}, vm.ErrNotFound
+		if err := permitted(ctx, r.TenantID, r.OwnerID, permission, "vm:read", vm.ErrNotFound); err != nil {
+			return store.Intent{}, err
 		}
 		if live != nil && live.Kind == store.KindDelete {
 			if kind == store.KindDelete {
@@ -134,12 +133,22 @@ func (s *Service) Resume(ctx context.Context, req Request) (operation.Operation,
 
 // Delete removes a virtual machine with its disks; volumes that are attached are detached. It is accepted in every state.
 func (s *Service) Delete(ctx context.Context, req Request) (operation.Operation, error) {
+	if req.DeleteVolumes {
+		volumes, err := s.store.VolumesOf(ctx, req.VMID)
+		if err != nil {
+			return operation.Operation{}, err
+		}
+		for _, v := range volumes {
+			if caller(ctx).AllowsOn("vm:delete", v.TenantID, v.OwnerID) || visible(ctx, v.TenantID, "vm:read") {
+				if err := mayVolume(ctx, v, "volume:delete"); err != nil {
+					return operation.Operation{}, err
+				}
+			}
+		}
+	}
 	return s.begin(ctx, req, store.KindDelete, "vm:delete", func(store.Record, *operation.Operation) (store.Intent, error) {
 		intent := store.Intent{Kind: store.KindDelete, Desired: vm.DesiredDeleted}
 		if req.DeleteVolumes {
-			if !caller(ctx).Allows("volume:delete") {
-				return intent, httpx.ErrForbidden.WithMessage("the permission volume:delete is missing").WithMeta("permission", "volume:delete")
-			}
 			intent.Then = s.store.DeletingVolumes()
 		}
 		return intent, nil

@@ -275,7 +275,7 @@ func (s *Service) GetNetwork(ctx context.Context, id uuid.UUID) (vm.Network, err
 	if err != nil {
 		return vm.Network{}, err
 	}
-	if !visible(ctx, n.TenantID, "network:read") {
+	if !readable(ctx, n.TenantID, n.OwnerID, "network:read") {
 		return vm.Network{}, vm.ErrNetworkNotFound
 	}
 	return n.Network, nil
@@ -284,12 +284,16 @@ func (s *Service) GetNetwork(ctx context.Context, id uuid.UUID) (vm.Network, err
 // ListNetworks lists the networks of the caller's tenant.
 func (s *Service) ListNetworks(ctx context.Context, name string, after *httpx.Cursor, limit int) ([]vm.Network, error) {
 	before, beforeID := position(after)
-	return s.store.ListNetworks(ctx, caller(ctx).TenantID, name, before, beforeID, limit)
+	p := caller(ctx)
+	return s.store.ListNetworks(ctx, p.TenantID, p.OwnerFilter("network:read"), name, before, beforeID, limit)
 }
 
 // DeleteNetwork begins to remove a network that nothing is connected to.
 func (s *Service) DeleteNetwork(ctx context.Context, id uuid.UUID) (operation.Operation, error) {
-	n, err := s.GetNetwork(ctx, id)
+	n, err := s.store.GetNetwork(ctx, id)
+	if err == nil {
+		err = permitted(ctx, n.TenantID, n.OwnerID, "network:delete", "network:read", vm.ErrNetworkNotFound)
+	}
 	if err != nil {
 		return operation.Operation{}, err
 	}

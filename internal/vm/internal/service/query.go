@@ -28,8 +28,20 @@ func (s *Service) record(ctx context.Context, id uuid.UUID) (store.Record, error
 	if err != nil {
 		return store.Record{}, err
 	}
-	if !visible(ctx, r.TenantID, "vm:read") {
+	if !readable(ctx, r.TenantID, r.OwnerID, "vm:read") {
 		return store.Record{}, vm.ErrNotFound
+	}
+	return r, nil
+}
+
+// recordTo reads a virtual machine to which the caller may do what permission names.
+func (s *Service) recordTo(ctx context.Context, id uuid.UUID, permission string) (store.Record, error) {
+	r, err := s.store.GetVM(ctx, id)
+	if err == nil {
+		err = permitted(ctx, r.TenantID, r.OwnerID, permission, "vm:read", vm.ErrNotFound)
+	}
+	if err != nil {
+		return store.Record{}, err
 	}
 	return r, nil
 }
@@ -46,10 +58,10 @@ type ListRequest struct {
 // List lists virtual machines, newest first.
 func (s *Service) List(ctx context.Context, req ListRequest) ([]vm.VM, error) {
 	p := caller(ctx)
-	f := store.Filter{TenantID: &p.TenantID, Name: req.Name, State: req.State, Limit: req.Limit}
+	f := store.Filter{TenantID: &p.TenantID, OwnerID: p.OwnerFilter("vm:read"), Name: req.Name, State: req.State, Limit: req.Limit}
 	if req.AllTenants {
 		if !p.AllowsPlatform("vm:read") {
-			return nil, httpx.ErrForbidden.WithMessage("the permission vm:read on the platform is missing").WithMeta("permission", "vm:read")
+			return nil, httpx.MissingPlatform("vm:read")
 		}
 		f.TenantID = nil
 	}
@@ -65,13 +77,13 @@ func (s *Service) List(ctx context.Context, req ListRequest) ([]vm.VM, error) {
 	return vms, s.withVolumes(ctx, vms)
 }
 
-// GetOperation reads an operation of the caller's tenant.
+// GetOperation reads an operation of the caller's tenant. It belongs to whoever asked for it.
 func (s *Service) GetOperation(ctx context.Context, id uuid.UUID) (operation.Operation, error) {
 	op, err := s.ops.Get(ctx, id)
 	if err != nil {
 		return operation.Operation{}, err
 	}
-	if !visible(ctx, op.TenantID, "operation:read") {
+	if !readable(ctx, op.TenantID, op.RequestedBy, "operation:read") {
 		return operation.Operation{}, operation.ErrNotFound
 	}
 	return op, nil
@@ -79,14 +91,18 @@ func (s *Service) GetOperation(ctx context.Context, id uuid.UUID) (operation.Ope
 
 // ListOperations lists operations of the caller's tenant, newest first.
 func (s *Service) ListOperations(ctx context.Context, f operation.Filter) ([]operation.Operation, error) {
-	tenant := caller(ctx).TenantID
-	f.TenantID = &tenant
+	p := caller(ctx)
+	f.TenantID, f.RequestedBy = &p.TenantID, p.OwnerFilter("operation:read")
 	return s.ops.List(ctx, f)
 }
 
 // CancelOperation asks an operation to stop and to undo what it did.
 func (s *Service) CancelOperation(ctx context.Context, id uuid.UUID) (operation.Operation, error) {
-	if _, err := s.GetOperation(ctx, id); err != nil {
+	op, err := s.ops.Get(ctx, id)
+	if err == nil {
+		err = permitted(ctx, op.TenantID, op.RequestedBy, "operation:cancel", "operation:read", operation.ErrNotFound)
+	}
+	if err != nil {
 		return operation.Operation{}, err
 	}
 	return s.ops.Cancel(ctx, id)
@@ -97,7 +113,7 @@ func (s *Service) Operations() *operation.Engine { return s.ops }
 
 // ReadConsole reads a part of what the guest wrote to its serial console.
 func (s *Service) ReadConsole(ctx context.Context, id uuid.UUID, offset int64, maxBytes int) (nodeapi.ConsoleChunk, error) {
-	r, err := s.record(ctx, id)
+	r, err := s.recordTo(ctx, id, "vm:console")
 	if err != nil {
 		return nodeapi.ConsoleChunk{}, err
 	}

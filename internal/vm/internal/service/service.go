@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/identity"
 	"github.com/novacron/novacron/internal/platform/operation"
 	"github.com/novacron/novacron/internal/scheduler"
@@ -82,7 +83,7 @@ func caller(ctx context.Context) identity.Principal {
 	return p
 }
 
-// visible tells whether an object of the tenant may be known to the caller. A foreign object is answered like an absent one.
+// visible tells whether the caller reaches a tenant at all. A foreign object is answered like an absent one.
 func visible(ctx context.Context, tenant uuid.UUID, permission string) bool {
 	p := caller(ctx)
 	return p.TenantID == tenant || p.AllowsPlatform(permission)
@@ -90,3 +91,23 @@ func visible(ctx context.Context, tenant uuid.UUID, permission string) bool {
 
 // Flavors lists the named sizes.
 func (s *Service) Flavors() []vm.Flavor { return s.cfg.Flavors }
+
+// readable tells whether the caller may know an object: one of the tenant that they act in, of which some hold only what they own, or any with the
+// permission on the platform. One that is not is answered like an absent one.
+func readable(ctx context.Context, tenant, owner uuid.UUID, read string) bool {
+	p := caller(ctx)
+	return visible(ctx, tenant, read) && (tenant != p.TenantID || owner == p.UserID || p.Allows(read))
+}
+
+// permitted tells whether the caller may do to an object what permission names. Who may not know the object gets missing, and who knows it
+// learns which permission they lack. Routes have refused those who hold the permission on nothing.
+func permitted(ctx context.Context, tenant, owner uuid.UUID, permission, read string, missing error) error {
+	switch {
+	case caller(ctx).AllowsOn(permission, tenant, owner):
+		return nil
+	case readable(ctx, tenant, owner, read):
+		return httpx.MissingOthers(permission)
+	default:
+		return missing
+	}
+}

@@ -44,8 +44,8 @@ func holds(r store.SnapshotRecord, volume uuid.UUID) bool {
 }
 
 // snapshotTarget reads a virtual machine, its volumes and their usage for a snapshot.
-func (s *Service) snapshotTarget(ctx context.Context, id uuid.UUID, memory bool) (r store.Record, volumes []vm.Volume, usage nodeapi.DiskUsage, err error) {
-	if r, err = s.record(ctx, id); err != nil {
+func (s *Service) snapshotTarget(ctx context.Context, id uuid.UUID, memory bool, permission string) (r store.Record, volumes []vm.Volume, usage nodeapi.DiskUsage, err error) {
+	if r, err = s.recordTo(ctx, id, permission); err != nil {
 		return r, nil, usage, err
 	}
 	if volumes, err = s.store.VolumesOf(ctx, id); err != nil {
@@ -108,7 +108,7 @@ func estimate(r store.Record, volumes []vm.Volume, usage nodeapi.DiskUsage, memo
 
 // EstimateSnapshot tells what a snapshot would come to, and takes none.
 func (s *Service) EstimateSnapshot(ctx context.Context, req CreateSnapshotRequest) (vm.SnapshotEstimate, error) {
-	r, volumes, usage, err := s.snapshotTarget(ctx, req.VMID, req.Memory)
+	r, volumes, usage, err := s.snapshotTarget(ctx, req.VMID, req.Memory, "snapshot:read")
 	if err != nil {
 		return vm.SnapshotEstimate{}, err
 	}
@@ -126,7 +126,7 @@ func (s *Service) CreateSnapshot(ctx context.Context, req CreateSnapshotRequest)
 			return op, err
 		}
 	}
-	r, volumes, usage, err := s.snapshotTarget(ctx, req.VMID, req.Memory)
+	r, volumes, usage, err := s.snapshotTarget(ctx, req.VMID, req.Memory, "snapshot:create")
 	if err != nil {
 		return operation.Operation{}, err
 	}
@@ -186,9 +186,9 @@ func configOf(r store.Record, disks []vm.SnapshotDisk) store.SnapshotConfig {
 	return config
 }
 
-// snapshot reads a snapshot of a virtual machine that the caller may know.
-func (s *Service) snapshot(ctx context.Context, vmID, id uuid.UUID) (store.Record, store.SnapshotRecord, error) {
-	r, err := s.record(ctx, vmID)
+// snapshot reads a snapshot of a virtual machine to which the caller may do what permission names.
+func (s *Service) snapshot(ctx context.Context, vmID, id uuid.UUID, permission string) (store.Record, store.SnapshotRecord, error) {
+	r, err := s.recordTo(ctx, vmID, permission)
 	if err != nil {
 		return r, store.SnapshotRecord{}, err
 	}
@@ -209,13 +209,13 @@ func shown(r store.Record, n store.SnapshotRecord) store.SnapshotRecord {
 
 // GetSnapshot reads a snapshot.
 func (s *Service) GetSnapshot(ctx context.Context, vmID, id uuid.UUID) (vm.Snapshot, error) {
-	_, n, err := s.snapshot(ctx, vmID, id)
+	_, n, err := s.snapshot(ctx, vmID, id, "snapshot:read")
 	return n.Snapshot, err
 }
 
 // ListSnapshots lists the snapshots of a virtual machine, newest first.
 func (s *Service) ListSnapshots(ctx context.Context, vmID uuid.UUID, after *httpx.Cursor, limit int) ([]vm.Snapshot, error) {
-	r, err := s.record(ctx, vmID)
+	r, err := s.recordTo(ctx, vmID, "snapshot:read")
 	if err != nil {
 		return nil, err
 	}
@@ -230,7 +230,7 @@ func (s *Service) ListSnapshots(ctx context.Context, vmID uuid.UUID, after *http
 
 // DeleteSnapshot begins to delete a snapshot. What only it held is given back; what comes after it stays as it is.
 func (s *Service) DeleteSnapshot(ctx context.Context, vmID, id uuid.UUID) (operation.Operation, error) {
-	_, n, err := s.snapshot(ctx, vmID, id)
+	_, n, err := s.snapshot(ctx, vmID, id, "snapshot:delete")
 	if err != nil {
 		return operation.Operation{}, err
 	}
@@ -249,7 +249,7 @@ type RevertRequest struct {
 
 // RevertSnapshot begins to take a virtual machine back to a snapshot. What its disks hold now is lost unless another snapshot holds it.
 func (s *Service) RevertSnapshot(ctx context.Context, req RevertRequest) (operation.Operation, error) {
-	_, n, err := s.snapshot(ctx, req.VMID, req.SnapshotID)
+	_, n, err := s.snapshot(ctx, req.VMID, req.SnapshotID, "snapshot:revert")
 	if err != nil {
 		return operation.Operation{}, err
 	}

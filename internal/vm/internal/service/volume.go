@@ -210,7 +210,7 @@ func (s *Service) volumeFor(ctx context.Context, req CreateVolumeRequest) (v vm.
 	if req.ImageID != nil {
 		image, err := s.GetImage(ctx, *req.ImageID)
 		if err != nil {
-			return v, nil, err
+			return v, nil, named(ctx, err, vm.ErrImageNotFound, "image:read")
 		}
 		least := (image.VirtualSizeBytes + mib - 1) / mib * mib
 		switch {
@@ -228,7 +228,7 @@ func (s *Service) volumeFor(ctx context.Context, req CreateVolumeRequest) (v vm.
 	if req.VMID != nil {
 		r, err := s.record(ctx, *req.VMID)
 		if err != nil {
-			return v, nil, err
+			return v, nil, named(ctx, err, vm.ErrNotFound, "vm:read")
 		}
 		node = r.NodeID
 	}
@@ -255,16 +255,25 @@ func checkVolumeSize(size int64) error {
 	return nil
 }
 
-// volume reads a volume that the caller may know.
+// volume reads a volume to which the caller may do what permission names.
 func (s *Service) volume(ctx context.Context, id uuid.UUID, permission string) (vm.Volume, error) {
 	v, err := s.store.GetVolume(ctx, id)
-	if err != nil {
-		return v, err
+	if err == nil {
+		err = mayVolume(ctx, v, permission)
 	}
-	if !visible(ctx, v.TenantID, permission) {
-		return vm.Volume{}, vm.ErrVolumeNotFound
+	if err != nil {
+		return vm.Volume{}, err
 	}
 	return v, nil
+}
+
+// mayVolume tells whether the caller may do to a volume what permission names.
+func mayVolume(ctx context.Context, v vm.Volume, permission string) error {
+	const read = "volume:read"
+	if permission == read && readable(ctx, v.TenantID, v.OwnerID, read) {
+		return nil
+	}
+	return permitted(ctx, v.TenantID, v.OwnerID, permission, read, vm.ErrVolumeNotFound)
 }
 
 // usageTimeout is how long a reading waits for a node to tell what files take. What it told last has to do otherwise.
@@ -309,10 +318,10 @@ type ListVolumesRequest struct {
 // ListVolumes lists volumes, newest first.
 func (s *Service) ListVolumes(ctx context.Context, req ListVolumesRequest) ([]vm.Volume, error) {
 	p := caller(ctx)
-	f := store.VolumeFilter{TenantID: &p.TenantID, Name: req.Name, VMID: req.VMID, Limit: req.Limit}
+	f := store.VolumeFilter{TenantID: &p.TenantID, OwnerID: p.OwnerFilter("volume:read"), Name: req.Name, VMID: req.VMID, Limit: req.Limit}
 	if req.AllTenants {
 		if !p.AllowsPlatform("volume:read") {
-			return nil, httpx.ErrForbidden.WithMessage("the permission volume:read on the platform is missing").WithMeta("permission", "volume:read")
+			return nil, httpx.MissingPlatform("volume:read")
 		}
 		f.TenantID = nil
 	}
@@ -333,10 +342,10 @@ func (s *Service) UpdateVolume(ctx context.Context, id uuid.UUID, change VolumeC
 		return vm.Volume{}, vm.ErrVolumeInvalid.WithField("body.name", "must be an RFC 1123 label: 1 to 63 of a-z, 0-9 and '-', not at either end", *change.Name)
 	}
 	return s.store.UpdateVolume(ctx, id, func(v *vm.Volume) error {
-		switch {
-		case !visible(ctx, v.TenantID, "volume:update"):
-			return vm.ErrVolumeNotFound
-		case !change.IfMatch(*v):
+		if err := mayVolume(ctx, *v, "volume:update"); err != nil {
+			return err
+		}
+		if !change.IfMatch(*v) {
 			return vm.ErrVolumeVersion
 		}
 		if change.Name != nil {

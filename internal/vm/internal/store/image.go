@@ -49,9 +49,9 @@ func (s *Store) GetImage(ctx context.Context, id uuid.UUID) (ImageRecord, error)
 	return ImageRecord{Image: imageOf(row), StoredSHA256: row.Sha256}, nil
 }
 
-// ListImages lists the tenant's images, newest first. An empty name stands for any.
-func (s *Store) ListImages(ctx context.Context, tenant uuid.UUID, name string, before time.Time, beforeID uuid.UUID, limit int) ([]vm.Image, error) {
-	rows, err := s.q.ImageList(ctx, s.pool, vmdb.ImageListParams{TenantID: tenant, Name: name, AfterTime: pageStart(before), AfterID: beforeID, MaxRows: int32(limit)})
+// ListImages lists the tenant's images, newest first. An empty name stands for any, and so does nil for an owner.
+func (s *Store) ListImages(ctx context.Context, tenant uuid.UUID, owner *uuid.UUID, name string, before time.Time, beforeID uuid.UUID, limit int) ([]vm.Image, error) {
+	rows, err := s.q.ImageList(ctx, s.pool, vmdb.ImageListParams{TenantID: tenant, Owner: owner, Name: name, AfterTime: pageStart(before), AfterID: beforeID, MaxRows: int32(limit)})
 	if err != nil {
 		return nil, fmt.Errorf("list images: %w", pg.Map(err))
 	}

@@ -62,9 +62,9 @@ func (s *Store) DefaultNetwork(ctx context.Context, tenant uuid.UUID) (NetworkRe
 	return networkOf(row), nil
 }
 
-// ListNetworks lists the tenant's networks, newest first. An empty name stands for any.
-func (s *Store) ListNetworks(ctx context.Context, tenant uuid.UUID, name string, before time.Time, beforeID uuid.UUID, limit int) ([]vm.Network, error) {
-	rows, err := s.q.NetworkList(ctx, s.pool, vmdb.NetworkListParams{TenantID: tenant, Name: name, AfterTime: pageStart(before), AfterID: beforeID, MaxRows: int32(limit)})
+// ListNetworks lists the tenant's networks, newest first. An empty name stands for any, and so does nil for an owner.
+func (s *Store) ListNetworks(ctx context.Context, tenant uuid.UUID, owner *uuid.UUID, name string, before time.Time, beforeID uuid.UUID, limit int) ([]vm.Network, error) {
+	rows, err := s.q.NetworkList(ctx, s.pool, vmdb.NetworkListParams{TenantID: tenant, Owner: owner, Name: name, AfterTime: pageStart(before), AfterID: beforeID, MaxRows: int32(limit)})
 	if err != nil {
 		return nil, fmt.Errorf("list networks: %w", pg.Map(err))
 	}

@@ -80,6 +80,7 @@ func (s *Store) NameTaken(ctx context.Context, tenant uuid.UUID, name string) (b
 // Filter narrows a list of virtual machines. Name and State do not combine.
 type Filter struct {
 	TenantID *uuid.UUID // nil: all tenants, and then the other filters are not looked at
+	OwnerID  *uuid.UUID // nil: whoever owns them
 	Name     string
 	State    vm.State
 	Before   time.Time // position of the last item of the page before
@@ -96,11 +97,11 @@ func (s *Store) ListVMs(ctx context.Context, f Filter) ([]Record, error) {
 	case f.TenantID == nil:
 		rows, err = s.q.VMListAll(ctx, s.pool, vmdb.VMListAllParams{AfterTime: after, AfterID: afterID, MaxRows: limit})
 	case f.Name != "":
-		rows, err = s.q.VMListByName(ctx, s.pool, vmdb.VMListByNameParams{TenantID: *f.TenantID, Name: f.Name, AfterTime: after, AfterID: afterID, MaxRows: limit})
+		rows, err = s.q.VMListByName(ctx, s.pool, vmdb.VMListByNameParams{TenantID: *f.TenantID, Owner: f.OwnerID, Name: f.Name, AfterTime: after, AfterID: afterID, MaxRows: limit})
 	case f.State != "":
-		rows, err = s.q.VMListByState(ctx, s.pool, vmdb.VMListByStateParams{TenantID: *f.TenantID, State: vmdb.VmStateEnum(f.State), AfterTime: after, AfterID: afterID, MaxRows: limit})
+		rows, err = s.q.VMListByState(ctx, s.pool, vmdb.VMListByStateParams{TenantID: *f.TenantID, Owner: f.OwnerID, State: vmdb.VmStateEnum(f.State), AfterTime: after, AfterID: afterID, MaxRows: limit})
 	default:
-		rows, err = s.q.VMList(ctx, s.pool, vmdb.VMListParams{TenantID: *f.TenantID, AfterTime: after, AfterID: afterID, MaxRows: limit})
+		rows, err = s.q.VMList(ctx, s.pool, vmdb.VMListParams{TenantID: *f.TenantID, Owner: f.OwnerID, AfterTime: after, AfterID: afterID, MaxRows: limit})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("list virtual machines: %w", pg.Map(err))

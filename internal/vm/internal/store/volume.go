@@ -118,6 +118,7 @@ func (s *Store) VolumeNameTaken(ctx context.Context, tenant uuid.UUID, name stri
 // VolumeFilter narrows a list of volumes.
 type VolumeFilter struct {
 	TenantID *uuid.UUID // nil: all tenants, and then the other filters are not looked at
+	OwnerID  *uuid.UUID // nil: whoever owns them
 	Name     string
 	VMID     *uuid.UUID
 	Before   time.Time // position of the last item of the page before
@@ -132,7 +133,7 @@ func (s *Store) ListVolumes(ctx context.Context, f VolumeFilter) ([]vm.Volume, e
 	if f.TenantID == nil {
 		rows, err = s.q.VolumeListAll(ctx, s.pool, vmdb.VolumeListAllParams{AfterTime: pageStart(f.Before), AfterID: f.BeforeID, MaxRows: int32(f.Limit)})
 	} else {
-		rows, err = s.q.VolumeList(ctx, s.pool, vmdb.VolumeListParams{TenantID: *f.TenantID, Name: f.Name, VmID: f.VMID,
+		rows, err = s.q.VolumeList(ctx, s.pool, vmdb.VolumeListParams{TenantID: *f.TenantID, Owner: f.OwnerID, Name: f.Name, VmID: f.VMID,
 			AfterTime: pageStart(f.Before), AfterID: f.BeforeID, MaxRows: int32(f.Limit)})
 	}
 	if err != nil {

@@ -139,8 +139,8 @@ func (q *Queries) ImageInsert(ctx context.Context, db DBTX, arg ImageInsertParam
 const imageList = `-- name: ImageList :many
 SELECT id, tenant_id, owner_id, name, status, format, upload_sha256, sha256, size_bytes, virtual_size_bytes, operation_id, error, created_at, updated_at FROM images
 WHERE tenant_id = $1 AND (created_at, id) < ($2::timestamptz, $3::uuid)
-    AND ($4::text = '' OR name = $4)
-ORDER BY created_at DESC, id DESC LIMIT $5
+    AND ($4::text = '' OR name = $4) AND ($5::uuid IS NULL OR owner_id = $5)
+ORDER BY created_at DESC, id DESC LIMIT $6
 `
 
 type ImageListParams struct {
@@ -148,6 +148,7 @@ type ImageListParams struct {
 	AfterTime time.Time
 	AfterID   uuid.UUID
 	Name      string
+	Owner     *uuid.UUID
 	MaxRows   int32
 }
 
@@ -157,6 +158,7 @@ func (q *Queries) ImageList(ctx context.Context, db DBTX, arg ImageListParams) (
 		arg.AfterTime,
 		arg.AfterID,
 		arg.Name,
+		arg.Owner,
 		arg.MaxRows,
 	)
 	if err != nil {

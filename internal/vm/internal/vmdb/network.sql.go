@@ -218,8 +218,8 @@ func (q *Queries) NetworkInsert(ctx context.Context, db DBTX, arg NetworkInsertP
 const networkList = `-- name: NetworkList :many
 SELECT id, tenant_id, owner_id, name, mode, bridge, cidr, gateway, dhcp_start, dhcp_end, is_default, status, operation_id, created_at, updated_at FROM vm_networks
 WHERE tenant_id = $1 AND (created_at, id) < ($2::timestamptz, $3::uuid)
-    AND ($4::text = '' OR name = $4)
-ORDER BY created_at DESC, id DESC LIMIT $5
+    AND ($4::text = '' OR name = $4) AND ($5::uuid IS NULL OR owner_id = $5)
+ORDER BY created_at DESC, id DESC LIMIT $6
 `
 
 type NetworkListParams struct {
@@ -227,6 +227,7 @@ type NetworkListParams struct {
 	AfterTime time.Time
 	AfterID   uuid.UUID
 	Name      string
+	Owner     *uuid.UUID
 	MaxRows   int32
 }
 
@@ -236,6 +237,7 @@ func (q *Queries) NetworkList(ctx context.Context, db DBTX, arg NetworkListParam
 		arg.AfterTime,
 		arg.AfterID,
 		arg.Name,
+		arg.Owner,
 		arg.MaxRows,
 	)
 	if err != nil {

@@ -219,12 +219,13 @@ func (q *Queries) VMInsert(ctx context.Context, db DBTX, arg VMInsertParams) err
 
 const vMList = `-- name: VMList :many
 SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, current_snapshot_id FROM vms
-WHERE tenant_id = $1 AND (created_at, id) < ($2::timestamptz, $3::uuid)
-ORDER BY created_at DESC, id DESC LIMIT $4
+WHERE tenant_id = $1 AND ($2::uuid IS NULL OR owner_id = $2) AND (created_at, id) < ($3::timestamptz, $4::uuid)
+ORDER BY created_at DESC, id DESC LIMIT $5
 `
 
 type VMListParams struct {
 	TenantID  uuid.UUID
+	Owner     *uuid.UUID
 	AfterTime time.Time
 	AfterID   uuid.UUID
 	MaxRows   int32
@@ -233,6 +234,7 @@ type VMListParams struct {
 func (q *Queries) VMList(ctx context.Context, db DBTX, arg VMListParams) ([]Vm, error) {
 	rows, err := db.Query(ctx, vMList,
 		arg.TenantID,
+		arg.Owner,
 		arg.AfterTime,
 		arg.AfterID,
 		arg.MaxRows,
@@ -347,13 +349,14 @@ func (q *Queries) VMListAll(ctx context.Context, db DBTX, arg VMListAllParams) (
 
 const vMListByName = `-- name: VMListByName :many
 SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, current_snapshot_id FROM vms
-WHERE tenant_id = $1 AND name = $2 AND (created_at, id) < ($3::timestamptz, $4::uuid)
-ORDER BY created_at DESC, id DESC LIMIT $5
+WHERE tenant_id = $1 AND name = $2 AND ($3::uuid IS NULL OR owner_id = $3) AND (created_at, id) < ($4::timestamptz, $5::uuid)
+ORDER BY created_at DESC, id DESC LIMIT $6
 `
 
 type VMListByNameParams struct {
 	TenantID  uuid.UUID
 	Name      string
+	Owner     *uuid.UUID
 	AfterTime time.Time
 	AfterID   uuid.UUID
 	MaxRows   int32
@@ -363,6 +366,7 @@ func (q *Queries) VMListByName(ctx context.Context, db DBTX, arg VMListByNamePar
 	rows, err := db.Query(ctx, vMListByName,
 		arg.TenantID,
 		arg.Name,
+		arg.Owner,
 		arg.AfterTime,
 		arg.AfterID,
 		arg.MaxRows,
@@ -469,13 +473,14 @@ func (q *Queries) VMListByNode(ctx context.Context, db DBTX, nodeID *uuid.UUID) 
 
 const vMListByState = `-- name: VMListByState :many
 SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, current_snapshot_id FROM vms
-WHERE tenant_id = $1 AND state = $2 AND (created_at, id) < ($3::timestamptz, $4::uuid)
-ORDER BY created_at DESC, id DESC LIMIT $5
+WHERE tenant_id = $1 AND state = $2 AND ($3::uuid IS NULL OR owner_id = $3) AND (created_at, id) < ($4::timestamptz, $5::uuid)
+ORDER BY created_at DESC, id DESC LIMIT $6
 `
 
 type VMListByStateParams struct {
 	TenantID  uuid.UUID
 	State     VmStateEnum
+	Owner     *uuid.UUID
 	AfterTime time.Time
 	AfterID   uuid.UUID
 	MaxRows   int32
@@ -485,6 +490,7 @@ func (q *Queries) VMListByState(ctx context.Context, db DBTX, arg VMListByStateP
 	rows, err := db.Query(ctx, vMListByState,
 		arg.TenantID,
 		arg.State,
+		arg.Owner,
 		arg.AfterTime,
 		arg.AfterID,
 		arg.MaxRows,

@@ -269,14 +269,16 @@ func (q *Queries) VolumeInsert(ctx context.Context, db DBTX, arg VolumeInsertPar
 const volumeList = `-- name: VolumeList :many
 SELECT id, tenant_id, owner_id, name, description, tags, node_id, format, size_bytes, allocated_bytes, image_id, status, vm_id, attached_at, generation, operation_id, created_at, updated_at FROM volumes
 WHERE tenant_id = $1 AND (created_at, id) < ($2::timestamptz, $3::uuid)
-    AND ($4::text = '' OR name = $4) AND ($5::uuid IS NULL OR vm_id = $5)
-ORDER BY created_at DESC, id DESC LIMIT $6
+    AND ($4::uuid IS NULL OR owner_id = $4)
+    AND ($5::text = '' OR name = $5) AND ($6::uuid IS NULL OR vm_id = $6)
+ORDER BY created_at DESC, id DESC LIMIT $7
 `
 
 type VolumeListParams struct {
 	TenantID  uuid.UUID
 	AfterTime time.Time
 	AfterID   uuid.UUID
+	Owner     *uuid.UUID
 	Name      string
 	VmID      *uuid.UUID
 	MaxRows   int32
@@ -287,6 +289,7 @@ func (q *Queries) VolumeList(ctx context.Context, db DBTX, arg VolumeListParams)
 		arg.TenantID,
 		arg.AfterTime,
 		arg.AfterID,
+		arg.Owner,
 		arg.Name,
 		arg.VmID,
 		arg.MaxRows,

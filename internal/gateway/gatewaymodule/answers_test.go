@@ -1,0 +1,279 @@
+package gatewaymodule_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/andybalholm/brotli"
+	"github.com/google/uuid"
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/novacron/novacron/internal/auth"
+	"github.com/novacron/novacron/internal/bus"
+	"github.com/novacron/novacron/internal/bus/membus"
+	"github.com/novacron/novacron/internal/gateway/gatewaymodule"
+	"github.com/novacron/novacron/internal/platform/cache"
+	"github.com/novacron/novacron/internal/platform/cache/redistest"
+	"github.com/novacron/novacron/internal/platform/errs"
+	"github.com/novacron/novacron/internal/platform/httpx"
+	"github.com/novacron/novacron/internal/platform/identity"
+)
+
+type views struct {
+	Caller string `json:"caller"`
+	Tenant string `json:"tenant"`
+	Count  int64  `json:"count"`
+	Filler string `json:"filler"`
+}
+
+// viewer is a surface whose answers say who asked and how often it was asked.
+type viewer struct {
+	kit   *httpx.API
+	asked atomic.Int64
+	wait  chan struct{} // where not nil, an answer waits for it
+}
+
+func (v *viewer) Name() string             { return "monitoring" }
+func (v *viewer) Routes() []httpx.Route    { return v.kit.Routes() }
+func (v *viewer) Handler() http.Handler    { return v.kit.Handler() }
+func (v *viewer) OpenAPI() ([]byte, error) { return v.kit.OpenAPI() }
+
+func newViewer() *viewer {
+	v := &viewer{kit: httpx.New("monitoring")}
+	type input struct {
+		Q    string `query:"q"`
+		Size int    `query:"size" maximum:"1000000"`
+		Fail bool   `query:"fail"`
+	}
+	type output struct{ Body views }
+	httpx.Handle(v.kit, httpx.Op{ID: "view", Method: http.MethodGet, Path: "/api/v1/monitoring/view", Permission: identity.Authenticated, Summary: "View"},
+		func(ctx context.Context, in *input) (*output, error) {
+			n := v.asked.Add(1)
+			if v.wait != nil {
+				<-v.wait
+			}
+			if in.Fail {
+				return nil, errs.New(errs.Conflict, "test.fail", "it fails")
+			}
+			p, _ := identity.From(ctx)
+			return &output{Body: views{Caller: p.Username, Tenant: p.TenantID.String(), Count: n, Filler: strings.Repeat("filler ", in.Size/7)}}, nil
+		})
+	return v
+}
+
+const view = "/api/v1/monitoring/view"
+
+// keeping opens a gateway that keeps answers of /api/monitoring/*, which the blueprint's rule says.
+func keeping(t testing.TB, store cache.Cache, b bus.Bus, ttl time.Duration) (*door, *viewer) {
+	t.Helper()
+	v := newViewer()
+	d := open(t, func(cfg *gatewaymodule.Config, deps *gatewaymodule.Deps) {
+		deps.Surfaces = append(deps.Surfaces, v)
+		deps.Answers, deps.Bus = store, b
+		if ttl > 0 {
+			cfg.Routes = []gatewaymodule.Rule{{Path: "/api/monitoring/*", CacheTTL: ttl}}
+		}
+	})
+	return d, v
+}
+
+func (a answer) views(t *testing.T) views {
+	t.Helper()
+	var v views
+	if err := json.Unmarshal([]byte(a.body), &v); err != nil {
+		t.Fatalf("%d %s: %v", a.status, a.body, err)
+	}
+	return v
+}
+
+func stores(t *testing.T, test func(t *testing.T, store cache.Cache)) {
+	t.Helper()
+	t.Run("memory", func(t *testing.T) { test(t, memory(t)) })
+	t.Run("redis", func(t *testing.T) {
+		c, err := cache.NewRedis(redistest.Start(t).URL())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		test(t, c)
+	})
+}
+
+func TestAnswersAreGivenAgainToWhoAskedAndNobodyElse(t *testing.T) {
+	stores(t, func(t *testing.T, store cache.Cache) {
+		d, _ := keeping(t, store, nil, 0)
+		same, other := second(d, d.tenant), second(d, uuid.New())
+		first := d.do(t, "GET", view+"?q=a&size=7", d.admin, nil)
+		again := d.do(t, "GET", view+"?size=7&q=a", d.admin, nil) // the order says nothing
+		if first.header.Get("X-Cache") != "miss" || again.header.Get("X-Cache") != "hit" || first.body != again.body || again.header.Get("Etag") == "" {
+			t.Errorf("first %s %s, then %s %s", first.header.Get("X-Cache"), first.body, again.header.Get("X-Cache"), again.body)
+		}
+		if cc := again.header.Get("Cache-Control"); !strings.HasPrefix(cc, "private, max-age=") {
+			t.Errorf("Cache-Control %q", cc)
+		}
+		for name, token := range map[string]string{"another user of the tenant": same, "a user of another tenant": other, "a viewer": d.viewer} {
+			a := d.do(t, "GET", view+"?q=a&size=7", token, nil)
+			if a.header.Get("X-Cache") != "miss" || a.views(t).Count == first.views(t).Count {
+				t.Errorf("%s is given %s", name, a.body)
+			}
+		}
+		if a := d.do(t, "GET", view+"?q=b&size=7", d.admin, nil); a.header.Get("X-Cache") != "miss" {
+			t.Error("another query is given the same answer")
+		}
+		if a := d.do(t, "GET", view+"?q=a&size=7", "", nil); a.status != 401 {
+			t.Errorf("without credentials: %d %s", a.status, a.body)
+		}
+		if a := d.do(t, "GET", view+"?q=a&size=7", d.admin, nil, "Cache-Control", "no-cache"); a.header.Get("X-Cache") != "" {
+			t.Error("no-cache is given what was kept")
+		}
+		for range 2 {
+			if a := d.do(t, "GET", view+"?fail=true", d.admin, nil); a.status != 409 || a.header.Get("X-Cache") != "" || a.header.Get("Cache-Control") != "no-store" {
+				t.Errorf("a failure: %d %v", a.status, a.header)
+			}
+		}
+	})
+}
+
+// What a caller may do is part of the question: an answer that was made with more permissions is not given to the same user with fewer.
+func TestKeptAnswersFollowPermissions(t *testing.T) {
+	d, v := keeping(t, memory(t), nil, 0)
+	user := d.auth.AddUser("changing", auth.RoleAdmin, d.tenant)
+	token := d.auth.Issue(user.ID, time.Hour)
+	d.do(t, "GET", view, token, nil)
+	d.auth.Change(user.ID, func(u *auth.User) { u.Role = auth.RoleViewer })
+	d.do(t, "GET", view, token, nil)
+	if v.asked.Load() != 2 {
+		t.Errorf("the module was asked %d times, want 2", v.asked.Load())
+	}
+}
+
+func TestEventsMakeAnswersOld(t *testing.T) {
+	b := membus.New()
+	t.Cleanup(func() { b.Close() })
+	d, _ := keeping(t, memory(t), b, 0)
+	other := second(d, uuid.New())
+	mine, theirs := d.do(t, "GET", view, d.viewer, nil).body, d.do(t, "GET", view, d.admin, nil).body
+	_ = theirs
+	otherFirst := d.do(t, "GET", view, other, nil).body
+	event := fmt.Sprintf(`{"id":%q,"tenant_id":%q,"type":"stopped"}`, uuid.New(), d.tenant)
+	if err := b.Publish(t.Context(), bus.Message{Subject: "vm.events", Data: []byte(event)}); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(patience)
+	for d.do(t, "GET", view, d.viewer, nil).body == mine {
+		if time.Now().After(deadline) {
+			t.Fatal("the event did not make the answer old")
+		}
+	}
+	// The other tenant's user is an administrator of the platform, who sees every tenant's.
+	if d.do(t, "GET", view, other, nil).body == otherFirst {
+		t.Error("who sees every tenant is given what was before the event")
+	}
+}
+
+func TestManyWhoAskTheSameAskOnce(t *testing.T) {
+	d, v := keeping(t, memory(t), nil, 0)
+	v.wait = make(chan struct{})
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			if a := d.do(t, "GET", view, d.admin, nil); a.status != 200 {
+				t.Errorf("%d %s", a.status, a.body)
+			}
+		})
+	}
+	deadline := time.Now().Add(patience)
+	for v.asked.Load() == 0 && time.Now().Before(deadline) {
+		<-time.After(time.Millisecond)
+	}
+	close(v.wait)
+	wg.Wait()
+	if v.asked.Load() != 1 {
+		t.Errorf("the module was asked %d times", v.asked.Load())
+	}
+}
+
+func TestStaleAnswersAreRenewedBehindTheClient(t *testing.T) {
+	const ttl = 300 * time.Millisecond
+	d, _ := keeping(t, memory(t), nil, ttl)
+	first := d.do(t, "GET", view, d.admin, nil).views(t).Count
+	sawStale := false
+	deadline := time.Now().Add(patience)
+	for tick := time.NewTicker(20 * time.Millisecond); ; <-tick.C {
+		a := d.do(t, "GET", view, d.admin, nil)
+		sawStale = sawStale || a.header.Get("X-Cache") == "stale" && a.views(t).Count == first
+		if sawStale && a.header.Get("X-Cache") == "hit" && a.views(t).Count > first {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("stale seen: %v, last %v", sawStale, a.header)
+		}
+	}
+}
+
+func TestCompression(t *testing.T) {
+	d, _ := keeping(t, memory(t), nil, 0)
+	var plain string
+	for _, kept := range []bool{false, true} {
+		for coding, unpack := range map[string]func(io.Reader) (io.Reader, error){
+			"zstd": func(r io.Reader) (io.Reader, error) { return zstd.NewReader(r) },
+			"br":   func(r io.Reader) (io.Reader, error) { return brotli.NewReader(r), nil },
+			"gzip": func(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) },
+		} {
+			control := "no-cache"
+			if kept {
+				control = ""
+			}
+			a := d.do(t, "GET", view+"?size=20000", d.admin, nil, "Accept-Encoding", coding, "Cache-Control", control)
+			if a.header.Get("Content-Encoding") != coding || !strings.Contains(a.header.Get("Vary"), "Accept-Encoding") || len(a.body) > 2000 {
+				t.Fatalf("%s: %d bytes, %v", coding, len(a.body), a.header)
+			}
+			r, err := unpack(bytes.NewReader([]byte(a.body)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := io.ReadAll(r)
+			if err != nil || !strings.Contains(string(text), "filler filler") {
+				t.Errorf("%s reads back as %.80s: %v", coding, text, err)
+			}
+			plain = string(text)
+		}
+	}
+	if a := d.do(t, "GET", view+"?size=20000", d.admin, nil, "Accept-Encoding", "identity"); a.header.Get("Content-Encoding") != "" || a.body != plain {
+		t.Error("identity is not what the others unpack to")
+	}
+	if a := d.do(t, "GET", view+"?size=7", d.admin, nil, "Accept-Encoding", "gzip"); a.header.Get("Content-Encoding") != "" {
+		t.Error("a small answer is compressed")
+	}
+}
+
+func TestNotModified(t *testing.T) {
+	d, _ := keeping(t, memory(t), nil, 0)
+	for _, path := range []string{view + "?size=5000", "/api/v1/gateway/routes"} {
+		etag := d.do(t, "GET", path, d.admin, nil).header.Get("Etag")
+		a := d.do(t, "GET", path, d.admin, nil, "If-None-Match", `"other", `+etag)
+		if etag == "" || a.status != 304 || a.body != "" || a.header.Get("Etag") != etag {
+			t.Errorf("%s with %s: %d %q", path, etag, a.status, a.body)
+		}
+		if a := d.do(t, "GET", path, d.admin, nil, "If-None-Match", `"other"`); a.status != 200 {
+			t.Errorf("%s with another ETag: %d", path, a.status)
+		}
+	}
+	timing := d.do(t, "GET", "/api/v1/gateway/routes", d.admin, nil).header.Get("Server-Timing")
+	if !strings.Contains(timing, "gateway;dur=") {
+		t.Errorf("Server-Timing %q", timing)
+	}
+	if a := d.do(t, "GET", "/api/v1/info", "", nil); a.header.Get("Server-Timing") != "" {
+		t.Error("strangers are told times")
+	}
+}

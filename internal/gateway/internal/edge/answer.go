@@ -1,0 +1,237 @@
+package edge
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"hash/maphash"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/novacron/novacron/internal/gateway/internal/encode"
+	"github.com/novacron/novacron/internal/gateway/internal/keep"
+)
+
+// recorder holds an answer back until it is whole, so that it can be compressed, compared with what the client has, or kept. A handler that
+// flushes wants it to go out as it comes; from then on the recorder only passes it on.
+type recorder struct {
+	w      *writer
+	header http.Header
+	status int
+	body   bytes.Buffer
+	passes bool
+	holds  bool // also what is flushed: a proxy flushes everything whose length it does not know
+}
+
+//nolint:gochecknoglobals // a pool
+var recorders = sync.Pool{New: func() any { return new(recorder) }}
+
+// maxPooled is the size above which a buffer is not kept for the next request.
+const maxPooled = 256 << 10
+
+func (c *recorder) Header() http.Header { return c.header }
+
+func (c *recorder) WriteHeader(status int) {
+	if c.passes || status < http.StatusOK {
+		c.w.WriteHeader(status)
+		return
+	}
+	if c.status == 0 {
+		c.status = status
+	}
+}
+
+func (c *recorder) Write(p []byte) (int, error) {
+	if c.passes {
+		return c.w.Write(p)
+	}
+	if c.status == 0 {
+		c.status = http.StatusOK
+	}
+	return c.body.Write(p)
+}
+
+// Unwrap is for http.ResponseController, which finds deadlines and the connection below.
+func (c *recorder) Unwrap() http.ResponseWriter { return c.w }
+
+// Flush implements http.Flusher.
+func (c *recorder) Flush() { _ = c.FlushError() } // the interface has no error
+
+// FlushError is what http.ResponseController looks for.
+func (c *recorder) FlushError() error {
+	if c.holds {
+		return nil
+	}
+	if !c.passes {
+		c.passes = true
+		if c.status != 0 {
+			c.w.WriteHeader(c.status)
+		}
+		if _, err := c.w.Write(c.body.Bytes()); err != nil {
+			return err
+		}
+	}
+	return c.w.FlushError()
+}
+
+// answer lets the module answer, and brings the answer into the form that serves the client best.
+func (e *Edge) answer(w *writer, r *http.Request, x *exchange) {
+	found := x.entry
+	switch {
+	case found.Raw:
+		found.handler.ServeHTTP(w, r)
+		return
+	case found.policy.CacheTTL > 0 && e.deps.Keeper != nil && r.Method == http.MethodGet && !held(r):
+		if e.answerKept(w, r, x) {
+			return
+		}
+	}
+	began := time.Now()
+	c := record(w, w.Header())
+	c.holds = found.url != ""
+	defer c.release()
+	found.handler.ServeHTTP(c, r)
+	if c.passes {
+		return
+	}
+	if x.known { // the time an answer took tells strangers more than it should
+		w.Header()["Server-Timing"] = []string{timing("edge", began.Sub(x.began)) + ", " + timing(found.module, time.Since(began))}
+	}
+	if r.Method == http.MethodGet && c.status == http.StatusOK && w.Header().Get("Etag") == "" {
+		w.Header()["Etag"] = []string{weakETag(c.body.Bytes())}
+	}
+	e.send(w, r, c.status, c.body.Bytes())
+}
+
+func record(w *writer, header http.Header) *recorder {
+	c, _ := recorders.Get().(*recorder)
+	c.w, c.header, c.status, c.passes, c.holds = w, header, 0, false, false
+	c.body.Reset()
+	return c
+}
+
+func (c *recorder) release() {
+	if c.body.Cap() <= maxPooled {
+		c.w, c.header = nil, nil
+		recorders.Put(c)
+	}
+}
+
+// timing is one entry of Server-Timing (W3C), in milliseconds.
+func timing(name string, d time.Duration) string {
+	return name + ";dur=" + strconv.FormatFloat(float64(d.Microseconds())/1000, 'f', -1, 64)
+}
+
+//nolint:gochecknoglobals // one for the life of the process: after a restart clients fetch anew, which is always right
+var etagSeed = maphash.MakeSeed()
+
+// weakETag names a body. It is weak because a compressed form of the body has the same name.
+func weakETag(body []byte) string {
+	return fmt.Sprintf(`W/"%016x"`, maphash.Bytes(etagSeed, body))
+}
+
+// send sends a whole answer: not at all where the client has it already, and compressed where that pays. Our strong ETags name the version
+// of an object and not its bytes, so they stay as they are when the bytes are compressed.
+func (e *Edge) send(w *writer, r *http.Request, status int, body []byte) {
+	h := w.Header()
+	if status == 0 {
+		status = http.StatusOK
+	}
+	if r.Method == http.MethodGet && status == http.StatusOK {
+		if match := r.Header.Get("If-None-Match"); match != "" && matches(match, h.Get("Etag")) {
+			h.Del("Content-Type")
+			h.Del("Content-Length")
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		if encode.Worth(h.Get("Content-Type"), len(body)) && h.Get("Content-Encoding") == "" {
+			h.Add("Vary", "Accept-Encoding")
+			if coding := encode.Pick(r.Header.Get("Accept-Encoding")); coding != encode.Identity {
+				if packed, err := e.deps.Encoder.Encode(coding, body); err == nil && len(packed) < len(body) {
+					h["Content-Encoding"] = []string{coding}
+					body = packed
+				}
+			}
+		}
+	}
+	if len(body) > 0 || status != http.StatusNoContent {
+		h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	}
+	w.WriteHeader(status)
+	if len(body) > 0 {
+		_, _ = w.Write(body) // the client may be gone; there is nobody to tell
+	}
+}
+
+// matches compares an If-None-Match with an ETag, weakly (RFC 9110, section 13.1.2).
+func matches(list, etag string) bool {
+	if etag == "" {
+		return false
+	}
+	etag = strings.TrimPrefix(etag, "W/")
+	for one := range strings.SplitSeq(list, ",") {
+		if one = strings.TrimSpace(one); one == "*" || strings.TrimPrefix(one, "W/") == etag {
+			return true
+		}
+	}
+	return false
+}
+
+// keptHeaders are those that belong to the content of an answer, and not to the request that it was first given to.
+//
+//nolint:gochecknoglobals // constant
+var keptHeaders = []string{"Content-Type", "Content-Language", "Etag", "Last-Modified", "Link", "Location"}
+
+// answerKept answers from what is kept, or with what will be. It tells whether it did: an answer that is not to be kept is left to the
+// caller, who asks the module for it.
+func (e *Edge) answerKept(w *writer, r *http.Request, x *exchange) bool {
+	if strings.Contains(r.Header.Get("Cache-Control"), "no-cache") {
+		return false
+	}
+	ttl := x.entry.policy.CacheTTL
+	q := keep.Question{Path: r.URL.Path, Query: r.URL.RawQuery, Accept: r.Header.Get("Accept"), Principal: x.principal, Known: x.known}
+	kept, how, err := e.deps.Keeper.Serve(r.Context(), q, ttl, func(ctx context.Context) (*keep.Answer, error) {
+		c := record(nil, http.Header{})
+		defer c.release()
+		// The handler must not see what only this client asks for, because others may get the answer.
+		alone := r.Clone(ctx)
+		alone.Header.Del("If-None-Match")
+		x.entry.handler.ServeHTTP(detached{c}, alone)
+		if c.status != http.StatusOK || len(c.header["Set-Cookie"]) > 0 {
+			return nil, nil //nolint:nilnil // there is an answer, but none to keep
+		}
+		a := &keep.Answer{Header: http.Header{}, Body: bytes.Clone(c.body.Bytes())}
+		for _, name := range keptHeaders {
+			if v, ok := c.header[name]; ok {
+				a.Header[name] = v
+			}
+		}
+		if a.Header.Get("Etag") == "" {
+			a.Header["Etag"] = []string{weakETag(a.Body)}
+		}
+		return a, nil
+	})
+	if err != nil || kept == nil {
+		return false
+	}
+	h := w.Header()
+	for name, v := range kept.Header {
+		h[name] = v
+	}
+	age := max(time.Since(kept.At), 0)
+	h["X-Cache"] = []string{how}
+	h["Age"] = []string{strconv.Itoa(int(age.Seconds()))}
+	h["Cache-Control"] = []string{"private, max-age=" + strconv.Itoa(int(max(ttl-age, 0).Seconds()))}
+	e.send(w, r, http.StatusOK, kept.Body)
+	return true
+}
+
+// detached is a recorder without a connection: what it would flush stays with it.
+type detached struct{ c *recorder }
+
+func (d detached) Header() http.Header         { return d.c.Header() }
+func (d detached) WriteHeader(status int)      { d.c.WriteHeader(max(status, http.StatusOK)) }
+func (d detached) Write(p []byte) (int, error) { return d.c.Write(p) }

@@ -1,0 +1,185 @@
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"math"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/failsafe-go/failsafe-go"
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
+	"github.com/failsafe-go/failsafe-go/retrypolicy"
+
+	"github.com/novacron/novacron/internal/gateway"
+)
+
+// tries is an Upstream as a transport: it sends a request to one process after another until one answers.
+type tries Upstream
+
+// maxReplay is the size above which a body is not kept to be sent again.
+const maxReplay = 64 << 10
+
+// The waits between tries, with jitter, so that all gateways do not come back at once.
+const (
+	firstWait = 20 * time.Millisecond
+	lastWait  = 500 * time.Millisecond
+)
+
+// errAgain marks an answer that is worth another try.
+type errAgain struct{ response *http.Response }
+
+func (errAgain) Error() string { return "the module says that it cannot answer now" }
+
+// RoundTrip implements http.RoundTripper.
+func (t *tries) RoundTrip(r *http.Request) (*http.Response, error) {
+	list, err := t.resolver.Addresses(r.Context())
+	if err != nil {
+		return nil, gateway.ErrUpstreamAway.Wrap(err)
+	}
+	retries := max(t.cfg.Retries, retriesOf(r.Context()))
+	if retries == 0 || !repeatable(r) {
+		return t.once(r, list, nil, r.Body)
+	}
+	body, err := held(r)
+	if err != nil {
+		return nil, err
+	}
+	var last *http.Response
+	policy := retrypolicy.NewBuilder[*http.Response]().WithMaxRetries(retries).WithBackoff(firstWait, lastWait).WithJitterFactor(0.3).
+		WithBudget(t.deps.Budget).ReturnLastFailure().
+		HandleIf(func(_ *http.Response, err error) bool {
+			return err != nil && r.Context().Err() == nil && !errors.Is(err, circuitbreaker.ErrOpen)
+		}).
+		OnRetry(func(failsafe.ExecutionEvent[*http.Response]) { t.deps.Metrics.count(t.cfg.Name, "again") }).Build()
+	answer, err := failsafe.With(policy).WithContext(r.Context()).Get(func() (*http.Response, error) {
+		if last != nil { // an answer that was worth another try
+			drain(last)
+			last = nil
+		}
+		var from io.ReadCloser
+		if body != nil {
+			from = io.NopCloser(bytes.NewReader(body))
+		}
+		resp, err := t.once(r, list, body, from)
+		if err == nil && resp.StatusCode == http.StatusServiceUnavailable {
+			last = resp
+			return nil, errAgain{resp}
+		}
+		return resp, err
+	})
+	var refused errAgain
+	if errors.As(err, &refused) && last != nil { // no try helped: the module's own words say best why
+		return last, nil
+	}
+	return answer, err
+}
+
+// once sends a request to the next process.
+func (t *tries) once(r *http.Request, list []*url.URL, body []byte, from io.ReadCloser) (*http.Response, error) {
+	u := (*Upstream)(t)
+	if !u.breaker.TryAcquirePermit() {
+		u.deps.Metrics.count(u.cfg.Name, "open")
+		return nil, circuitbreaker.ErrOpen
+	}
+	out := r.Clone(r.Context())
+	out.URL.Host = u.turn.pick(list).Host
+	out.Body = from
+	if body != nil {
+		out.ContentLength = int64(len(body))
+	}
+	if err := u.deps.Signer.Stamp(r, out, u.cfg.Name); err != nil {
+		u.breaker.RecordSuccess() // the module is not to blame
+		return nil, err
+	}
+	began := time.Now()
+	resp, err := u.client.RoundTrip(out)
+	switch {
+	case err != nil && r.Context().Err() != nil && !errors.Is(context.Cause(r.Context()), gateway.ErrTimeout):
+		u.breaker.RecordSuccess() // the client has gone
+	case err != nil:
+		u.breaker.RecordFailure()
+		u.deps.Metrics.count(u.cfg.Name, "failed")
+	default:
+		u.breaker.RecordSuccess()
+		u.deps.Metrics.count(u.cfg.Name, "answered")
+		u.deps.Metrics.duration.WithLabelValues(u.cfg.Name, strconv.Itoa(resp.StatusCode)).Observe(time.Since(began).Seconds())
+	}
+	open := 0.0
+	if u.breaker.IsOpen() {
+		open = 1
+	}
+	u.deps.Metrics.open.WithLabelValues(u.cfg.Name).Set(open)
+	return resp, err
+}
+
+// repeatable tells whether a request may be sent twice: reading may, what is the same when it is done twice (RFC 9110, section 9.2.2), and
+// what carries a key that makes the module do it once. Its body must be small enough to be held until then.
+func repeatable(r *http.Request) bool {
+	if r.Header.Get("Upgrade") != "" || r.ContentLength < 0 || r.ContentLength > maxReplay {
+		return false
+	}
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodPut, http.MethodDelete:
+		return true
+	default:
+		return r.Header.Get("Idempotency-Key") != ""
+	}
+}
+
+// held reads the body of a request, to send it more than once; nil where it has none.
+func held(r *http.Request) ([]byte, error) {
+	if r.Body == nil || r.Body == http.NoBody {
+		return nil, nil
+	}
+	return io.ReadAll(io.LimitReader(r.Body, maxReplay+1))
+}
+
+type retriesKey struct{}
+
+// WithRetries tells how often the request of ctx may be sent again.
+func WithRetries(ctx context.Context, n int) context.Context {
+	return context.WithValue(ctx, retriesKey{}, n)
+}
+
+func retriesOf(ctx context.Context) int {
+	n, _ := ctx.Value(retriesKey{}).(int)
+	return n
+}
+
+// drain reads what is left of an answer, so that its connection can be used again.
+func drain(r *http.Response) {
+	_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, maxReplay))
+	_ = r.Body.Close()
+}
+
+// pool lends the buffers that bodies are copied with.
+type pool struct{}
+
+//nolint:gochecknoglobals // a pool
+var buffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
+
+func (pool) Get() []byte {
+	b, _ := buffers.Get().(*[]byte)
+	return *b
+}
+
+func (pool) Put(b []byte) { buffers.Put(&b) }
+
+// logWriter sends what the proxy has to say to the log: broken connections, nothing an operator could act on.
+type logWriter struct{ log *slog.Logger }
+
+func (l logWriter) Write(p []byte) (int, error) {
+	l.log.Debug("proxy", "message", strings.TrimSpace(string(p)))
+	return len(p), nil
+}
+
+// seconds rounds up to at least one.
+func seconds(d time.Duration) string { return strconv.Itoa(max(int(math.Ceil(d.Seconds())), 1)) }
