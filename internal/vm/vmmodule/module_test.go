@@ -86,6 +86,7 @@ func TestLifeOfAVirtualMachine(t *testing.T) {
 func TestCreateFailsAtEveryPoint(t *testing.T) {
 	w := newWorld(t)
 	image := w.image()
+	w.succeeds(http.MethodDelete, w.vmPath(w.create("warm-up", image.ID).TargetID), nil) // image and network are there
 	broken := errs.New(errs.Conflict, "test.broken", "it is broken")
 	for _, step := range []string{"place", "image", "network", "disk", "seed", "define", "start"} {
 		for _, when := range []string{"before do", "after do"} {

@@ -67,6 +67,7 @@ func newWorld(t *testing.T) *world {
 	}
 	cfg := Default()
 	cfg.DataDir, cfg.DatabaseURL, cfg.NodeName, cfg.Owner, cfg.StopGrace = w.dir, url, "node-1", "test", 20*time.Second
+	cfg.DetachPatience = 5 * time.Second
 	cfg.HeartbeatInterval = 200 * time.Millisecond
 	w.vm, err = New(cfg, Deps{Bus: w.bus, Scheduler: w.sched.Service(), Log: log, Fault: func(kind, step, when string) error {
 		if f := w.fault.Load(); f != nil {
