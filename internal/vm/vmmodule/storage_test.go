@@ -122,7 +122,7 @@ func TestLifeOfAVolume(t *testing.T) {
 		t.Errorf("the file of the raw one from an image is %+v", i)
 	}
 	w.refused(http.MethodDelete, "/api/v1/images/"+image.ID.String(), nil, http.StatusConflict, "image.in_use")
-	if got, want := w.storageAllocated(), gib+3<<20+16<<20+32<<20; got != int64(want) {
+	if got, want := w.storageAllocated(), gib+3<<20+16<<20+32<<20; got != want {
 		t.Errorf("the scheduler counts %d, want %d", got, want)
 	}
 
@@ -149,7 +149,7 @@ func TestLifeOfAVolume(t *testing.T) {
 	}
 	w.refused(http.MethodPost, w.volumePath(empty)+"/resize", map[string]any{"size_gib": 1}, http.StatusUnprocessableEntity, "disk.shrink")
 	w.refused(http.MethodPost, w.volumePath(empty)+"/resize", map[string]any{"size_gib": 60000}, http.StatusConflict, "scheduler.no_fit")
-	if got, want := w.storageAllocated(), 2*gib+5<<20+16<<20+32<<20; got != int64(want) {
+	if got, want := w.storageAllocated(), 2*gib+5<<20+16<<20+32<<20; got != want {
 		t.Errorf("the scheduler counts %d after the growth, want %d", got, want)
 	}
 
