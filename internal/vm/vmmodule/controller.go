@@ -115,7 +115,7 @@ func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Se
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	c.storage = startstop.Every(time.Minute, func(ctx context.Context) {
-		if err := errors.Join(svc.SweepSnapshots(ctx), svc.SweepVolumes(ctx), c.totals.update(ctx, svc)); err != nil && ctx.Err() == nil {
+		if err := errors.Join(svc.SweepSnapshots(ctx), svc.SweepVolumes(ctx), svc.SweepDeleted(ctx), c.totals.update(ctx, svc)); err != nil && ctx.Err() == nil {
 			level := slog.LevelWarn
 			if errs.Retryable(err) { // a node that is not up yet, for example
 				level = slog.LevelDebug
