@@ -45,6 +45,7 @@ func Register(h *httpx.API, s *service.Service, ring *token.Ring) {
 	a.registerMe(h)
 	a.registerSessions(h)
 	a.registerUsers(h)
+	a.registerUserSessions(h)
 	a.registerServiceAccounts(h)
 	a.registerAPIKeys(h)
 	a.registerTenants(h)
