@@ -79,6 +79,12 @@ func WithTraceID(ctx context.Context, id string) context.Context {
 	return context.WithValue(ctx, traceKey{}, id)
 }
 
+// TraceID gives the id that WithTraceID put in, or "".
+func TraceID(ctx context.Context) string {
+	id, _ := ctx.Value(traceKey{}).(string)
+	return id
+}
+
 func traceAttr(ctx context.Context) (slog.Attr, bool) {
 	id, ok := ctx.Value(traceKey{}).(string)
 	return slog.String("trace_id", id), ok && id != ""
