@@ -186,12 +186,6 @@ func findServiceAccount(ctx context.Context, c *apiclient.Client, arg string) (n
 	})
 }
 
-func findAccount(ctx context.Context, c *apiclient.Client, arg string) (named, error) {
-	return find("account", "user", arg, func(name string) iter.Seq2[named, error] {
-		return only(c.ListUsers(ctx, name, false, 0), func(u auth.User) named { return named{u.ID, u.Username} })
-	})
-}
-
 func findNode(ctx context.Context, c *apiclient.Client, arg string) (named, error) {
 	return find("node", "node", arg, func(string) iter.Seq2[named, error] {
 		return only(c.ListNodes(ctx), func(n apiclient.Node) named { return named{n.ID, n.Name} })

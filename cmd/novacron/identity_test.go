@@ -94,6 +94,18 @@ func withCallers(m *authmodule.Module) http.Handler {
 			}
 			ctx = identity.With(ctx, resp.Principal)
 		}
+		if key := r.Header.Get("X-API-Key"); key != "" {
+			req := auth.ValidateAPIKeyRequest{Key: key, Client: addr.Addr()}
+			if id, err := uuid.Parse(r.Header.Get(httpx.HeaderTenant)); err == nil {
+				req.TenantID = id
+			}
+			resp, err := m.Service().ValidateAPIKey(ctx, req)
+			if err != nil {
+				httpx.WriteError(w, r, err)
+				return
+			}
+			ctx = identity.With(ctx, resp.Principal)
+		}
 		m.Handler().ServeHTTP(w, r.WithContext(ctx))
 	})
 }
