@@ -1,6 +1,7 @@
 package event
 
 import (
+	"encoding/hex"
 	"time"
 
 	"github.com/google/uuid"
@@ -52,7 +53,19 @@ const (
 type AuditEntry struct {
 	Audit
 	Seq      int64  `json:"seq"`
-	Source   string `json:"source"`    // schema of the outbox that it came from
-	PrevHash []byte `json:"prev_hash"` // base64
-	Hash     []byte `json:"hash"`      // base64
+	Source   string `json:"source"` // schema of the outbox that it came from
+	PrevHash Hash   `json:"prev_hash"`
+	Hash     Hash   `json:"hash"`
+}
+
+// Hash is shown in hexadecimal.
+type Hash []byte
+
+// MarshalText implements encoding.TextMarshaler.
+func (h Hash) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, h), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (h *Hash) UnmarshalText(text []byte) (err error) {
+	*h, err = hex.AppendDecode(nil, text)
+	return err
 }

@@ -128,6 +128,16 @@ func (r *Recorder) Stop() {
 	r.flush(ctx, store, true)
 }
 
+// Flush writes what waits now, the counts of the present minute too.
+func (r *Recorder) Flush(ctx context.Context) {
+	r.mu.Lock()
+	store := r.store
+	r.mu.Unlock()
+	if store != nil {
+		r.flush(ctx, store, true)
+	}
+}
+
 // Call is a call that is being carried out.
 type Call struct {
 	r     *Recorder

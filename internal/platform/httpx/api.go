@@ -49,7 +49,7 @@ type Route struct {
 	Permission  string `json:"permission"`
 	Owned       bool   `json:"owned,omitempty"` // the permission may be held for one's own things only
 	Raw         bool   `json:"raw,omitempty"`   // reads or writes bytes as they come, possibly for long
-	Audited     bool   `json:"audited,omitempty"`
+	Audited     bool   `json:"audited,omitempty"` // its calls leave audit records
 }
 
 // API is the HTTP surface of one module.
@@ -116,7 +116,13 @@ func New(module string) *API {
 func (a *API) Handler() http.Handler { return a.mux }
 
 // Routes lists what is registered.
-func (a *API) Routes() []Route { return slices.Clone(a.routes) }
+func (a *API) Routes() []Route {
+	list := slices.Clone(a.routes)
+	for i := range list {
+		list[i].Audited = list[i].Audited && a.audit != nil
+	}
+	return list
+}
 
 // OpenAPI gives the module's part of the OpenAPI 3.1 document as JSON.
 func (a *API) OpenAPI() ([]byte, error) { return a.huma.OpenAPI().MarshalJSON() }

@@ -32,8 +32,13 @@ func audited(op Op) bool {
 	return true
 }
 
-// Action names a route in audit records: "vm-create" is "vm.create".
-func Action(operationID string) string { return strings.Replace(operationID, "-", ".", 1) }
+// Action names a route in audit records by object and verb: "api-key-create" is "api-key.create".
+func Action(operationID string) string {
+	if i := strings.LastIndexByte(operationID, '-'); i > 0 {
+		return operationID[:i] + "." + operationID[i+1:]
+	}
+	return operationID
+}
 
 // watch makes the records of one route.
 type watch struct {

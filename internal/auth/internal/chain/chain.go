@@ -118,10 +118,13 @@ type Check struct {
 func NewCheck(from Head, checkpoints []Checkpoint) *Check {
 	c := &Check{At: from, pending: map[int64][]Checkpoint{}}
 	for _, cp := range checkpoints {
-		c.pending[cp.Seq] = append(c.pending[cp.Seq], cp)
+		c.Expect(cp)
 	}
 	return c
 }
+
+// Expect adds a checkpoint.
+func (c *Check) Expect(cp Checkpoint) { c.pending[cp.Seq] = append(c.pending[cp.Seq], cp) }
 
 // Next takes the next row, with its details as they are stored. It gives nil where the row is right.
 func (c *Check) Next(e event.AuditEntry, details string) *Broken {
@@ -141,6 +144,7 @@ func (c *Check) Next(e event.AuditEntry, details string) *Broken {
 			return &Broken{e.Seq, "the row is not the one that was signed on " + cp.CreatedAt.UTC().Format(time.RFC3339) + ": the chain was made anew"}
 		}
 	}
+	delete(c.pending, e.Seq)
 	c.At = Head{Seq: e.Seq, Hash: e.Hash}
 	c.Verified++
 	return nil
