@@ -149,6 +149,7 @@ type AuthConfig struct {
 	Issuer          string        `mapstructure:"issuer" doc:"Issuer that is written into tokens and asked of them."`
 	Audience        string        `mapstructure:"audience" doc:"Audience that is written into tokens and asked of them."`
 
+	AuditRetention     time.Duration      `mapstructure:"audit_retention" doc:"How long audit records are kept. 0: for ever."`
 	OneTimePasswordTTL time.Duration      `mapstructure:"one_time_password_ttl" doc:"How long a one-time password works, which a new user gets or an administrator gives."`
 	SelfRegistration   RegistrationConfig `mapstructure:"self_registration"`
 }

@@ -22,7 +22,7 @@ func Default() Config {
 		Database: DatabaseConfig{MaxConns: 10},
 		Log:      LogConfig{Level: "info", Format: "auto"},
 		Auth: AuthConfig{AccessTTL: a.AccessTTL, RefreshTTL: a.RefreshTTL, SessionTTL: a.SessionTTL, KeyRotation: a.KeyRotation, KeyPublishDelay: a.KeyPublishDelay, Issuer: a.Issuer, Audience: a.Audience,
-			OneTimePasswordTTL: a.OneTimePasswordTTL},
+			OneTimePasswordTTL: a.OneTimePasswordTTL, AuditRetention: a.AuditRetention},
 		VM: VMConfig{Roles: v.Roles, Libvirt: LibvirtConfig{URI: v.LibvirtURI, Accel: v.Accel}, DetachPatience: v.DetachPatience, StopGrace: v.StopGrace,
 			ImageMaxBytes: v.MaxImageBytes, NetworkPool: v.NetworkPool, ReservationTTL: v.ReservationTTL},
 		Sched: SchedConfig{OvercommitVCPU: s.OvercommitVCPU, OvercommitMemory: s.OvercommitMemory,

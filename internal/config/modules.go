@@ -22,7 +22,7 @@ func (c Config) AuthModule() authmodule.Config {
 	m.AccessTTL, m.RefreshTTL, m.SessionTTL = c.Auth.AccessTTL, c.Auth.RefreshTTL, c.Auth.SessionTTL
 	m.KeyRotation, m.KeyPublishDelay = c.Auth.KeyRotation, c.Auth.KeyPublishDelay
 	m.Issuer, m.Audience = c.Auth.Issuer, c.Auth.Audience
-	m.OneTimePasswordTTL = c.Auth.OneTimePasswordTTL
+	m.OneTimePasswordTTL, m.AuditRetention = c.Auth.OneTimePasswordTTL, c.Auth.AuditRetention
 	m.SelfRegistration, m.RegistrationTenant = c.Auth.SelfRegistration.Enabled, c.Auth.SelfRegistration.Tenant
 	return m
 }
