@@ -7,7 +7,7 @@ UPDATE users SET last_login_at = @now WHERE id = @id;
 
 -- SessionPrincipal gives what the holder of a session may do now. No row: it is over, or its user or tenant is.
 -- name: SessionPrincipal :one
-SELECT s.expires_at, u.id AS user_id, u.username, u.tenant_id, u.role, u.password_change_required
+SELECT s.expires_at, u.id AS user_id, u.username, u.tenant_id, u.role, u.password_change_required, u.mfa_enabled
 FROM sessions s
 JOIN users u ON u.id = s.user_id
 JOIN tenants t ON t.id = u.tenant_id

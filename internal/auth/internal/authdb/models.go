@@ -23,6 +23,51 @@ type IdempotencyKey struct {
 	CreatedAt   time.Time
 }
 
+type MfaChallenge struct {
+	TokenHash         []byte
+	UserID            uuid.UUID
+	PasswordChangedAt time.Time
+	Failures          int32
+	ExpiresAt         time.Time
+}
+
+type MfaRecoveryCode struct {
+	UserID   uuid.UUID
+	CodeHash []byte
+}
+
+type MfaRequirement struct {
+	ID        uuid.UUID
+	TenantID  *uuid.UUID
+	Role      *string
+	CreatedAt time.Time
+}
+
+type MfaTotp struct {
+	UserID        uuid.UUID
+	Secret        []byte
+	EnabledAt     *time.Time
+	LastStep      int64
+	PendingSecret []byte
+	PendingUntil  *time.Time
+}
+
+type PasswordReset struct {
+	TokenHash         []byte
+	UserID            uuid.UUID
+	PasswordChangedAt time.Time
+	ExpiresAt         time.Time
+}
+
+type PasswordResetRequest struct {
+	ID        uuid.UUID
+	Email     string
+	IP        string
+	Tries     int32
+	NextTryAt time.Time
+	CreatedAt time.Time
+}
+
 type Permission struct {
 	RoleID     uuid.UUID
 	Permission string

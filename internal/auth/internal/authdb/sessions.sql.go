@@ -225,7 +225,7 @@ func (q *Queries) SessionListOwn(ctx context.Context, db DBTX, arg SessionListOw
 }
 
 const sessionPrincipal = `-- name: SessionPrincipal :one
-SELECT s.expires_at, u.id AS user_id, u.username, u.tenant_id, u.role, u.password_change_required
+SELECT s.expires_at, u.id AS user_id, u.username, u.tenant_id, u.role, u.password_change_required, u.mfa_enabled
 FROM sessions s
 JOIN users u ON u.id = s.user_id
 JOIN tenants t ON t.id = u.tenant_id
@@ -240,6 +240,7 @@ type SessionPrincipalRow struct {
 	TenantID               uuid.UUID
 	Role                   string
 	PasswordChangeRequired bool
+	MfaEnabled             bool
 }
 
 // SessionPrincipal gives what the holder of a session may do now. No row: it is over, or its user or tenant is.
@@ -253,6 +254,7 @@ func (q *Queries) SessionPrincipal(ctx context.Context, db DBTX, id uuid.UUID) (
 		&i.TenantID,
 		&i.Role,
 		&i.PasswordChangeRequired,
+		&i.MfaEnabled,
 	)
 	return i, err
 }
