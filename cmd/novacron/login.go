@@ -19,13 +19,17 @@ func newLogin(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "login", Short: "Log in to a server", Args: cobra.NoArgs,
 		Long: "Log in to a server. The tokens are kept in $XDG_CONFIG_HOME/novacron (by default ~/.config/novacron), for each server by its address, in\n" +
-			"a file that only you can read. The password is asked for without echo, or comes from --password-file, " + envPasswordFile + " or\n" + envPassword + ".",
-		Example: "  novacron login --server https://cloud.example.org --username ada\n  NOVACRON_PASSWORD=… novacron login --username admin",
+			"a file that only you can read. The password is asked for without echo, or comes from --password-file, " + envPasswordFile + " or\n" + envPassword + ". Where an API key is given and no --username, the key is kept instead.",
+		Example: "  novacron login --api-key-file key\n  novacron login --server https://cloud.example.org --username ada\n  NOVACRON_PASSWORD=… novacron login --username admin",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
-			c, err := e.connect()
+			key, err := e.apiKey()
+			c, err := e.connectKept(err)
 			if err != nil {
 				return err
+			}
+			if key != "" && username == "" {
+				return e.loginWithKey(ctx, c, key)
 			}
 			if username, err = e.username(ctx, username); err != nil {
 				return err
@@ -53,11 +57,25 @@ func newLogin(e *env) *cobra.Command {
 	return cmd
 }
 
+// loginWithKey keeps an API key for the commands that follow.
+func (e *env) loginWithKey(ctx context.Context, c *apiclient.Client, key string) error {
+	me, err := c.LoginWithKey(ctx, key)
+	if err != nil {
+		return err
+	}
+	if e.forScripts() || e.quiet {
+		return e.printMe(me)
+	}
+	_, err = fmt.Fprintf(e.out, "API key of %s at %s is kept (role %s, tenant %s).\n", me.Value.Username, c.BaseURL(), me.Value.Role, me.Value.Tenant.Name)
+	return err
+}
+
 func newLogout(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use: "logout", Short: "End the session and forget its tokens", Args: cobra.NoArgs,
+		Long: "End the session and forget its tokens. An API key that 'novacron login' kept is forgotten here; 'novacron apikey revoke' ends it.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := e.connect()
+			c, err := e.connectKept(nil)
 			if err != nil {
 				return err
 			}

@@ -15,9 +15,10 @@ type env struct {
 	in          io.Reader
 	out, errOut io.Writer
 
-	server string
-	output outputFormat
-	quiet  bool
+	server  string
+	keyFile string
+	output  outputFormat
+	quiet   bool
 
 	running bool // a command has begun; what fails before is a mistake in how it was called
 }
@@ -53,12 +54,14 @@ func newRoot(e *env) *cobra.Command {
 			root.AddCommand(cmd)
 		}
 	}
-	add(groupCloud, newLogin(e), newLogout(e), newWhoami(e), newVM(e), newImage(e), newNetwork(e), newNode(e), newOperation(e), newFlavor(e))
+	add(groupCloud, newLogin(e), newLogout(e), newWhoami(e), newVM(e), newImage(e), newNetwork(e), newNode(e), newOperation(e), newFlavor(e), newAuth(e),
+		newAPIKey(e), newServiceAccount(e))
 	add(groupServer, newServe(), newModules(), newConfig(), newDoctor(e), newPKI(e))
 	root.AddCommand(newVersion(e))
 
 	flags := root.PersistentFlags()
 	flags.StringVar(&e.server, "server", "", "address of the server (default $"+envServer+", or "+defaultServer+")")
+	flags.StringVar(&e.keyFile, "api-key-file", "", "file with an API key to use instead of a login (default $"+envAPIKeyFile+", or the key in $"+envAPIKey+")")
 	flags.VarP(&e.output, "output", "o", "table, json or yaml (default $"+envOutput+", or table)")
 	flags.BoolVarP(&e.quiet, "quiet", "q", false, "print ids only, and no progress")
 	must(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp)))
@@ -107,6 +110,8 @@ const (
 	envPassword     = "NOVACRON_PASSWORD"
 	envPasswordFile = "NOVACRON_PASSWORD_FILE"
 	envOutput       = "NOVACRON_OUTPUT"
+	envAPIKey       = "NOVACRON_API_KEY"
+	envAPIKeyFile   = "NOVACRON_API_KEY_FILE"
 )
 
 const defaultServer = "http://127.0.0.1:8080"
@@ -118,6 +123,8 @@ func environmentText() string {
 		{envUsername, "user of 'novacron login', where --username is not given"},
 		{envPassword, "password of 'novacron login'"},
 		{envPasswordFile, "file with the password, where --password-file is not given"},
+		{envAPIKey, "API key to use instead of a login"},
+		{envAPIKeyFile, "file with the API key, where --api-key-file is not given"},
 		{envOutput, "form of the output, where --output is not given"},
 		{"NO_COLOR", "no colours, whatever its value"},
 		{"SSL_CERT_FILE", "certificates that the server's is checked against"},

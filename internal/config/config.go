@@ -121,11 +121,13 @@ type LogConfig struct {
 
 // AuthConfig is about identity.
 type AuthConfig struct {
-	AccessTTL  time.Duration `mapstructure:"access_ttl" doc:"How long an access token lives."`
-	RefreshTTL time.Duration `mapstructure:"refresh_ttl" doc:"How long a session lives unused."`
-	SessionTTL time.Duration `mapstructure:"session_ttl" doc:"How long a session lives, however much it is used."`
-	Issuer     string        `mapstructure:"issuer" doc:"Issuer that is written into tokens and asked of them."`
-	Audience   string        `mapstructure:"audience" doc:"Audience that is written into tokens and asked of them."`
+	AccessTTL       time.Duration `mapstructure:"access_ttl" doc:"How long an access token lives."`
+	RefreshTTL      time.Duration `mapstructure:"refresh_ttl" doc:"How long a session lives unused."`
+	SessionTTL      time.Duration `mapstructure:"session_ttl" doc:"How long a session lives, however much it is used."`
+	KeyRotation     time.Duration `mapstructure:"key_rotation" doc:"How old the key that signs access tokens may become before the next one is made. 0: only when somebody asks."`
+	KeyPublishDelay time.Duration `mapstructure:"key_publish_delay" doc:"How long a new key is published before it signs."`
+	Issuer          string        `mapstructure:"issuer" doc:"Issuer that is written into tokens and asked of them."`
+	Audience        string        `mapstructure:"audience" doc:"Audience that is written into tokens and asked of them."`
 
 	OneTimePasswordTTL time.Duration      `mapstructure:"one_time_password_ttl" doc:"How long a one-time password works, which a new user gets or an administrator gives."`
 	SelfRegistration   RegistrationConfig `mapstructure:"self_registration"`

@@ -21,7 +21,7 @@ func Default() Config {
 		Internal: InternalConfig{Gateways: []string{"gateway"}},
 		Database: DatabaseConfig{MaxConns: 10},
 		Log:      LogConfig{Level: "info", Format: "auto"},
-		Auth: AuthConfig{AccessTTL: a.AccessTTL, RefreshTTL: a.RefreshTTL, SessionTTL: a.SessionTTL, Issuer: a.Issuer, Audience: a.Audience,
+		Auth: AuthConfig{AccessTTL: a.AccessTTL, RefreshTTL: a.RefreshTTL, SessionTTL: a.SessionTTL, KeyRotation: a.KeyRotation, KeyPublishDelay: a.KeyPublishDelay, Issuer: a.Issuer, Audience: a.Audience,
 			OneTimePasswordTTL: a.OneTimePasswordTTL},
 		VM: VMConfig{Roles: v.Roles, Libvirt: LibvirtConfig{URI: v.LibvirtURI, Accel: v.Accel}, StopGrace: v.StopGrace,
 			ImageMaxBytes: v.MaxImageBytes, NetworkPool: v.NetworkPool, ReservationTTL: v.ReservationTTL},

@@ -18,6 +18,7 @@ func (c Config) AuthModule() authmodule.Config {
 	m := authmodule.Default()
 	m.DataDir, m.DatabaseURL, m.MaxConns = c.DataDir, c.Database.URL, c.Database.MaxConns
 	m.AccessTTL, m.RefreshTTL, m.SessionTTL = c.Auth.AccessTTL, c.Auth.RefreshTTL, c.Auth.SessionTTL
+	m.KeyRotation, m.KeyPublishDelay = c.Auth.KeyRotation, c.Auth.KeyPublishDelay
 	m.Issuer, m.Audience = c.Auth.Issuer, c.Auth.Audience
 	m.OneTimePasswordTTL = c.Auth.OneTimePasswordTTL
 	m.SelfRegistration, m.RegistrationTenant = c.Auth.SelfRegistration.Enabled, c.Auth.SelfRegistration.Tenant

@@ -47,13 +47,15 @@ RETURNING *;
 
 -- Reach is the tenant that the caller may see, or NULL for all and for what is bound on the platform.
 -- name: BindingGet :one
-SELECT sqlc.embed(b), r.name AS role, coalesce(u.username, '')::text AS username
+SELECT sqlc.embed(b), r.name AS role, coalesce(u.username, k.name, '')::text AS principal
 FROM role_bindings b JOIN roles r ON r.id = b.role_id LEFT JOIN users u ON b.principal_kind = 'user' AND u.id = b.principal_id
+    LEFT JOIN api_keys k ON b.principal_kind = 'api_key' AND k.id = b.principal_id
 WHERE b.id = @id AND (sqlc.narg(reach)::uuid IS NULL OR b.tenant_id = sqlc.narg(reach));
 
 -- name: BindingList :many
-SELECT sqlc.embed(b), r.name AS role, coalesce(u.username, '')::text AS username
+SELECT sqlc.embed(b), r.name AS role, coalesce(u.username, k.name, '')::text AS principal
 FROM role_bindings b JOIN roles r ON r.id = b.role_id LEFT JOIN users u ON b.principal_kind = 'user' AND u.id = b.principal_id
+    LEFT JOIN api_keys k ON b.principal_kind = 'api_key' AND k.id = b.principal_id
 WHERE (sqlc.narg(reach)::uuid IS NULL OR b.tenant_id = sqlc.narg(reach))
   AND (sqlc.narg(scope)::text IS NULL OR b.scope = sqlc.narg(scope))
   AND (sqlc.narg(principal_id)::uuid IS NULL OR b.principal_id = sqlc.narg(principal_id))

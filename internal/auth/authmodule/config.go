@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/novacron/novacron/internal/auth/internal/password"
+	"github.com/novacron/novacron/internal/auth/internal/token"
 )
 
 // Config is what can be set for the auth module.
@@ -26,6 +27,11 @@ type Config struct {
 	SessionTTL time.Duration
 	// Issuer and Audience are written into tokens and asked of them. Default "novacron" both.
 	Issuer, Audience string
+	// KeyRotation is how old the key that signs access tokens may become before the next one is made. Default 30 days; 0: it is made only when
+	// somebody asks. At least a day otherwise.
+	KeyRotation time.Duration
+	// KeyPublishDelay is how long a new key is published before it signs. Default 10 minutes; at most 24 hours.
+	KeyPublishDelay time.Duration
 	// CacheEntries is how many verified tokens, and how many sessions, are remembered. Default 50000; some 0.5 KiB each.
 	CacheEntries int
 	// PasswordMemoryKiB, PasswordIterations and PasswordParallelism are the costs of argon2id. Defaults 19456, 2 and 1. Raised, they apply to each
@@ -50,7 +56,7 @@ func Default() Config {
 	p := password.DefaultParams()
 	return Config{
 		MaxConns: 10, AccessTTL: 15 * time.Minute, RefreshTTL: 30 * 24 * time.Hour, SessionTTL: 90 * 24 * time.Hour,
-		Issuer: "novacron", Audience: "novacron", CacheEntries: 50_000,
+		KeyRotation: 30 * 24 * time.Hour, KeyPublishDelay: 10 * time.Minute, Issuer: "novacron", Audience: "novacron", CacheEntries: 50_000,
 		PasswordMemoryKiB: p.MemoryKiB, PasswordIterations: p.Iterations, PasswordParallelism: p.Parallelism,
 		PasswordConcurrency: runtime.GOMAXPROCS(0), PasswordQueue: 64, OneTimePasswordTTL: 72 * time.Hour,
 	}
@@ -70,6 +76,8 @@ func (c Config) Validate() error {
 	refuse(c.AccessTTL < time.Minute || c.AccessTTL > 24*time.Hour, "access_ttl is %s, must be 1m to 24h", c.AccessTTL)
 	refuse(c.RefreshTTL < c.AccessTTL, "refresh_ttl is %s, must not be below access_ttl, %s", c.RefreshTTL, c.AccessTTL)
 	refuse(c.SessionTTL < c.RefreshTTL, "session_ttl is %s, must not be below refresh_ttl, %s", c.SessionTTL, c.RefreshTTL)
+	refuse(c.KeyRotation != 0 && c.KeyRotation < 24*time.Hour, "key_rotation is %s, must be 0 or at least 24h", c.KeyRotation)
+	refuse(c.KeyPublishDelay < 0 || c.KeyPublishDelay > 24*time.Hour, "key_publish_delay is %s, must be 0 to 24h", c.KeyPublishDelay)
 	refuse(c.Issuer == "", "no issuer")
 	refuse(c.Audience == "", "no audience")
 	refuse(c.CacheEntries < 100, "cache_entries is %d, must be at least 100", c.CacheEntries)
@@ -84,6 +92,10 @@ func (c Config) Validate() error {
 
 func (c Config) params() password.Params {
 	return password.Params{MemoryKiB: c.PasswordMemoryKiB, Iterations: c.PasswordIterations, Parallelism: c.PasswordParallelism}
+}
+
+func (c Config) keyPlan() token.Plan {
+	return token.Plan{PublishDelay: c.KeyPublishDelay, TokenLife: c.AccessTTL, Every: c.KeyRotation}
 }
 
 // keyDir and passwordFile are where the module keeps its files.

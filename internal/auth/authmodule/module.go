@@ -86,13 +86,13 @@ func New(cfg Config, deps Deps) (*Module, error) {
 		return nil, err
 	}
 	m := &Module{cfg: cfg, deps: deps, api: httpx.New("auth"), store: store.New()}
-	m.ring = token.NewRing(cfg.keyDir(), func(err error) { deps.Log.Warn("the signing keys could not be read again", "error", err) })
+	m.ring = token.NewRing(cfg.keyDir(), cfg.keyPlan(), deps.Now, func(err error) { deps.Log.Warn("the signing keys could not be read again", "error", err) })
 	m.service, err = service.New(service.Config{
 		AccessTTL: cfg.AccessTTL, RefreshTTL: cfg.RefreshTTL, SessionTTL: cfg.SessionTTL, CacheEntries: cfg.CacheEntries,
 		PasswordFile: cfg.passwordFile(), OneTimePasswordTTL: cfg.OneTimePasswordTTL, SelfRegistration: cfg.SelfRegistration,
 		RegistrationTenant: cfg.RegistrationTenant,
 	}, service.Deps{
-		Store: m.store, Codec: token.NewCodec(m.ring, cfg.Issuer, cfg.Audience, deps.Now), Hasher: hasher,
+		Store: m.store, Codec: token.NewCodec(m.ring, cfg.Issuer, cfg.Audience, deps.Now), Ring: m.ring, Hasher: hasher,
 		Limiter: throttle.New(deps.Cache, throttle.DefaultRules(), deps.Now), Counters: deps.Cache, Bus: deps.Bus, Log: deps.Log,
 		Metrics: metrics, Now: deps.Now, Known: m.permissions,
 		TenantHolders: deps.TenantHolders,

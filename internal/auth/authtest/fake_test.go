@@ -22,6 +22,8 @@ func (h fakeHarness) AddUser(_ *testing.T, username, role string) auth.User {
 func (h fakeHarness) Token(_ *testing.T, id uuid.UUID) string        { return h.Issue(id, time.Hour) }
 func (h fakeHarness) ExpiredToken(_ *testing.T, id uuid.UUID) string { return h.Issue(id, -time.Hour) }
 func (h fakeHarness) Revoke(_ *testing.T, token string)              { h.Fake.Revoke(token) }
+func (h fakeHarness) RevokeAPIKey(_ *testing.T, id uuid.UUID)        { h.Fake.RevokeAPIKey(id) }
+func (h fakeHarness) Forward(_ *testing.T, d time.Duration)          { h.Fake.Forward(d) }
 func (h fakeHarness) ChangeRole(_ *testing.T, id uuid.UUID, role string) {
 	h.Change(id, func(u *auth.User) { u.Role = role })
 }

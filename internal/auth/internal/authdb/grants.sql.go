@@ -40,8 +40,9 @@ func (q *Queries) BindingDeleteOf(ctx context.Context, db DBTX, arg BindingDelet
 }
 
 const bindingGet = `-- name: BindingGet :one
-SELECT b.id, b.principal_kind, b.principal_id, b.role_id, b.scope, b.tenant_id, b.include_projects, b.created_by, b.created_at, r.name AS role, coalesce(u.username, '')::text AS username
+SELECT b.id, b.principal_kind, b.principal_id, b.role_id, b.scope, b.tenant_id, b.include_projects, b.created_by, b.created_at, r.name AS role, coalesce(u.username, k.name, '')::text AS principal
 FROM role_bindings b JOIN roles r ON r.id = b.role_id LEFT JOIN users u ON b.principal_kind = 'user' AND u.id = b.principal_id
+    LEFT JOIN api_keys k ON b.principal_kind = 'api_key' AND k.id = b.principal_id
 WHERE b.id = $1 AND ($2::uuid IS NULL OR b.tenant_id = $2)
 `
 
@@ -53,7 +54,7 @@ type BindingGetParams struct {
 type BindingGetRow struct {
 	RoleBinding RoleBinding
 	Role        string
-	Username    string
+	Principal   string
 }
 
 // Reach is the tenant that the caller may see, or NULL for all and for what is bound on the platform.
@@ -71,7 +72,7 @@ func (q *Queries) BindingGet(ctx context.Context, db DBTX, arg BindingGetParams)
 		&i.RoleBinding.CreatedBy,
 		&i.RoleBinding.CreatedAt,
 		&i.Role,
-		&i.Username,
+		&i.Principal,
 	)
 	return i, err
 }
@@ -122,8 +123,9 @@ func (q *Queries) BindingInsert(ctx context.Context, db DBTX, arg BindingInsertP
 }
 
 const bindingList = `-- name: BindingList :many
-SELECT b.id, b.principal_kind, b.principal_id, b.role_id, b.scope, b.tenant_id, b.include_projects, b.created_by, b.created_at, r.name AS role, coalesce(u.username, '')::text AS username
+SELECT b.id, b.principal_kind, b.principal_id, b.role_id, b.scope, b.tenant_id, b.include_projects, b.created_by, b.created_at, r.name AS role, coalesce(u.username, k.name, '')::text AS principal
 FROM role_bindings b JOIN roles r ON r.id = b.role_id LEFT JOIN users u ON b.principal_kind = 'user' AND u.id = b.principal_id
+    LEFT JOIN api_keys k ON b.principal_kind = 'api_key' AND k.id = b.principal_id
 WHERE ($1::uuid IS NULL OR b.tenant_id = $1)
   AND ($2::text IS NULL OR b.scope = $2)
   AND ($3::uuid IS NULL OR b.principal_id = $3)
@@ -146,7 +148,7 @@ type BindingListParams struct {
 type BindingListRow struct {
 	RoleBinding RoleBinding
 	Role        string
-	Username    string
+	Principal   string
 }
 
 func (q *Queries) BindingList(ctx context.Context, db DBTX, arg BindingListParams) ([]BindingListRow, error) {
@@ -177,7 +179,7 @@ func (q *Queries) BindingList(ctx context.Context, db DBTX, arg BindingListParam
 			&i.RoleBinding.CreatedBy,
 			&i.RoleBinding.CreatedAt,
 			&i.Role,
-			&i.Username,
+			&i.Principal,
 		); err != nil {
 			return nil, err
 		}

@@ -167,6 +167,12 @@ func (s *Service) holdPrincipal(ctx context.Context, tx store.Queries, p identit
 			return as(err, auth.ErrUserNotFound, auth.ErrPrincipalNotFound)
 		}
 		home = account.TenantID
+	case auth.PrincipalAPIKey: // the key, and whoever owns it, as somebody at home there
+		k, err := tx.LockAPIKey(ctx, id, store.AnyAPIKey())
+		if err != nil {
+			return as(err, auth.ErrAPIKeyNotFound, auth.ErrPrincipalNotFound)
+		}
+		home = k.TenantID
 	default:
 		return auth.ErrPrincipalNotFound
 	}

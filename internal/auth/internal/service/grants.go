@@ -29,9 +29,11 @@ func (g Grants) None() bool { return len(g.Roles) == 0 }
 // could.
 func (s *Service) grants(ctx context.Context, q store.Queries, h store.Holder, tenantID uuid.UUID, evenDisabled bool) (Grants, error) {
 	rows, err := q.Grants(ctx, h, tenantID, evenDisabled)
-	if err != nil {
-		return Grants{}, err
-	}
+	return sum(rows), err
+}
+
+// sum adds up what single roles give.
+func sum(rows []store.Grant) Grants {
 	var g Grants
 	for _, r := range rows {
 		g.Roles = append(g.Roles, r.Role)
@@ -47,7 +49,7 @@ func (s *Service) grants(ctx context.Context, q store.Queries, h store.Holder, t
 		slices.Sort(*list)
 		*list = slices.Compact(*list)
 	}
-	return g, nil
+	return g
 }
 
 // UserGrants tells what a user may do in a tenant; nil is their own. It fails with ErrUserNotFound, also for users who are disabled.

@@ -32,7 +32,7 @@ type bench struct {
 func newBench(t testing.TB) *bench {
 	t.Helper()
 	b := &bench{clock: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)}
-	b.ring = NewRing(filepath.Join(t.TempDir(), "keys"), func(err error) { t.Errorf("rescan: %v", err) })
+	b.ring = NewRing(filepath.Join(t.TempDir(), "keys"), plan, time.Now, func(err error) { t.Errorf("rescan: %v", err) })
 	if err := b.ring.Open(); err != nil {
 		t.Fatal(err)
 	}
@@ -251,7 +251,7 @@ func TestRingKeepsAndShares(t *testing.T) {
 		t.Errorf("mode of the key file: %v, %v", info, err)
 	}
 	// A second process reads the same key.
-	second := NewRing(b.ring.dir, nil)
+	second := NewRing(b.ring.dir, plan, time.Now, nil)
 	if err := second.Open(); err != nil {
 		t.Fatal(err)
 	}
@@ -259,15 +259,23 @@ func TestRingKeepsAndShares(t *testing.T) {
 		t.Errorf("another process refuses the token: %v", err)
 	}
 	// A key that is added later signs, and is found by who had read the folder before.
-	if err := createKey(b.ring.dir); err != nil {
+	if err := createKey(b.ring.dir, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	third := NewRing(b.ring.dir, nil)
+	third := NewRing(b.ring.dir, plan, time.Now, nil)
 	if err := third.Open(); err != nil {
 		t.Fatal(err)
 	}
-	if third.signingKey().id <= b.ring.signingKey().id || len(third.JWKS().Keys) != 2 {
-		t.Error("the newest key is not the one that signs")
+	if third.signingKey().id != b.ring.signingKey().id || len(third.JWKS().Keys) != 2 {
+		t.Error("a key that was made a moment ago signs, before anybody can know it")
+	}
+	later := func() time.Time { return time.Now().Add(plan.PublishDelay) }
+	third = NewRing(b.ring.dir, plan, later, nil)
+	if err := third.Open(); err != nil {
+		t.Fatal(err)
+	}
+	if third.signingKey().id <= b.ring.signingKey().id {
+		t.Error("the newest key does not sign when its time has come")
 	}
 	fresh, err := NewCodec(third, "novacron", "api", b.codec.now).Sign(b.claims)
 	if err != nil {
@@ -285,7 +293,7 @@ func TestRingStartsOnce(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "keys")
 	failed := make(chan error, 4)
 	for range cap(failed) {
-		go func() { failed <- NewRing(dir, nil).Open() }()
+		go func() { failed <- NewRing(dir, plan, time.Now, nil).Open() }()
 	}
 	for range cap(failed) {
 		if err := <-failed; err != nil {
@@ -313,7 +321,7 @@ func TestRingRefusesBadFiles(t *testing.T) {
 			return os.WriteFile(p, pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: der}), 0o600)
 		},
 		"readable by others": func(p string) error {
-			return errors.Join(createKey(filepath.Dir(p)), chmodAll(filepath.Dir(p), 0o644))
+			return errors.Join(createKey(filepath.Dir(p), time.Now()), chmodAll(filepath.Dir(p), 0o644))
 		},
 		"a folder": func(p string) error { return os.Mkdir(p, 0o700) },
 	} {
@@ -321,7 +329,7 @@ func TestRingRefusesBadFiles(t *testing.T) {
 		if err := write(filepath.Join(dir, "k.pem")); err != nil {
 			t.Fatal(err)
 		}
-		if err := NewRing(dir, nil).Open(); err == nil {
+		if err := NewRing(dir, plan, time.Now, nil).Open(); err == nil {
 			t.Errorf("%s: the ring opened", name)
 		}
 	}
@@ -337,7 +345,7 @@ func chmodAll(dir string, mode os.FileMode) error {
 
 func TestUnopenedRingSignsNothing(t *testing.T) {
 	t.Parallel()
-	r := NewRing(filepath.Join(t.TempDir(), "none"), func(error) {})
+	r := NewRing(filepath.Join(t.TempDir(), "none"), plan, time.Now, func(error) {})
 	if _, err := NewCodec(r, "a", "b", time.Now).Sign(Claims{}); err == nil {
 		t.Error("signed without a key")
 	}

@@ -47,14 +47,17 @@ type signingKey struct {
 
 type keySet struct {
 	public  map[string]*rsa.PublicKey
-	signing signingKey // the newest: ids are UUIDv7, so the greatest
+	private map[string]*rsa.PrivateKey
+	ids     []string // newest first: ids are UUIDv7, so the greatest
 	jwks    JWKS
 }
 
-// Ring holds the signing keys of a folder, one file <kid>.pem each. The newest signs, all verify: a key that was put there by another process, or by
-// a rotation, is found when a token names it.
+// Ring holds the signing keys of a folder, one file <kid>.pem each. The plan says which one signs, all verify: a key that was put there by
+// another process, or by a rotation, is found when a token names it.
 type Ring struct {
 	dir  string
+	plan Plan
+	now  func() time.Time
 	keys atomic.Pointer[keySet]
 
 	mu       sync.Mutex // guards scanned, and makes rescans one at a time
@@ -63,8 +66,8 @@ type Ring struct {
 }
 
 // NewRing makes a Ring of the folder. It holds no key until Open. A rescan that fails later is told to warn, and the keys known so far stay.
-func NewRing(dir string, warn func(error)) *Ring {
-	r := &Ring{dir: dir, distrust: warn}
+func NewRing(dir string, plan Plan, now func() time.Time, warn func(error)) *Ring {
+	r := &Ring{dir: dir, plan: plan, now: now, distrust: warn}
 	r.keys.Store(&keySet{jwks: JWKS{Keys: []JWK{}}})
 	return r
 }
@@ -82,7 +85,7 @@ func (r *Ring) Open() error {
 	defer unlock()
 	set, err := readKeys(r.dir)
 	if err == nil && set == nil {
-		if err = createKey(r.dir); err == nil {
+		if err = createKey(r.dir, r.now()); err == nil {
 			set, err = readKeys(r.dir)
 		}
 	}
@@ -111,7 +114,16 @@ func (r *Ring) Public(kid string) *rsa.PublicKey {
 // JWKS gives the public keys. The answer must not be changed.
 func (r *Ring) JWKS() JWKS { return r.keys.Load().jwks }
 
-func (r *Ring) signingKey() signingKey { return r.keys.Load().signing }
+// signingKey gives the key that signs now; the zero one before Open.
+func (r *Ring) signingKey() signingKey {
+	set, now := r.keys.Load(), r.now()
+	for i, kid := range set.ids {
+		if i == len(set.ids)-1 || !born(kid).Add(r.plan.PublishDelay).After(now) {
+			return signingKey{id: kid, private: set.private[kid]}
+		}
+	}
+	return signingKey{}
+}
 
 // rescan reads the folder again, at most once per rescanGap, because anybody can name unknown keys.
 func (r *Ring) rescan() {
@@ -121,12 +133,9 @@ func (r *Ring) rescan() {
 		return
 	}
 	r.scanned = time.Now()
-	set, err := readKeys(r.dir)
-	if err != nil || set == nil {
-		r.distrust(cmp.Or(err, errors.New("no signing key is left in "+r.dir)))
-		return
+	if err := r.load(); err != nil {
+		r.distrust(err)
 	}
-	r.keys.Store(set)
 }
 
 // readKeys reads all keys of a folder; nil means that there is none.
@@ -151,9 +160,10 @@ func readKeys(dir string) (*keySet, error) {
 		return nil, nil
 	}
 	slices.SortFunc(keys, func(a, b signingKey) int { return cmp.Compare(b.id, a.id) })
-	set := &keySet{public: make(map[string]*rsa.PublicKey, len(keys)), signing: keys[0]}
+	set := &keySet{public: make(map[string]*rsa.PublicKey, len(keys)), private: make(map[string]*rsa.PrivateKey, len(keys))}
 	for _, k := range keys {
-		set.public[k.id] = &k.private.PublicKey
+		set.public[k.id], set.private[k.id] = &k.private.PublicKey, k.private
+		set.ids = append(set.ids, k.id)
 	}
 	set.jwks = describe(keys)
 	return set, nil
@@ -186,12 +196,15 @@ func readKey(path string) (*rsa.PrivateKey, error) {
 	if !isRSA || key.N.BitLen() < keyBits {
 		return nil, fmt.Errorf("is not an RSA key of at least %d bits", keyBits)
 	}
+	if guessable(key.N) {
+		return nil, errors.New("can be guessed from its public half (CVE-2017-15361); delete it")
+	}
 	return key, nil
 }
 
 // createKey makes a key. It is in the folder whole or not at all, also after a crash.
-func createKey(dir string) error {
-	id, err := uuid.NewV7()
+func createKey(dir string, now time.Time) error {
+	id, err := keyID(now)
 	if err != nil {
 		return fmt.Errorf("make key id: %w", err)
 	}
@@ -208,6 +221,19 @@ func createKey(dir string) error {
 		return fmt.Errorf("keep signing key: %w", err)
 	}
 	return nil
+}
+
+// keyID makes a UUID of version 7 for a moment (RFC 9562, section 5.7): the key's id says when it was made.
+func keyID(now time.Time) (uuid.UUID, error) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return uuid.Nil, err
+	}
+	ms := now.UnixMilli()
+	for i := range 6 {
+		id[i] = byte(ms >> (40 - 8*i))
+	}
+	return id, nil
 }
 
 // lockDir takes the folder's lock; the kernel gives it up with the process.
