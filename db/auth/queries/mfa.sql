@@ -59,8 +59,17 @@ DELETE FROM mfa_challenges WHERE user_id = @user_id;
 -- name: ChallengePrune :execrows
 DELETE FROM mfa_challenges WHERE expires_at < @before;
 
--- MFARequired tells whether a second factor is asked of who holds the roles in a tenant: there, in its organisation, or everywhere.
--- name: MFARequired :one
+-- MFAOwed tells whether a person has no second factor although one is asked of who holds the roles in a tenant: there, in its organisation, or
+-- everywhere. Service accounts cannot log in, so nothing is asked of them.
+-- name: MFAOwed :one
+SELECT (EXISTS (SELECT 1 FROM users u WHERE u.id = @user_id AND u.kind = 'human' AND NOT u.mfa_enabled) AND EXISTS (
+    SELECT 1 FROM mfa_requirements m LEFT JOIN tenants t ON t.id = @tenant_id
+    WHERE (m.tenant_id IS NULL OR m.tenant_id = t.id OR m.tenant_id = t.parent_id)
+      AND (m.role IS NULL OR m.role = ANY(@roles::text[]))
+))::boolean;
+
+-- MFAAsked tells whether a second factor is asked of who holds the roles in a tenant, whether they have one or not.
+-- name: MFAAsked :one
 SELECT EXISTS (
     SELECT 1 FROM mfa_requirements m LEFT JOIN tenants t ON t.id = @tenant_id
     WHERE (m.tenant_id IS NULL OR m.tenant_id = t.id OR m.tenant_id = t.parent_id)

@@ -9,6 +9,9 @@ WHERE id IN (
 )
 RETURNING *;
 
+-- name: ResetRequestPostpone :exec
+UPDATE password_reset_requests SET next_try_at = @next_try_at WHERE id = @id;
+
 -- name: ResetRequestDelete :exec
 DELETE FROM password_reset_requests WHERE id = @id;
 

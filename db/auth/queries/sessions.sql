@@ -7,7 +7,7 @@ UPDATE users SET last_login_at = @now WHERE id = @id;
 
 -- SessionPrincipal gives what the holder of a session may do now. No row: it is over, or its user or tenant is.
 -- name: SessionPrincipal :one
-SELECT s.expires_at, u.id AS user_id, u.username, u.tenant_id, u.role, u.password_change_required, u.mfa_enabled
+SELECT s.expires_at, u.id AS user_id, u.username, u.tenant_id, u.role, u.password_change_required
 FROM sessions s
 JOIN users u ON u.id = s.user_id
 JOIN tenants t ON t.id = u.tenant_id
@@ -46,6 +46,10 @@ SELECT EXISTS (
     SELECT 1 FROM sessions s JOIN users u ON u.id = s.user_id
     WHERE lower(u.username) = lower(@username::text) AND s.ip = @ip
 )::boolean;
+
+-- SessionOfUserFromAddress is SessionFromAddress for an account that is known.
+-- name: SessionOfUserFromAddress :one
+SELECT EXISTS (SELECT 1 FROM sessions WHERE user_id = @user_id AND ip = @ip)::boolean;
 
 -- name: RefreshInsert :exec
 INSERT INTO refresh_tokens (token_hash, session_id, issued_at, expires_at) VALUES (@token_hash, @session_id, @issued_at, @expires_at);

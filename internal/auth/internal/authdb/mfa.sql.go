@@ -107,6 +107,50 @@ func (q *Queries) ChallengePrune(ctx context.Context, db DBTX, before time.Time)
 	return result.RowsAffected(), nil
 }
 
+const mFAAsked = `-- name: MFAAsked :one
+SELECT EXISTS (
+    SELECT 1 FROM mfa_requirements m LEFT JOIN tenants t ON t.id = $1
+    WHERE (m.tenant_id IS NULL OR m.tenant_id = t.id OR m.tenant_id = t.parent_id)
+      AND (m.role IS NULL OR m.role = ANY($2::text[]))
+)::boolean
+`
+
+type MFAAskedParams struct {
+	TenantID uuid.UUID
+	Roles    []string
+}
+
+// MFAAsked tells whether a second factor is asked of who holds the roles in a tenant, whether they have one or not.
+func (q *Queries) MFAAsked(ctx context.Context, db DBTX, arg MFAAskedParams) (bool, error) {
+	row := db.QueryRow(ctx, mFAAsked, arg.TenantID, arg.Roles)
+	var column_1 bool
+	err := row.Scan(&column_1)
+	return column_1, err
+}
+
+const mFAOwed = `-- name: MFAOwed :one
+SELECT (EXISTS (SELECT 1 FROM users u WHERE u.id = $1 AND u.kind = 'human' AND NOT u.mfa_enabled) AND EXISTS (
+    SELECT 1 FROM mfa_requirements m LEFT JOIN tenants t ON t.id = $2
+    WHERE (m.tenant_id IS NULL OR m.tenant_id = t.id OR m.tenant_id = t.parent_id)
+      AND (m.role IS NULL OR m.role = ANY($3::text[]))
+))::boolean
+`
+
+type MFAOwedParams struct {
+	UserID   uuid.UUID
+	TenantID uuid.UUID
+	Roles    []string
+}
+
+// MFAOwed tells whether a person has no second factor although one is asked of who holds the roles in a tenant: there, in its organisation, or
+// everywhere. Service accounts cannot log in, so nothing is asked of them.
+func (q *Queries) MFAOwed(ctx context.Context, db DBTX, arg MFAOwedParams) (bool, error) {
+	row := db.QueryRow(ctx, mFAOwed, arg.UserID, arg.TenantID, arg.Roles)
+	var column_1 bool
+	err := row.Scan(&column_1)
+	return column_1, err
+}
+
 const mFAPolicyLock = `-- name: MFAPolicyLock :exec
 SELECT pg_advisory_xact_lock(hashtextextended('novacron.auth.mfa_policy', 0))
 `
@@ -115,27 +159,6 @@ SELECT pg_advisory_xact_lock(hashtextextended('novacron.auth.mfa_policy', 0))
 func (q *Queries) MFAPolicyLock(ctx context.Context, db DBTX) error {
 	_, err := db.Exec(ctx, mFAPolicyLock)
 	return err
-}
-
-const mFARequired = `-- name: MFARequired :one
-SELECT EXISTS (
-    SELECT 1 FROM mfa_requirements m LEFT JOIN tenants t ON t.id = $1
-    WHERE (m.tenant_id IS NULL OR m.tenant_id = t.id OR m.tenant_id = t.parent_id)
-      AND (m.role IS NULL OR m.role = ANY($2::text[]))
-)::boolean
-`
-
-type MFARequiredParams struct {
-	TenantID uuid.UUID
-	Roles    []string
-}
-
-// MFARequired tells whether a second factor is asked of who holds the roles in a tenant: there, in its organisation, or everywhere.
-func (q *Queries) MFARequired(ctx context.Context, db DBTX, arg MFARequiredParams) (bool, error) {
-	row := db.QueryRow(ctx, mFARequired, arg.TenantID, arg.Roles)
-	var column_1 bool
-	err := row.Scan(&column_1)
-	return column_1, err
 }
 
 const mFARequirementClear = `-- name: MFARequirementClear :exec

@@ -117,6 +117,20 @@ func (q *Queries) ResetRequestInsert(ctx context.Context, db DBTX, arg ResetRequ
 	return err
 }
 
+const resetRequestPostpone = `-- name: ResetRequestPostpone :exec
+UPDATE password_reset_requests SET next_try_at = $1 WHERE id = $2
+`
+
+type ResetRequestPostponeParams struct {
+	NextTryAt time.Time
+	ID        uuid.UUID
+}
+
+func (q *Queries) ResetRequestPostpone(ctx context.Context, db DBTX, arg ResetRequestPostponeParams) error {
+	_, err := db.Exec(ctx, resetRequestPostpone, arg.NextTryAt, arg.ID)
+	return err
+}
+
 const resetRequestTake = `-- name: ResetRequestTake :many
 UPDATE password_reset_requests SET tries = tries + 1, next_try_at = $1
 WHERE id IN (
@@ -160,7 +174,7 @@ func (q *Queries) ResetRequestTake(ctx context.Context, db DBTX, arg ResetReques
 }
 
 const userGetByEmail = `-- name: UserGetByEmail :one
-SELECT users.id, users.username, users.email, users.password_hash, users.role, users.tenant_id, users.mfa_enabled, users.disabled_at, users.password_changed_at, users.last_login_at, users.version, users.created_at, users.updated_at, users.password_change_required, users.password_expires_at, (tenants.disabled_at IS NOT NULL OR organisations.disabled_at IS NOT NULL)::boolean AS tenant_disabled
+SELECT users.id, users.username, users.email, users.password_hash, users.role, users.tenant_id, users.mfa_enabled, users.disabled_at, users.password_changed_at, users.last_login_at, users.version, users.created_at, users.updated_at, users.password_change_required, users.password_expires_at, users.kind, users.description, (tenants.disabled_at IS NOT NULL OR organisations.disabled_at IS NOT NULL)::boolean AS tenant_disabled
 FROM users JOIN tenants ON tenants.id = users.tenant_id LEFT JOIN tenants organisations ON organisations.id = tenants.parent_id
 WHERE lower(users.email) = lower($1::text)
 `
@@ -190,6 +204,8 @@ func (q *Queries) UserGetByEmail(ctx context.Context, db DBTX, email string) (Us
 		&i.User.UpdatedAt,
 		&i.User.PasswordChangeRequired,
 		&i.User.PasswordExpiresAt,
+		&i.User.Kind,
+		&i.User.Description,
 		&i.TenantDisabled,
 	)
 	return i, err

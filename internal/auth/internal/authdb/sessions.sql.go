@@ -224,8 +224,25 @@ func (q *Queries) SessionListOwn(ctx context.Context, db DBTX, arg SessionListOw
 	return items, nil
 }
 
+const sessionOfUserFromAddress = `-- name: SessionOfUserFromAddress :one
+SELECT EXISTS (SELECT 1 FROM sessions WHERE user_id = $1 AND ip = $2)::boolean
+`
+
+type SessionOfUserFromAddressParams struct {
+	UserID uuid.UUID
+	IP     string
+}
+
+// SessionOfUserFromAddress is SessionFromAddress for an account that is known.
+func (q *Queries) SessionOfUserFromAddress(ctx context.Context, db DBTX, arg SessionOfUserFromAddressParams) (bool, error) {
+	row := db.QueryRow(ctx, sessionOfUserFromAddress, arg.UserID, arg.IP)
+	var column_1 bool
+	err := row.Scan(&column_1)
+	return column_1, err
+}
+
 const sessionPrincipal = `-- name: SessionPrincipal :one
-SELECT s.expires_at, u.id AS user_id, u.username, u.tenant_id, u.role, u.password_change_required, u.mfa_enabled
+SELECT s.expires_at, u.id AS user_id, u.username, u.tenant_id, u.role, u.password_change_required
 FROM sessions s
 JOIN users u ON u.id = s.user_id
 JOIN tenants t ON t.id = u.tenant_id
@@ -240,7 +257,6 @@ type SessionPrincipalRow struct {
 	TenantID               uuid.UUID
 	Role                   string
 	PasswordChangeRequired bool
-	MfaEnabled             bool
 }
 
 // SessionPrincipal gives what the holder of a session may do now. No row: it is over, or its user or tenant is.
@@ -254,7 +270,6 @@ func (q *Queries) SessionPrincipal(ctx context.Context, db DBTX, id uuid.UUID) (
 		&i.TenantID,
 		&i.Role,
 		&i.PasswordChangeRequired,
-		&i.MfaEnabled,
 	)
 	return i, err
 }

@@ -43,6 +43,9 @@ func Register(h *httpx.API, s *service.Service, ring *token.Ring) {
 	a := &api{s: s, ring: ring}
 	a.registerLogin(h)
 	a.registerMe(h)
+	a.registerMFA(h)
+	a.registerMFAPolicy(h)
+	a.registerResets(h)
 	a.registerSessions(h)
 	a.registerUsers(h)
 	a.registerServiceAccounts(h)
