@@ -16,6 +16,7 @@ import (
 	"github.com/novacron/novacron/internal/monitoring/monitoringmodule"
 	"github.com/novacron/novacron/internal/platform/cache"
 	"github.com/novacron/novacron/internal/platform/logx"
+	"github.com/novacron/novacron/internal/platform/mail"
 	"github.com/novacron/novacron/internal/scheduler/schedulermodule"
 	"github.com/novacron/novacron/internal/vm/vmmodule"
 )
@@ -77,8 +78,14 @@ func (b *builder) modules() ([]topology.Module, error) {
 		make func() (topology.Module, error)
 	}{
 		{"auth", func() (_ topology.Module, err error) {
-			auth, err = authmodule.New(b.cfg.AuthModule(), authmodule.Deps{Bus: b.bus, Cache: b.cache, Log: logx.ForModule(b.log, "auth"),
-				Registerer: b.registry, Permissions: b.permissions, OnFirstAdmin: b.opts.OnFirstAdmin, TenantHolders: tenantHolders()})
+			deps := authmodule.Deps{Bus: b.bus, Cache: b.cache, Log: logx.ForModule(b.log, "auth"),
+				Registerer: b.registry, Permissions: b.permissions, OnFirstAdmin: b.opts.OnFirstAdmin, TenantHolders: tenantHolders()}
+			if cfg := b.cfg.Mailer(); cfg.Host != "" {
+				if deps.Mail, err = mail.New(cfg); err != nil {
+					return nil, err
+				}
+			}
+			auth, err = authmodule.New(b.cfg.AuthModule(), deps)
 			return auth, err
 		}},
 		{"monitoring", func() (_ topology.Module, err error) {

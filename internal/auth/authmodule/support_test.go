@@ -61,6 +61,7 @@ type site struct {
 	bus   bus.Bus
 	// holders are the modules that are asked before a tenant is deleted.
 	holders []string
+	mail    authmodule.Mailer // nil: none
 }
 
 func newSite(t testing.TB) *site {
@@ -91,7 +92,7 @@ func (s *site) build(t testing.TB) *process {
 	t.Helper()
 	reg := prometheus.NewRegistry()
 	m, err := authmodule.New(s.cfg, authmodule.Deps{
-		Bus: s.bus, Cache: s.cache, Log: slog.New(slog.DiscardHandler), Registerer: reg, Now: s.clock.now, TenantHolders: s.holders,
+		Bus: s.bus, Cache: s.cache, Log: slog.New(slog.DiscardHandler), Registerer: reg, Now: s.clock.now, TenantHolders: s.holders, Mail: s.mail,
 	})
 	if err != nil {
 		t.Fatal(err)
