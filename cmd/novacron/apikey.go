@@ -52,7 +52,7 @@ func newAPIKeyCreate(e *env) *cobra.Command {
 				return err
 			}
 			if user != "" {
-				owner, err := findAccount(cmd.Context(), c, user)
+				owner, err := findUser(cmd.Context(), c, user)
 				if err != nil {
 					return err
 				}
@@ -148,7 +148,7 @@ func newAPIKeyList(e *env) *cobra.Command {
 			}
 			var filter apiclient.APIKeyFilter
 			if user != "" {
-				owner, err := findAccount(cmd.Context(), c, user)
+				owner, err := findUser(cmd.Context(), c, user)
 				if err != nil {
 					return err
 				}

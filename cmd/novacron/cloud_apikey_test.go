@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/novacron/novacron/internal/apiclient"
 	"github.com/novacron/novacron/internal/auth"
 	"github.com/novacron/novacron/internal/platform/identity"
@@ -97,12 +95,9 @@ func (c *cloud) handleAPIKeys(handle register) {
 	handle("POST "+accounts, func(w http.ResponseWriter, r *http.Request) {
 		var in apiclient.ServiceAccountCreate
 		_ = json.NewDecoder(r.Body).Decode(&in)
-		u := &auth.User{ID: c.id(), Kind: auth.KindService, Username: in.Name, Description: in.Description, Role: in.Role, TenantID: in.TenantID, Version: 1, CreatedAt: day, UpdatedAt: day}
+		u := &auth.User{ID: c.id(), Kind: auth.KindService, Username: in.Name, Description: in.Description, Role: in.Role, TenantID: tenant, Version: 1, CreatedAt: day, UpdatedAt: day}
 		if u.Role == "" {
 			u.Role = auth.RoleViewer
-		}
-		if u.TenantID == uuid.Nil {
-			u.TenantID = tenant
 		}
 		c.accounts = append([]*auth.User{u}, c.accounts...)
 		answer(w, 201, u)

@@ -45,7 +45,7 @@ func (e *env) connectWith(tokens apiclient.TokenStore) (*apiclient.Client, error
 		return nil, err
 	}
 	return apiclient.New(apiclient.Config{BaseURL: strings.TrimRight(e.serverURL(), "/"), Tokens: tokens,
-		UserAgent: "novacron-cli/" + buildinfo.Get().Version})
+		Tenant: e.tenantName(), UserAgent: "novacron-cli/" + buildinfo.Get().Version})
 }
 
 // apiKey gives the API key to use, or "". It is never an argument: those are seen by every user of the machine.
@@ -183,12 +183,6 @@ func keyPrefix(arg string) (string, bool) {
 func findServiceAccount(ctx context.Context, c *apiclient.Client, arg string) (named, error) {
 	return find("service account", "service-account", arg, func(string) iter.Seq2[named, error] {
 		return only(c.ListServiceAccounts(ctx, 0), func(u auth.User) named { return named{u.ID, u.Username} })
-	})
-}
-
-func findAccount(ctx context.Context, c *apiclient.Client, arg string) (named, error) {
-	return find("account", "user", arg, func(name string) iter.Seq2[named, error] {
-		return only(c.ListUsers(ctx, name, false, 0), func(u auth.User) named { return named{u.ID, u.Username} })
 	})
 }
 

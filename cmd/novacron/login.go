@@ -49,6 +49,9 @@ func newLogin(e *env) *cobra.Command {
 				return e.printMe(me)
 			}
 			_, err = fmt.Fprintf(e.out, "Logged in to %s as %s (role %s, tenant %s).\n", c.BaseURL(), me.Value.Username, me.Value.Role, me.Value.Tenant.Name)
+			if err == nil && me.Value.PasswordChangeRequired {
+				_, err = fmt.Fprintln(e.out, "The password is a one-time one: replace it with 'novacron passwd'. Nothing else works before.")
+			}
 			return err
 		},
 	}
@@ -145,7 +148,7 @@ func (e *env) password(ctx context.Context, file string) (string, error) {
 		file = os.Getenv(envPasswordFile)
 	}
 	if file == "" {
-		return e.askPassword(ctx)
+		return e.askPassword(ctx, "Password: ")
 	}
 	from := e.in
 	if file != "-" {
@@ -167,7 +170,15 @@ func (e *env) password(ctx context.Context, file string) (string, error) {
 	return password, nil
 }
 
-func (e *env) askPassword(ctx context.Context) (string, error) {
+// passwordFrom reads a password from a file, or asks for it.
+func (e *env) passwordFrom(ctx context.Context, file, prompt string) (string, error) {
+	if file != "" {
+		return e.password(ctx, file)
+	}
+	return e.askPassword(ctx, prompt)
+}
+
+func (e *env) askPassword(ctx context.Context, prompt string) (string, error) {
 	tty, ok := terminal(e.in)
 	if !ok {
 		return "", usageError{"there is no terminal to ask for the password: give --password-file, or set " + envPasswordFile + " or " + envPassword}
@@ -176,7 +187,7 @@ func (e *env) askPassword(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("prepare terminal: %w", err)
 	}
-	fmt.Fprint(e.errOut, "Password: ")
+	fmt.Fprint(e.errOut, prompt)
 	password, err := answerOrEnd(ctx, func() (string, error) {
 		raw, err := term.ReadPassword(int(tty.Fd()))
 		return string(raw), err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
 	"github.com/novacron/novacron/internal/apiclient"
@@ -36,18 +35,11 @@ func (e *env) accountFields(u auth.User) [][]string {
 
 func newServiceAccountCreate(e *env) *cobra.Command {
 	var body apiclient.ServiceAccountCreate
-	var tenant string
 	cmd := &cobra.Command{
 		Use: "create NAME", Short: "Make a service account", Args: cobra.ExactArgs(1),
 		Example: "  novacron service-account create deployer --role user --description 'Rolls out releases.'\n  novacron apikey create ci --user deployer --save ci.key",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			body.Name = args[0]
-			if tenant != "" {
-				var err error
-				if body.TenantID, err = uuid.Parse(tenant); err != nil {
-					return usageError{fmt.Sprintf("--tenant: %q is not an id", tenant)}
-				}
-			}
 			c, err := e.connect()
 			if err != nil {
 				return err
@@ -61,7 +53,6 @@ func newServiceAccountCreate(e *env) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&body.Role, "role", "", "what the account may do (default viewer)")
 	cmd.Flags().StringVar(&body.Description, "description", "", "what it is for")
-	cmd.Flags().StringVar(&tenant, "tenant", "", "id of its tenant (default: yours)")
 	return cmd
 }
 

@@ -75,10 +75,9 @@ func (c *Client) RevokeAPIKey(ctx context.Context, id uuid.UUID) error {
 
 // ServiceAccountCreate is the body that creates a service account. What is left zero gets the server's default.
 type ServiceAccountCreate struct {
-	Name        string    `json:"name"`
-	Description string    `json:"description,omitempty"`
-	Role        string    `json:"role,omitempty"`
-	TenantID    uuid.UUID `json:"tenant_id,omitzero"`
+	Name        string `json:"name"`
+	Description string `json:"description,omitempty"`
+	Role        string `json:"role,omitempty"`
 }
 
 // ServiceAccountUpdate is the body that changes a service account; nil leaves a part as it is.

@@ -109,6 +109,12 @@ func TestAPIKeyLimits(t *testing.T) {
 		c.key = whole.Key
 		p.do(c).want(403, auth.ErrLoginNeeded)
 	}
+	near := p.addKey(token, object{"scope": "tenant"})
+	resp, err := p.module.Service().ValidateAPIKey(t.Context(), auth.ValidateAPIKeyRequest{Key: near.Key})
+	if err != nil || !resp.Principal.Allows("vm:create") || resp.Principal.Allows("node:write") || resp.Principal.AllowsPlatform("vm:create") {
+		t.Errorf("an administrator's key for one tenant may do %+v, %v", resp.Principal, err)
+	}
+	p.do(call{method: "POST", path: "/api/v1/tenants", key: near.Key, body: object{"name": "y"}}).want(403)
 	// A key must not make another one, or make one of its owner's, do what it cannot do itself.
 	for _, body := range []object{{"name": "x"}, {"name": "x", "permissions": []string{"vm:read"}}, {"name": "x", "permissions": []string{"*"}}} {
 		p.do(call{method: "POST", path: "/api/v1/api-keys", key: narrow.Key, body: body}).want(403, auth.ErrGrantExceedsOwn)

@@ -42,10 +42,10 @@ const (
 	AuthTenantDeleted   = "tenant.deleted"
 	AuthRoleCreated     = "role.created"
 	AuthRoleUpdated     = "role.updated"
-	AuthKeysRotated     = "keys.rotated" // those that sign access tokens; tokens of a key that is gone are not good any more
 	AuthRoleDeleted     = "role.deleted"
 	AuthBindingCreated  = "role_binding.created"
 	AuthBindingDeleted  = "role_binding.deleted"
+	AuthKeysRotated     = "keys.rotated" // those that sign access tokens; tokens of a key that is gone are not good any more
 	AuthAPIKeyCreated   = "api_key.created"
 	AuthAPIKeyUpdated   = "api_key.updated" // name, permissions, scope or expiry
 	AuthAPIKeyRotated   = "api_key.rotated"

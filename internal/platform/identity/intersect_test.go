@@ -55,7 +55,9 @@ func TestIntersectAllowsWhatBothAllow(t *testing.T) {
 		return list
 	}
 	allows := func(held []string, wanted string) bool { return identity.Principal{Permissions: held}.Allows(wanted) }
-	allowsOwn := func(held []string, wanted string) bool { return identity.Principal{Permissions: held}.AllowsOwn(wanted) }
+	allowsOwn := func(held []string, wanted string) bool {
+		return identity.Principal{Permissions: held}.AllowsOwn(wanted)
+	}
 	for range 5000 {
 		a, b := draw(), draw()
 		both := identity.Intersect(a, b)

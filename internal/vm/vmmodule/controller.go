@@ -39,6 +39,7 @@ type controller struct {
 	reports    bus.Subscription
 	sweeper    *startstop.Loop
 	tenants    bus.Subscription
+	revoked    bus.Subscription
 	gate       *tenancy.Gate
 	idempotent func(http.Handler) http.Handler
 }
@@ -100,6 +101,9 @@ func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Se
 	if c.tenants, err = c.gate.Serve(deps.Bus, "vm"); err != nil {
 		return nil, fmt.Errorf("answer for tenants: %w", err)
 	}
+	if c.revoked, err = svc.WatchRevocations(deps.Bus); err != nil {
+		return nil, fmt.Errorf("listen to revocations: %w", err)
+	}
 	keys := idempotency.New(c.pool)
 	c.idempotent = idempotent.Middleware(keys, httpx.WriteError)
 	c.sweeper = startstop.Every(time.Hour, func(ctx context.Context) {
@@ -115,6 +119,9 @@ func (c *controller) stop(ctx context.Context) error {
 	var failed error
 	if c.sweeper != nil {
 		c.sweeper.Stop()
+	}
+	if c.revoked != nil {
+		c.revoked.Close()
 	}
 	if c.tenants != nil {
 		c.tenants.Close()

@@ -195,6 +195,9 @@ const grantList = `-- name: GrantList :many
 WITH place AS (
     SELECT t.id, t.parent_id FROM tenants t LEFT JOIN tenants o ON o.id = t.parent_id
     WHERE t.id = $1 AND ($2::boolean OR (t.disabled_at IS NULL AND o.disabled_at IS NULL))
+), tenant_resources AS (
+    SELECT DISTINCT split_part(p.permission, ':', 1) AS resource FROM permissions p JOIN roles r ON r.id = p.role_id
+    WHERE r.tenant_id IS NULL AND r.scope = 'tenant' AND p.permission NOT LIKE '*%'
 ), held AS (
     SELECT home.id AS role_id, home.name, CASE home.scope WHEN 'platform' THEN 'platform' ELSE 'tenant' END AS reach
     FROM place, LATERAL (
@@ -210,7 +213,16 @@ WITH place AS (
       AND (b.scope = 'platform' OR b.tenant_id = place.id OR (b.include_projects AND b.tenant_id = place.parent_id))
 )
 SELECT held.name::text AS role, held.reach::text AS reach,
-    coalesce((SELECT array_agg(p.permission::text ORDER BY p.permission) FROM permissions p WHERE p.role_id = held.role_id), '{}')::text[] AS permissions
+    coalesce((
+        SELECT array_agg(DISTINCT x.permission)
+        FROM permissions p, LATERAL (
+            SELECT p.permission::text AS permission WHERE held.reach = 'platform' OR p.permission NOT LIKE '*%'
+            UNION ALL
+            SELECT tr.resource || CASE p.permission WHEN '*' THEN ':*' ELSE substr(p.permission, 2) END
+            FROM tenant_resources tr WHERE held.reach <> 'platform' AND p.permission LIKE '*%'
+        ) x
+        WHERE p.role_id = held.role_id
+    ), '{}')::text[] AS permissions
 FROM held
 ORDER BY held.name, held.reach
 `
@@ -231,7 +243,8 @@ type GrantListRow struct {
 }
 
 // GrantList tells what a principal may do in a tenant, one row for each role that gives it. No row: nothing, or the tenant is not in use.
-// Reach 'tenant' is that tenant alone, 'projects' the projects below it too, 'platform' every tenant.
+// Reach 'tenant' is that tenant alone, 'projects' the projects below it too, 'platform' every tenant. Below the platform "any resource" means those
+// that built-in roles of tenants name: nodes and other things of the installation are nobody's who is not on the platform, unless named.
 func (q *Queries) GrantList(ctx context.Context, db DBTX, arg GrantListParams) ([]GrantListRow, error) {
 	rows, err := db.Query(ctx, grantList,
 		arg.TenantID,

@@ -109,8 +109,10 @@ func (s *Service) keyPrincipal(ctx context.Context, k store.APIKeyHolder, tenant
 	if err != nil {
 		return nil, err
 	}
-	if k.Scope != identity.ScopePlatform && tenantID != k.Owner.HomeID { // then a role that reaches every tenant does not reach this one
-		rows = slices.DeleteFunc(rows, func(g store.Grant) bool { return g.Reach == store.ReachPlatform })
+	if k.Scope != identity.ScopePlatform {
+		if rows, err = s.keepNear(ctx, rows, tenantID == k.Owner.HomeID); err != nil {
+			return nil, err
+		}
 	}
 	held := sum(rows)
 	p := identity.Principal{UserID: k.Owner.ID, Username: k.Username, HomeID: k.Owner.HomeID}
@@ -133,6 +135,25 @@ func (s *Service) keyPrincipal(ctx context.Context, k store.APIKeyHolder, tenant
 	}
 	p = p.WithKey(k.ID, bound)
 	return &p, nil
+}
+
+// keepNear takes from grants what reaches beyond the tenant that they are for: there, a role that reaches every tenant counts at its holder's home only,
+// and gives what belongs to tenants and nothing of the installation.
+func (s *Service) keepNear(ctx context.Context, rows []store.Grant, home bool) ([]store.Grant, error) {
+	var near []store.Grant
+	for _, g := range rows {
+		switch {
+		case g.Reach != store.ReachPlatform:
+			near = append(near, g)
+		case home:
+			permissions, err := inTenant(ctx, s.Store.Queries, g.Permissions)
+			if err != nil {
+				return nil, err
+			}
+			near = append(near, store.Grant{Role: g.Role, Reach: store.ReachTenant, Permissions: permissions})
+		}
+	}
+	return near, nil
 }
 
 // readKey asks the database about a key. proven says that this very secret was found right before, so that wrong ones of others at its address
