@@ -61,6 +61,7 @@ type site struct {
 	bus   bus.Bus
 	// holders are the modules that are asked before a tenant is deleted.
 	holders []string
+	mail    authmodule.Mailer // nil: none
 }
 
 func newSite(t testing.TB) *site {
@@ -93,7 +94,7 @@ func (s *site) buildWith(t testing.TB, change func(*authmodule.Deps)) *process {
 	t.Helper()
 	reg := prometheus.NewRegistry()
 	deps := authmodule.Deps{
-		Bus: s.bus, Cache: s.cache, Log: slog.New(slog.DiscardHandler), Registerer: reg, Now: s.clock.now, TenantHolders: s.holders,
+		Bus: s.bus, Cache: s.cache, Log: slog.New(slog.DiscardHandler), Registerer: reg, Now: s.clock.now, TenantHolders: s.holders, Mail: s.mail,
 	}
 	if change != nil {
 		change(&deps)

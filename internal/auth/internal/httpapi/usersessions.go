@@ -35,7 +35,9 @@ func (a *api) registerUserSessions(h *httpx.API) {
 				return nil, err
 			}
 			return page(in.PageParams, func(s auth.Session) httpx.Cursor { return httpx.Cursor{CreatedAt: s.CreatedAt, ID: s.ID} },
-				func(after *store.After, limit int) ([]auth.Session, error) { return a.s.UserSessions(ctx, p, in.ID, after, limit) })
+				func(after *store.After, limit int) ([]auth.Session, error) {
+					return a.s.UserSessions(ctx, p, in.ID, after, limit)
+				})
 		})
 	httpx.Handle(h, httpx.Op{ID: "user-session-revoke-all", Method: http.MethodDelete, Path: path, Permission: service.PermSessionWrite, Tag: "users",
 		Summary: "End all of a user's sessions", Status: http.StatusNoContent, Errors: []*errs.Error{auth.ErrUserNotFound, auth.ErrGrantExceedsOwn},
