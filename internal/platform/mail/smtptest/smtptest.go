@@ -155,7 +155,9 @@ type talk struct {
 	from, to  string
 }
 
-func (k *talk) say(lines ...string) { _, _ = k.conn.Write([]byte(strings.Join(lines, "\r\n") + "\r\n")) }
+func (k *talk) say(lines ...string) {
+	_, _ = k.conn.Write([]byte(strings.Join(lines, "\r\n") + "\r\n"))
+}
 
 func (k *talk) hear() (string, bool) {
 	line, err := k.ReadString('\n')
