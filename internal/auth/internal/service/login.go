@@ -56,7 +56,9 @@ func (s *Service) oneTimeIsOver(a store.Account) bool {
 // Login makes a session. An unknown user, a wrong password and a disabled user or tenant get the same answer after the same work.
 func (s *Service) Login(ctx context.Context, username, plain string, from Client) (Tokens, error) {
 	tokens, err := s.login(ctx, username, plain, from)
-	s.Metrics.loggedIn(err)
+	if tokens.Challenge == "" { // else it is counted when the second factor was given
+		s.Metrics.loggedIn(err)
+	}
 	return tokens, err
 }
 
