@@ -47,8 +47,8 @@ type Route struct {
 	Method      string `json:"method"`
 	Path        string `json:"path"`
 	Permission  string `json:"permission"`
-	Owned       bool   `json:"owned,omitempty"` // the permission may be held for one's own things only
-	Raw         bool   `json:"raw,omitempty"`   // reads or writes bytes as they come, possibly for long
+	Owned       bool   `json:"owned,omitempty"`   // the permission may be held for one's own things only
+	Raw         bool   `json:"raw,omitempty"`     // reads or writes bytes as they come, possibly for long
 	Audited     bool   `json:"audited,omitempty"` // its calls leave audit records
 }
 
