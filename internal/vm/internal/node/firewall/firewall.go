@@ -108,7 +108,16 @@ func (f *Firewall) Repair(ctx context.Context) (repaired bool, err error) {
 	if !maps.Equal(digests(wanted), f.kept.Parts) { // another version of NovaCron, or a change that was cut short
 		return true, f.change(ctx, f.kept.Policy, wanted)
 	}
-	return false, nil
+	var groups script
+	for _, p := range wanted {
+		if strings.HasPrefix(p.name, "group ") {
+			groups = append(groups, p.text...)
+		}
+	}
+	if len(groups) == 0 {
+		return false, nil
+	}
+	return false, f.nft(ctx, groups)
 }
 
 // change brings the tables from what is in force to what is wanted: by what differs, or all anew where that does not work.
@@ -175,12 +184,14 @@ func (f *Firewall) list(ctx context.Context) (string, error) {
 		if err != nil {
 			return "", nodeapi.ErrFirewall.Wrap(err)
 		}
-		// One call for each family: nft (1.0.6) does not find both in one.
-		elements, err := f.run(ctx, strings.Join(fixed(family, f.kept.Policy), "\n")+"\n", "nft", "-s", "-f", "-")
-		if err != nil {
-			elements = "not all are there"
+		all += text
+		for _, set := range fixed[family] {
+			elements, err := f.run(ctx, "", append([]string{"nft", "-s", "list"}, strings.Fields(set)...)...)
+			if err != nil {
+				elements = "missing"
+			}
+			all += sorted(elements)
 		}
-		all += text + sorted(elements)
 	}
 	if all == "" {
 		return "", nil
@@ -188,18 +199,10 @@ func (f *Firewall) list(ctx context.Context) (string, error) {
 	return digest(all), nil
 }
 
-// fixed lists the sets whose elements are the policy's.
-func fixed(family string, policy nodeapi.Policy) script {
-	if family == "inet" {
-		return script{"list set inet novacron bridges", "list map inet novacron to_host", "list map inet novacron from_guest",
-			"list map inet novacron to_guest"}
-	}
-	s := script{"list map bridge novacron outgoing", "list map bridge novacron incoming", "list set bridge novacron outside"}
-	for _, g := range policy.Groups {
-		s.add("list set bridge novacron g4_%s", groupID(g.ID))
-		s.add("list set bridge novacron g6_%s", groupID(g.ID))
-	}
-	return s
+// fixed are the sets whose elements are the policy's, but for those of groups, which Repair writes without looking.
+var fixed = map[string][]string{
+	"bridge": {"map bridge novacron outgoing", "map bridge novacron incoming", "set bridge novacron outside"},
+	"inet":   {"set inet novacron bridges", "map inet novacron to_host", "map inet novacron from_guest", "map inet novacron to_guest"},
 }
 
 // sorted makes a listing independent of the order in which the kernel keeps elements, which is not always the same.
