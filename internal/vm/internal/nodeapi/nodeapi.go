@@ -89,7 +89,8 @@ type NetworkSpec struct {
 
 // NetworkRef names a network to remove.
 type NetworkRef struct {
-	ID uuid.UUID `json:"id"`
+	ID     uuid.UUID `json:"id"`
+	Bridge string    `json:"bridge"` // that the node has made for it, if any
 }
 
 // DiskSpec describes one disk of a virtual machine: a copy-on-write overlay over an image, or an empty one.

@@ -124,6 +124,8 @@ func TapName(mac string) (string, error) {
 var (
 	ErrFirewall = errs.New(errs.Unavailable, "vm.firewall_unavailable", "the node could not put the protection of its guests in force").
 			WithAction("Check on the node that nft works ('nft list tables', package nftables); the operation goes on by itself then.")
+	ErrInterfaceHeld = errs.New(errs.Conflict, "interface.held", "the guest does not let go of the interface").
+				WithAction("Shut the interface down in the guest and try again, or stop the virtual machine: the interface is cut off already, and it goes with the next stop.")
 	ErrUplink = errs.New(errs.Conflict, "network.uplink_refused", "the node cannot connect the network to the outside as asked").
 			WithAction("Check that every node has the uplink, that it is a bridge where no VLAN is given, and that the kernel has 802.1Q (module 8021q) where one is.")
 )
