@@ -41,14 +41,24 @@ $(TOOLS)/%: tools/go.mod tools/go.sum
 	echo "building $* from $$package"; $(GO) build -C tools -o ../$@ $$package
 	@touch $@
 
+# Those for protobuf have one of their own: they want other versions of what both use.
+PROTO_TOOLS := $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc
+$(PROTO_TOOLS): tools/proto/go.mod tools/proto/go.sum
+	@mkdir -p $(TOOLS)
+	@echo "building $(@F)"; $(GO) build -C tools/proto -o ../../$@ $$($(GO) -C tools/proto list -f '{{.ImportPath}}' tool | grep '/$(@F)$$')
+	@touch $@
+
 .PHONY: gen
-gen: $(TOOLS)/sqlc ## generate code and reference documentation
+gen: $(TOOLS)/sqlc $(PROTO_TOOLS) ## generate code and reference documentation
 	cd db && ../$(TOOLS)/sqlc generate
+	cd api/proto && ../../$(TOOLS)/buf generate
 	$(GO) test -count=1 ./internal/config ./internal/app -run 'UpToDate' -args -update
 
 .PHONY: gen-check
-gen-check: $(TOOLS)/sqlc ## fail if generated code is not up to date
+gen-check: $(TOOLS)/sqlc $(PROTO_TOOLS) ## fail if generated code is not up to date
 	cd db && ../$(TOOLS)/sqlc diff
+	cd api/proto && ../../$(TOOLS)/buf lint && ../../$(TOOLS)/buf generate -o ../../bin/proto-check --template '{"version":"v2","plugins":[{"local":"../../$(TOOLS)/protoc-gen-go","out":".","opt":"module=$(MODULE)"},{"local":"../../$(TOOLS)/protoc-gen-go-grpc","out":".","opt":"module=$(MODULE)"}]}'
+	diff -r bin/proto-check/internal/auth/authgrpc/authpb internal/auth/authgrpc/authpb
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## vet, gofmt, linters and import rules

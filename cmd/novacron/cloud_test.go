@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/novacron/novacron/internal/apiclient"
+	"github.com/novacron/novacron/internal/auth"
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/vm"
 )
@@ -28,6 +29,8 @@ type cloud struct {
 	networks []*vm.Network
 	nodes    []*apiclient.Node
 	ops      []*apiclient.Operation
+	keys     []*auth.APIKey
+	accounts []*auth.User
 	logs     map[uuid.UUID]string
 	ended    chan struct{} // closed and made anew when an operation ends
 	served   []string      // paths of the requests since the last mark
@@ -72,7 +75,7 @@ func (c *cloud) handler() http.Handler {
 	mux := http.NewServeMux()
 	handle := func(pattern string, h http.HandlerFunc) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			if !strings.Contains(pattern, "/auth/log") && r.Header.Get("Authorization") != "Bearer token" {
+			if !strings.Contains(pattern, "/auth/log") && r.Header.Get("Authorization") != "Bearer token" && r.Header.Get("X-API-Key") != cloudAPIKey {
 				refuse(w, errs.New(errs.Unauthenticated, "auth.unauthenticated", "credentials are missing"))
 				return
 			}
@@ -98,6 +101,7 @@ func (c *cloud) handler() http.Handler {
 	c.handleVMs(handle)
 	c.handleImages(handle)
 	c.handleNetworks(handle)
+	c.handleAPIKeys(handle)
 	c.handleOperations(handle, mux)
 	handle("GET /api/v1/nodes", func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, map[string]any{"items": c.nodes}) })
 	handle("GET /api/v1/nodes/{id}", func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, c.nodes[0]) })

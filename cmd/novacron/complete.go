@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/novacron/novacron/internal/apiclient"
+	"github.com/novacron/novacron/internal/auth"
 	"github.com/novacron/novacron/internal/vm"
 )
 
@@ -34,6 +35,14 @@ func networkNames(ctx context.Context, c *apiclient.Client) iter.Seq2[named, err
 
 func nodeNames(ctx context.Context, c *apiclient.Client) iter.Seq2[named, error] {
 	return only(c.ListNodes(ctx), func(n apiclient.Node) named { return named{n.ID, n.Name} })
+}
+
+func apiKeyNames(ctx context.Context, c *apiclient.Client) iter.Seq2[named, error] {
+	return only(c.ListAPIKeys(ctx, apiclient.APIKeyFilter{Most: completeMost}), func(k auth.APIKey) named { return named{k.ID, k.Name} })
+}
+
+func serviceAccountNames(ctx context.Context, c *apiclient.Client) iter.Seq2[named, error] {
+	return only(c.ListServiceAccounts(ctx, completeMost), func(u auth.User) named { return named{u.ID, u.Username} })
 }
 
 func flavorNames(ctx context.Context, c *apiclient.Client) iter.Seq2[named, error] {

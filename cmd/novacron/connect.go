@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"iter"
 	"net/http"
 	"os"
@@ -12,23 +13,70 @@ import (
 
 	"github.com/novacron/novacron/internal/apiclient"
 	"github.com/novacron/novacron/internal/apiclient/tokenfile"
+	"github.com/novacron/novacron/internal/auth"
 	"github.com/novacron/novacron/internal/platform/buildinfo"
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/vm"
 )
 
-// connect makes the client of the server that is meant. It sends nothing yet.
+// connect makes the client of the server that is meant, with the API key that was given or else the login that is kept. It sends nothing yet.
 func (e *env) connect() (*apiclient.Client, error) {
-	if err := e.readOutput(); err != nil {
+	key, err := e.apiKey()
+	if err != nil || key == "" {
+		return e.connectKept(err)
+	}
+	return e.connectWith(apiclient.KeyTokens(key))
+}
+
+// connectKept makes the client with the login that is kept, whatever API key was given.
+func (e *env) connectKept(err error) (*apiclient.Client, error) {
+	if err != nil {
 		return nil, err
 	}
 	path, err := tokenfile.Path()
 	if err != nil {
 		return nil, err
 	}
-	server := strings.TrimRight(e.serverURL(), "/")
-	return apiclient.New(apiclient.Config{BaseURL: server, Tokens: tokenfile.Store{Path: path, Server: server},
-		UserAgent: "novacron-cli/" + buildinfo.Get().Version})
+	return e.connectWith(tokenfile.Store{Path: path, Server: strings.TrimRight(e.serverURL(), "/")})
+}
+
+func (e *env) connectWith(tokens apiclient.TokenStore) (*apiclient.Client, error) {
+	if err := e.readOutput(); err != nil {
+		return nil, err
+	}
+	return apiclient.New(apiclient.Config{BaseURL: strings.TrimRight(e.serverURL(), "/"), Tokens: tokens,
+		Tenant: e.tenantName(), UserAgent: "novacron-cli/" + buildinfo.Get().Version})
+}
+
+// apiKey gives the API key to use, or "". It is never an argument: those are seen by every user of the machine.
+func (e *env) apiKey() (string, error) {
+	file := e.keyFile
+	if file == "" {
+		if key := strings.TrimSpace(os.Getenv(envAPIKey)); key != "" {
+			return key, nil
+		}
+		if file = os.Getenv(envAPIKeyFile); file == "" {
+			return "", nil
+		}
+	}
+	from := e.in
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return "", fmt.Errorf("read API key: %w", err)
+		}
+		defer f.Close()
+		from = f
+	}
+	raw, err := io.ReadAll(io.LimitReader(from, maxPassword))
+	if err != nil {
+		return "", fmt.Errorf("read API key: %w", err)
+	}
+	key := strings.TrimSpace(string(raw))
+	if key == "" || strings.ContainsAny(key, " \t\r\n") {
+		return "", usageError{file + " does not hold an API key and nothing else"}
+	}
+	return key, nil
 }
 
 // readOutput takes the form of the output from the environment where no flag gave it.
@@ -110,6 +158,31 @@ func findImage(ctx context.Context, c *apiclient.Client, arg string) (named, err
 func findNetwork(ctx context.Context, c *apiclient.Client, arg string) (named, error) {
 	return find("network", "network", arg, func(name string) iter.Seq2[named, error] {
 		return only(c.ListNetworks(ctx, name, 0), func(n vm.Network) named { return named{n.ID, n.Name} })
+	})
+}
+
+func findAPIKey(ctx context.Context, c *apiclient.Client, arg string) (named, error) {
+	var filter apiclient.APIKeyFilter
+	name := func(k auth.APIKey) named { return named{k.ID, k.Name} }
+	if prefix, isKey := keyPrefix(arg); isKey {
+		name = func(k auth.APIKey) named { return named{k.ID, k.Prefix} }
+		arg, filter.Prefix = prefix, prefix // what lies behind it may be the secret, and goes nowhere
+	}
+	return find("API key", "apikey", arg, func(string) iter.Seq2[named, error] { return only(c.ListAPIKeys(ctx, filter), name) })
+}
+
+// keyPrefix gives the part of a key that may be shown.
+func keyPrefix(arg string) (string, bool) {
+	if !strings.HasPrefix(arg, auth.APIKeyMark) {
+		return "", false
+	}
+	name, _, _ := strings.Cut(arg[len(auth.APIKeyMark):], "_")
+	return auth.APIKeyMark + name, true
+}
+
+func findServiceAccount(ctx context.Context, c *apiclient.Client, arg string) (named, error) {
+	return find("service account", "service-account", arg, func(string) iter.Seq2[named, error] {
+		return only(c.ListServiceAccounts(ctx, 0), func(u auth.User) named { return named{u.ID, u.Username} })
 	})
 }
 

@@ -19,13 +19,17 @@ func newLogin(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "login", Short: "Log in to a server", Args: cobra.NoArgs,
 		Long: "Log in to a server. The tokens are kept in $XDG_CONFIG_HOME/novacron (by default ~/.config/novacron), for each server by its address, in\n" +
-			"a file that only you can read. The password is asked for without echo, or comes from --password-file, " + envPasswordFile + " or\n" + envPassword + ".",
-		Example: "  novacron login --server https://cloud.example.org --username ada\n  NOVACRON_PASSWORD=… novacron login --username admin",
+			"a file that only you can read. The password is asked for without echo, or comes from --password-file, " + envPasswordFile + " or\n" + envPassword + ". Where an API key is given and no --username, the key is kept instead.",
+		Example: "  novacron login --api-key-file key\n  novacron login --server https://cloud.example.org --username ada\n  NOVACRON_PASSWORD=… novacron login --username admin",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
-			c, err := e.connect()
+			key, err := e.apiKey()
+			c, err := e.connectKept(err)
 			if err != nil {
 				return err
+			}
+			if key != "" && username == "" {
+				return e.loginWithKey(ctx, c, key)
 			}
 			if username, err = e.username(ctx, username); err != nil {
 				return err
@@ -45,6 +49,9 @@ func newLogin(e *env) *cobra.Command {
 				return e.printMe(me)
 			}
 			_, err = fmt.Fprintf(e.out, "Logged in to %s as %s (role %s, tenant %s).\n", c.BaseURL(), me.Value.Username, me.Value.Role, me.Value.Tenant.Name)
+			if err == nil && me.Value.PasswordChangeRequired {
+				_, err = fmt.Fprintln(e.out, "The password is a one-time one: replace it with 'novacron passwd'. Nothing else works before.")
+			}
 			return err
 		},
 	}
@@ -53,11 +60,25 @@ func newLogin(e *env) *cobra.Command {
 	return cmd
 }
 
+// loginWithKey keeps an API key for the commands that follow.
+func (e *env) loginWithKey(ctx context.Context, c *apiclient.Client, key string) error {
+	me, err := c.LoginWithKey(ctx, key)
+	if err != nil {
+		return err
+	}
+	if e.forScripts() || e.quiet {
+		return e.printMe(me)
+	}
+	_, err = fmt.Fprintf(e.out, "API key of %s at %s is kept (role %s, tenant %s).\n", me.Value.Username, c.BaseURL(), me.Value.Role, me.Value.Tenant.Name)
+	return err
+}
+
 func newLogout(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use: "logout", Short: "End the session and forget its tokens", Args: cobra.NoArgs,
+		Long: "End the session and forget its tokens. An API key that 'novacron login' kept is forgotten here; 'novacron apikey revoke' ends it.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := e.connect()
+			c, err := e.connectKept(nil)
 			if err != nil {
 				return err
 			}
@@ -127,7 +148,7 @@ func (e *env) password(ctx context.Context, file string) (string, error) {
 		file = os.Getenv(envPasswordFile)
 	}
 	if file == "" {
-		return e.askPassword(ctx)
+		return e.askPassword(ctx, "Password: ")
 	}
 	from := e.in
 	if file != "-" {
@@ -149,7 +170,15 @@ func (e *env) password(ctx context.Context, file string) (string, error) {
 	return password, nil
 }
 
-func (e *env) askPassword(ctx context.Context) (string, error) {
+// passwordFrom reads a password from a file, or asks for it.
+func (e *env) passwordFrom(ctx context.Context, file, prompt string) (string, error) {
+	if file != "" {
+		return e.password(ctx, file)
+	}
+	return e.askPassword(ctx, prompt)
+}
+
+func (e *env) askPassword(ctx context.Context, prompt string) (string, error) {
 	tty, ok := terminal(e.in)
 	if !ok {
 		return "", usageError{"there is no terminal to ask for the password: give --password-file, or set " + envPasswordFile + " or " + envPassword}
@@ -158,7 +187,7 @@ func (e *env) askPassword(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("prepare terminal: %w", err)
 	}
-	fmt.Fprint(e.errOut, "Password: ")
+	fmt.Fprint(e.errOut, prompt)
 	password, err := answerOrEnd(ctx, func() (string, error) {
 		raw, err := term.ReadPassword(int(tty.Fd()))
 		return string(raw), err

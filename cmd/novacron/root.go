@@ -4,10 +4,14 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/novacron/novacron/internal/apiclient"
+	"github.com/novacron/novacron/internal/auth"
 )
 
 // env is what the commands share: where they read and write, and the flags that all of them take.
@@ -15,9 +19,11 @@ type env struct {
 	in          io.Reader
 	out, errOut io.Writer
 
-	server string
-	output outputFormat
-	quiet  bool
+	server  string
+	tenant  string
+	keyFile string
+	output  outputFormat
+	quiet   bool
 
 	running bool // a command has begun; what fails before is a mistake in how it was called
 }
@@ -53,15 +59,21 @@ func newRoot(e *env) *cobra.Command {
 			root.AddCommand(cmd)
 		}
 	}
-	add(groupCloud, newLogin(e), newLogout(e), newWhoami(e), newVM(e), newVolume(e), newStoragePool(e), newImage(e), newNetwork(e), newNode(e), newOperation(e), newFlavor(e), newAuth(e))
+	add(groupCloud, newLogin(e), newLogout(e), newWhoami(e), newVM(e), newVolume(e), newStoragePool(e), newImage(e), newNetwork(e), newNode(e), newOperation(e), newFlavor(e),
+		newUser(e), newTenant(e), newRole(e), newPasswd(e), newAPIKey(e), newServiceAccount(e), newAuth(e))
 	add(groupServer, newServe(), newModules(), newConfig(), newDoctor(e), newPKI(e))
 	root.AddCommand(newVersion(e))
 
 	flags := root.PersistentFlags()
 	flags.StringVar(&e.server, "server", "", "address of the server (default $"+envServer+", or "+defaultServer+")")
+	flags.StringVar(&e.tenant, "tenant", "", "tenant to act in, by name or id (default $"+envTenant+", or your own)")
+	flags.StringVar(&e.keyFile, "api-key-file", "", "file with an API key to use instead of a login (default $"+envAPIKeyFile+", or the key in $"+envAPIKey+")")
 	flags.VarP(&e.output, "output", "o", "table, json or yaml (default $"+envOutput+", or table)")
 	flags.BoolVarP(&e.quiet, "quiet", "q", false, "print ids only, and no progress")
 	must(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp)))
+	must(root.RegisterFlagCompletionFunc("tenant", e.completion(0, func(ctx context.Context, c *apiclient.Client) iter.Seq2[named, error] {
+		return only(c.MyTenants(ctx), func(t auth.Tenant) named { return named{t.ID, t.Name} })
+	})))
 	must(root.RegisterFlagCompletionFunc("server", cobra.NoFileCompletions))
 	e.prepare(root)
 	return root
@@ -107,6 +119,9 @@ const (
 	envPassword     = "NOVACRON_PASSWORD"
 	envPasswordFile = "NOVACRON_PASSWORD_FILE"
 	envOutput       = "NOVACRON_OUTPUT"
+	envTenant       = "NOVACRON_TENANT"
+	envAPIKey       = "NOVACRON_API_KEY"
+	envAPIKeyFile   = "NOVACRON_API_KEY_FILE"
 )
 
 const defaultServer = "http://127.0.0.1:8080"
@@ -118,6 +133,9 @@ func environmentText() string {
 		{envUsername, "user of 'novacron login', where --username is not given"},
 		{envPassword, "password of 'novacron login'"},
 		{envPasswordFile, "file with the password, where --password-file is not given"},
+		{envTenant, "tenant to act in, where --tenant is not given"},
+		{envAPIKey, "API key to use instead of a login"},
+		{envAPIKeyFile, "file with the API key, where --api-key-file is not given"},
 		{envOutput, "form of the output, where --output is not given"},
 		{"NO_COLOR", "no colours, whatever its value"},
 		{"SSL_CERT_FILE", "certificates that the server's is checked against"},
@@ -125,6 +143,14 @@ func environmentText() string {
 		fmt.Fprintf(&b, "  %-23s %s\n", v[0], v[1])
 	}
 	return b.String()
+}
+
+// tenantName gives the tenant that is meant; empty: the caller's own.
+func (e *env) tenantName() string {
+	if e.tenant != "" {
+		return e.tenant
+	}
+	return os.Getenv(envTenant)
 }
 
 // serverURL gives the address of the server that is meant.

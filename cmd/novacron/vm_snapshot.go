@@ -250,7 +250,7 @@ func newSnapshotRevert(e *env) *cobra.Command {
 			if !w.wanted() {
 				return e.began(machine.name, op)
 			}
-			if op, err = e.await(ctx, c, &w, machine.name, op); err != nil {
+			if _, err = e.await(ctx, c, &w, machine.name, op); err != nil {
 				return err
 			}
 			m, err := c.GetVM(ctx, machine.id)

@@ -62,6 +62,11 @@ func New(cfg Config) (*Client, error) {
 			TLSHandshakeTimeout: 10 * time.Second, ExpectContinueTimeout: 2 * time.Second, IdleConnTimeout: time.Minute, MaxIdleConnsPerHost: 4,
 		}}
 	}
+	if cfg.HTTP.CheckRedirect == nil {
+		own := *cfg.HTTP
+		own.CheckRedirect = keepKeyHome
+		cfg.HTTP = &own
+	}
 	if cfg.Timeout == 0 {
 		cfg.Timeout = time.Minute
 	}
@@ -69,6 +74,20 @@ func New(cfg Config) (*Client, error) {
 		cfg.Patience = time.Minute
 	}
 	return &Client{cfg: cfg, base: base, now: time.Now}, nil
+}
+
+// maxRedirects is what net/http follows by default.
+const maxRedirects = 10
+
+// keepKeyHome lets no redirection take an API key to another server. net/http sees to that for the header Authorization only.
+func keepKeyHome(req *http.Request, via []*http.Request) error {
+	if len(via) >= maxRedirects {
+		return fmt.Errorf("stopped after %d redirections", maxRedirects)
+	}
+	if first := via[0].URL; req.URL.Host != first.Host || req.URL.Scheme != first.Scheme {
+		req.Header.Del(headerAPIKey)
+	}
+	return nil
 }
 
 // BaseURL gives the server's address, without a slash at its end.
@@ -200,18 +219,18 @@ func sleep(ctx context.Context, d time.Duration) error {
 // authorized sends a request once, and a second time with a new token where the server does not take the one it got.
 func (c *Client) authorized(ctx context.Context, cl call) (*http.Response, error) {
 	if cl.anonymous {
-		return c.send(ctx, cl, "", uuid.Nil)
+		return c.send(ctx, cl, Tokens{}, uuid.Nil)
 	}
 	t, err := c.access(ctx)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := c.acting(ctx, cl, t.Access)
+	resp, err := c.acting(ctx, cl, t)
 	var refused *Error
 	if !errors.As(err, &refused) || refused.Status != http.StatusUnauthorized {
 		return resp, err
 	}
-	if t.Access == "" {
+	if t.Access == "" && t.APIKey == "" {
 		refused.Code, refused.Detail, refused.Action = CodeNotLoggedIn, "you are not logged in to "+c.base.String(), "Log in first."
 		return nil, refused
 	}
@@ -221,20 +240,20 @@ func (c *Client) authorized(ctx context.Context, cl call) (*http.Response, error
 	if t, err = c.renew(ctx, t); err != nil {
 		return nil, err
 	}
-	return c.acting(ctx, cl, t.Access)
+	return c.acting(ctx, cl, t)
 }
 
 // acting sends a request once, to act in the tenant that is meant.
-func (c *Client) acting(ctx context.Context, cl call, token string) (*http.Response, error) {
-	tenant, err := c.actIn(ctx, token)
+func (c *Client) acting(ctx context.Context, cl call, t Tokens) (*http.Response, error) {
+	tenant, err := c.actIn(ctx, t)
 	if err != nil {
 		return nil, err
 	}
-	return c.send(ctx, cl, token, tenant)
+	return c.send(ctx, cl, t, tenant)
 }
 
-// send sends a request once. A nil tenant is the caller's own.
-func (c *Client) send(ctx context.Context, cl call, token string, tenant uuid.UUID) (*http.Response, error) {
+// send sends a request once, with the credentials that there are. A nil tenant is the caller's own.
+func (c *Client) send(ctx context.Context, cl call, t Tokens, tenant uuid.UUID) (*http.Response, error) {
 	target := c.base.JoinPath(cl.path)
 	target.RawQuery = cl.query.Encode()
 	req, err := http.NewRequestWithContext(ctx, cl.method, target.String(), nil)
@@ -248,9 +267,7 @@ func (c *Client) send(ctx context.Context, cl call, token string, tenant uuid.UU
 	if c.cfg.UserAgent != "" {
 		req.Header.Set("User-Agent", c.cfg.UserAgent)
 	}
-	if token != "" {
-		req.Header.Set("Authorization", "Bearer "+token)
-	}
+	t.attach(req.Header)
 	if tenant != uuid.Nil {
 		req.Header.Set("X-Tenant-ID", tenant.String())
 	}

@@ -70,8 +70,9 @@ func (c *Client) OpenConsole(ctx context.Context, id uuid.UUID) (*Console, error
 	if err != nil {
 		return nil, err
 	}
-	conn, resp, err := websocket.Dial(ctx, target, &websocket.DialOptions{HTTPClient: c.cfg.HTTP, //nolint:bodyclose // the library closes it
-		HTTPHeader: http.Header{"Authorization": {"Bearer " + t.Access}, "User-Agent": {c.cfg.UserAgent}}})
+	header := http.Header{"User-Agent": {c.cfg.UserAgent}}
+	t.attach(header)
+	conn, resp, err := websocket.Dial(ctx, target, &websocket.DialOptions{HTTPClient: c.cfg.HTTP, HTTPHeader: header}) //nolint:bodyclose // the library closes it
 	if err != nil {
 		if resp != nil && resp.StatusCode >= http.StatusBadRequest {
 			return nil, errorOf(resp)

@@ -7,5 +7,5 @@
 // Calls are repeated only where that is safe: reads and deletes, and those POSTs that carry an Idempotency-Key. Access tokens are renewed
 // by themselves, under the lock of the TokenStore, because a refresh token works once and its second use ends the session.
 //
-// The package knows of the server nothing but its contract: internal/vm for the types, platform/errs for problems. Anyone may use it.
+// The package knows of the server nothing but its contract: internal/vm and internal/auth for the types, platform/errs for problems. Anyone may use it.
 package apiclient

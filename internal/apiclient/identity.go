@@ -19,7 +19,7 @@ import (
 )
 
 // actIn gives the id of the tenant that requests act in, and nil for the caller's own. A name is looked up once.
-func (c *Client) actIn(ctx context.Context, token string) (uuid.UUID, error) {
+func (c *Client) actIn(ctx context.Context, t Tokens) (uuid.UUID, error) {
 	if c.cfg.Tenant == "" {
 		return uuid.Nil, nil
 	}
@@ -38,7 +38,7 @@ func (c *Client) actIn(ctx context.Context, token string) (uuid.UUID, error) {
 		var page struct {
 			Items []auth.Tenant `json:"items"`
 		}
-		err := c.once(ctx, cl, token, &page)
+		err := c.once(ctx, cl, t, &page)
 		var refused *Error
 		if errors.As(err, &refused) && refused.Status == http.StatusForbidden {
 			break // the caller may not see other tenants
@@ -46,10 +46,10 @@ func (c *Client) actIn(ctx context.Context, token string) (uuid.UUID, error) {
 		if err != nil {
 			return uuid.Nil, err
 		}
-		for _, t := range page.Items {
-			if strings.EqualFold(t.Name, c.cfg.Tenant) {
-				c.tenantID = t.ID
-				return t.ID, nil
+		for _, tenant := range page.Items {
+			if strings.EqualFold(tenant.Name, c.cfg.Tenant) {
+				c.tenantID = tenant.ID
+				return tenant.ID, nil
 			}
 		}
 	}
@@ -58,8 +58,8 @@ func (c *Client) actIn(ctx context.Context, token string) (uuid.UUID, error) {
 }
 
 // once sends a request that acts in the caller's own tenant, and decodes the answer.
-func (c *Client) once(ctx context.Context, cl call, token string, out any) error {
-	resp, err := c.send(ctx, cl, token, uuid.Nil)
+func (c *Client) once(ctx context.Context, cl call, t Tokens, out any) error {
+	resp, err := c.send(ctx, cl, t, uuid.Nil)
 	if err != nil {
 		return err
 	}

@@ -10,12 +10,25 @@ import (
 	"github.com/novacron/novacron/internal/platform/errs"
 )
 
-// Tokens are what a login gives.
+const headerAPIKey = "X-Api-Key"
+
+// Tokens are what a login gives, or the API key that takes its place.
 type Tokens struct {
 	Access    string    `json:"access_token"`
 	Refresh   string    `json:"refresh_token"`
 	ExpiresAt time.Time `json:"expires_at"` // of the access token, by this machine's clock
 	Username  string    `json:"username,omitempty"`
+	APIKey    string    `json:"api_key,omitempty"` // then there are no tokens
+}
+
+// attach puts the credentials into a request's header.
+func (t Tokens) attach(h http.Header) {
+	switch {
+	case t.APIKey != "":
+		h.Set(headerAPIKey, t.APIKey)
+	case t.Access != "":
+		h.Set("Authorization", "Bearer "+t.Access)
+	}
 }
 
 // TokenStore keeps the tokens of one server. Its methods may be called concurrently.
@@ -26,6 +39,9 @@ type TokenStore interface {
 	// Where change fails nothing is replaced. Zero tokens are forgotten.
 	Update(ctx context.Context, change func(Tokens) (Tokens, error)) error
 }
+
+// KeyTokens gives a TokenStore that holds an API key and ends with the process.
+func KeyTokens(key string) *MemoryTokens { return &MemoryTokens{tokens: Tokens{APIKey: key}} }
 
 // MemoryTokens is a TokenStore that ends with the process. Its zero value is empty and ready.
 type MemoryTokens struct {
@@ -118,8 +134,14 @@ func (c *Client) Login(ctx context.Context, username, password string) error {
 	return c.cfg.Tokens.Update(ctx, func(Tokens) (Tokens, error) { return t, nil })
 }
 
-// Logout ends the session and forgets its tokens. A session that the server has ended already, or does not know, is forgotten as well.
+// Logout ends the session and forgets its tokens. A session that the server has ended already, or does not know, is forgotten as well. An API
+// key is forgotten here and goes on to work.
 func (c *Client) Logout(ctx context.Context) error {
+	if t, err := c.cfg.Tokens.Load(ctx); err != nil {
+		return err
+	} else if t.APIKey != "" {
+		return c.cfg.Tokens.Update(ctx, func(Tokens) (Tokens, error) { return Tokens{}, nil })
+	}
 	err := c.json(ctx, call{method: http.MethodPost, path: "/auth/logout"}, nil)
 	var refused *Error
 	if errors.As(err, &refused) && refused.Status == http.StatusUnauthorized {

@@ -99,6 +99,11 @@ func Run(ctx context.Context, cfg config.Config, opts Options) (err error) {
 		return err
 	}
 	build := &builder{cfg: cfg, started: started, opts: opts, log: log, bus: b, cache: shared, answers: answers, registry: registry}
+	defer func() {
+		for _, conn := range build.conns {
+			err = errors.Join(err, conn.Close())
+		}
+	}()
 	return build.run(ctx, hangup)
 }
 

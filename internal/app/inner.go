@@ -3,19 +3,55 @@ package app
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/novacron/novacron/internal/auth/authgrpc"
 	"github.com/novacron/novacron/internal/gateway"
+	"github.com/novacron/novacron/internal/platform/grpcx"
 	"github.com/novacron/novacron/internal/platform/hop"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/logx"
 )
 
-// inner shows the one module of this process to gateways, where the configuration says so. It gives what ends that.
+// inner answers other processes of the installation, where the configuration says so. It gives what ends that.
 func (b *builder) inner(ctx context.Context) (stop func(context.Context) error, err error) {
+	calls, err := b.serveContracts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	gateways, err := b.serveGateways(ctx)
+	if err != nil {
+		return nil, errors.Join(err, calls(ctx))
+	}
+	return func(ctx context.Context) error { return errors.Join(gateways(ctx), calls(ctx)) }, nil
+}
+
+// serveContracts answers calls of modules in other processes.
+func (b *builder) serveContracts(ctx context.Context) (stop func(context.Context) error, err error) {
+	address := b.cfg.Internal.GRPCListen
+	if address == "" {
+		return func(context.Context) error { return nil }, nil
+	}
+	if b.auth == nil {
+		return nil, errors.New("internal.grpc_listen: this process runs no module that others can call; auth is one")
+	}
+	server, err := grpcx.Listen(ctx, address, b.cfg.GRPC(), b.cfg.Internal.Peers, b.log, func(r grpcx.Registrar) { authgrpc.Register(r, b.auth) })
+	if err != nil {
+		return nil, err
+	}
+	b.log.InfoContext(ctx, "calls of other processes are answered", "address", server.Addr().String())
+	return func(ctx context.Context) error {
+		server.Stop(ctx)
+		return nil
+	}, nil
+}
+
+// serveGateways shows the one module of this process to gateways.
+func (b *builder) serveGateways(ctx context.Context) (stop func(context.Context) error, err error) {
 	cfg := b.cfg.Inner()
 	if cfg.Listen == "" {
 		return func(context.Context) error { return nil }, nil

@@ -8,6 +8,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/novacron/novacron/internal/app/topology"
+	"github.com/novacron/novacron/internal/auth"
+	"github.com/novacron/novacron/internal/auth/authgrpc"
 	"github.com/novacron/novacron/internal/auth/authmodule"
 	"github.com/novacron/novacron/internal/bus"
 	"github.com/novacron/novacron/internal/config"
@@ -15,6 +17,7 @@ import (
 	"github.com/novacron/novacron/internal/gateway/gatewaymodule"
 	"github.com/novacron/novacron/internal/monitoring/monitoringmodule"
 	"github.com/novacron/novacron/internal/platform/cache"
+	"github.com/novacron/novacron/internal/platform/grpcx"
 	"github.com/novacron/novacron/internal/platform/logx"
 	"github.com/novacron/novacron/internal/scheduler/schedulermodule"
 	"github.com/novacron/novacron/internal/vm/vmmodule"
@@ -41,6 +44,7 @@ func Graph(cfg config.Config) (*topology.Graph, error) {
 	}
 	for i := range nodes {
 		nodes[i].Enabled = cfg.Has(nodes[i].Name)
+		nodes[i].Remote = cfg.Remote(nodes[i].Name)
 	}
 	return topology.Resolve(nodes)
 }
@@ -60,6 +64,8 @@ type builder struct {
 	answers  cache.Cache // of the gateway: Redis, or memory with a bound in bytes
 	registry *prometheus.Registry
 
+	auth     auth.Service  // of the module in this process
+	conns    []*grpcx.Conn // to modules in other processes
 	runtime  *topology.Runtime
 	gateway  *gatewaymodule.Module
 	surfaces []gatewaymodule.Surface
@@ -79,6 +85,9 @@ func (b *builder) modules() ([]topology.Module, error) {
 		{"auth", func() (_ topology.Module, err error) {
 			auth, err = authmodule.New(b.cfg.AuthModule(), authmodule.Deps{Bus: b.bus, Cache: b.cache, Log: logx.ForModule(b.log, "auth"),
 				Registerer: b.registry, Permissions: b.permissions, OnFirstAdmin: b.opts.OnFirstAdmin, TenantHolders: tenantHolders()})
+			if err == nil {
+				b.auth = auth.Service()
+			}
 			return auth, err
 		}},
 		{"monitoring", func() (_ topology.Module, err error) {
@@ -103,11 +112,15 @@ func (b *builder) modules() ([]topology.Module, error) {
 			return federationmodule.New(federationmodule.Deps{VM: vm.Service(), Monitoring: monitoring})
 		}},
 		{"gateway", func() (_ topology.Module, err error) {
+			identities, err := b.authService(auth)
+			if err != nil {
+				return nil, err
+			}
 			reference, err := Errors()
 			if err != nil {
 				return nil, err
 			}
-			b.gateway, err = gatewaymodule.New(b.cfg.GatewayModule(), gatewaymodule.Deps{Auth: auth.Service(), Surfaces: b.surfaces,
+			b.gateway, err = gatewaymodule.New(b.cfg.GatewayModule(), gatewaymodule.Deps{Auth: identities, Surfaces: b.surfaces,
 				Counters: b.cache, CountersShared: b.cfg.Redis.URL != "", Answers: b.answers, Bus: b.bus,
 				Readiness: b.readiness, Gatherer: b.registry, Registerer: b.registry, Log: logx.ForModule(b.log, "gateway"), Build: b.opts.Build,
 				Modules: b.cfg.Modules, Errors: reference})
@@ -127,6 +140,19 @@ func (b *builder) modules() ([]topology.Module, error) {
 		}
 	}
 	return list, nil
+}
+
+// authService gives the contract of auth: that of the module in this process, or of one in another.
+func (b *builder) authService(local *authmodule.Module) (auth.Service, error) {
+	if local != nil {
+		return local.Service(), nil
+	}
+	conn, err := grpcx.Dial(b.cfg.Remote("auth"), b.cfg.GRPC())
+	if err != nil {
+		return nil, err
+	}
+	b.conns = append(b.conns, conn)
+	return authgrpc.NewClient(conn), nil
 }
 
 // permissions lists what the routes of the process ask for.

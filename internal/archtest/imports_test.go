@@ -188,7 +188,7 @@ func TestFilesStayReadable(t *testing.T) {
 			}
 			lines, skip := 0, false
 			for s := bufio.NewScanner(f); s.Scan(); lines++ {
-				if lines == 0 && generated.MatchString(s.Text()) {
+				if lines < 20 && generated.MatchString(s.Text()) {
 					skip = true
 				}
 			}

@@ -19,6 +19,22 @@ var (
 	ErrUnavailable = errs.New(errs.Unavailable, "auth.unavailable", "whether the session still counts cannot be told at this moment").
 			WithAction("Try again; the operator finds the cause in the log of the auth module.")
 
+	// ErrInvalidAPIKey is the one answer for what is no key at all, an unknown key and a wrong secret.
+	ErrInvalidAPIKey = errs.New(errs.Unauthenticated, "auth.invalid_api_key", "the API key is not one of ours").
+				WithAction("See that the key was copied whole and that its secret has not been rotated since.")
+	ErrAPIKeyExpired = errs.New(errs.Unauthenticated, "auth.api_key_expired", "the API key has expired").
+				WithAction("Make a new one: POST /api/v1/api-keys.")
+	ErrAPIKeyRevoked = errs.New(errs.Unauthenticated, "auth.api_key_revoked", "the API key does not count any more").
+				WithAction("It was revoked, or its owner is out of use. Ask who manages the account for a new one.")
+	ErrLoginNeeded = errs.New(errs.Forbidden, "auth.login_needed", "an API key cannot do this").
+			WithAction("Log in as a person: POST /auth/login.")
+	ErrAPIKeyNotFound    = errs.New(errs.NotFound, "auth.api_key_not_found", "there is no such API key")
+	ErrTooManyAPIKeys    = errs.New(errs.Conflict, "auth.too_many_api_keys", "the account has as many API keys as it may have").WithAction("Revoke those that are not used.")
+	ErrTooManySecrets    = errs.New(errs.Conflict, "auth.too_many_secrets", "too many old secrets of the key still work").WithAction("Wait until one has ended, or rotate with an overlap of 0, which ends them all.")
+	ErrInvalidAPIKeySpec = errs.New(errs.Invalid, "auth.invalid_api_key_spec", "the API key cannot be as it was asked for")
+	ErrServiceAccount    = errs.New(errs.Conflict, "auth.service_account", "a service account has no password").WithAction("It uses API keys: POST /api/v1/api-keys.")
+	ErrNoServiceAccount  = errs.New(errs.NotFound, "auth.service_account_not_found", "there is no such service account")
+
 	ErrUserNotFound    = errs.New(errs.NotFound, "auth.user_not_found", "there is no such user")
 	ErrTenantNotFound  = errs.New(errs.NotFound, "auth.tenant_not_found", "there is no such tenant")
 	ErrSessionNotFound = errs.New(errs.NotFound, "auth.session_not_found", "there is no such session")
@@ -82,5 +98,7 @@ func Errors() []*errs.Error {
 		ErrRegistrationOff,
 		ErrUserNotFound, ErrTenantNotFound, ErrSessionNotFound, ErrUnknownRole, ErrUsernameTaken, ErrEmailTaken, ErrTenantExists,
 		ErrLastAdmin, ErrOwnTenant, ErrOwnPassword, ErrVersion, ErrGrantExceedsOwn, ErrPlatformOnly, ErrWeakPassword, ErrWrongPassword,
+		ErrInvalidAPIKey, ErrAPIKeyExpired, ErrAPIKeyRevoked, ErrLoginNeeded, ErrAPIKeyNotFound, ErrTooManyAPIKeys, ErrTooManySecrets,
+		ErrInvalidAPIKeySpec, ErrServiceAccount, ErrNoServiceAccount,
 	}
 }

@@ -21,6 +21,14 @@ type Service interface {
 	// ErrTokenExpired or ErrSessionRevoked, with ErrNoRole where the holder may do nothing in the tenant that is asked for, and with ErrUnavailable
 	// where that cannot be known for certain.
 	ValidateToken(ctx context.Context, req ValidateTokenRequest) (ValidateTokenResponse, error)
+	// ValidateAPIKey tells who an API key belongs to and what it may do at this moment: what both it and its owner may. It fails with
+	// ErrInvalidAPIKey, ErrAPIKeyExpired or ErrAPIKeyRevoked, with ErrNoRole as ValidateToken, with ErrThrottled after too many wrong keys from one
+	// address, and with ErrUnavailable where the answer cannot be known for certain.
+	ValidateAPIKey(ctx context.Context, req ValidateAPIKeyRequest) (ValidateAPIKeyResponse, error)
+	// CreateAPIKey makes an API key, whose secret is in the answer and nowhere else. It fails with ErrInvalidAPIKeySpec, with ErrUserNotFound
+	// where the owner is out of the actor's reach, with ErrGrantExceedsOwn where the actor lacks what the key or its owner may, and
+	// with ErrTooManyAPIKeys.
+	CreateAPIKey(ctx context.Context, req CreateAPIKeyRequest) (CreateAPIKeyResponse, error)
 	// GetUserPermissions tells what a user may do in a tenant, by their own role and by bindings. It fails with ErrUserNotFound, also for disabled
 	// users. In a tenant that does not exist, is disabled, or gives the user no role, they may do nothing.
 	GetUserPermissions(ctx context.Context, req GetUserPermissionsRequest) (GetUserPermissionsResponse, error)

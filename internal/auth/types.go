@@ -17,10 +17,18 @@ const (
 	RoleAuditor  = "auditor"
 )
 
+// The kinds of account.
+const (
+	KindHuman   = "human"
+	KindService = "service" // a service account: it has no password and uses API keys
+)
+
 // User is an account. Every user has one home tenant.
 type User struct {
 	ID                uuid.UUID  `json:"id"`
+	Kind              string     `json:"kind" enum:"human,service" doc:"A service account has no password and uses API keys."`
 	Username          string     `json:"username" example:"ada"`
+	Description       string     `json:"description,omitempty" doc:"What a service account is for."`
 	Email             string     `json:"email,omitempty" example:"ada@example.org"`
 	Role              string     `json:"role" example:"user" doc:"What the user may do in the home tenant."`
 	TenantID          uuid.UUID  `json:"tenant_id"`

@@ -75,6 +75,26 @@ type InternalConfig struct {
 	KeyFile  string   `mapstructure:"key_file" doc:"Its key."`
 	CAFile   string   `mapstructure:"ca_file" doc:"Certificate of the authority that issued those of the others."`
 	Gateways []string `mapstructure:"gateways" doc:"Names in the certificates of gateways."`
+
+	GRPCListen string         `mapstructure:"grpc_listen" doc:"HOST:PORT on which this process answers calls of modules in other processes. Empty: it does not."`
+	Peers      []string       `mapstructure:"peers" doc:"Names in the certificates of processes that may make such calls."`
+	Remotes    []RemoteModule `mapstructure:"remotes" doc:"Modules that modules of this process need and that run elsewhere. Today auth can."`
+}
+
+// RemoteModule is where the contract of a module is served.
+type RemoteModule struct {
+	Module  string `mapstructure:"module" doc:"the module"`
+	Address string `mapstructure:"address" doc:"HOST:PORT of internal.grpc_listen of its process"`
+}
+
+// Remote gives the address of a module's contract in another process; empty where none is configured.
+func (c Config) Remote(module string) string {
+	for _, r := range c.Internal.Remotes {
+		if r.Module == module {
+			return r.Address
+		}
+	}
+	return ""
 }
 
 // GatewayRatesConfig is about limits that hold for all routes together.

@@ -18,7 +18,7 @@ func Default() Config {
 		HTTP: HTTPConfig{Listen: g.Listen, ReadHeaderTimeout: g.ReadHeaderTimeout, IdleTimeout: g.IdleTimeout,
 			MaxHeaderBytes: g.MaxHeaderBytes, DrainGrace: g.DrainGrace, TLS: TLSConfig{HSTS: g.HSTS}},
 		Gateway:  GatewayConfig{Timeout: g.Timeout, RateLimit: GatewayRatesConfig{User: g.Rates.User, Tenant: g.Rates.Tenant, Address: g.Rates.Address}},
-		Internal: InternalConfig{Gateways: []string{"gateway"}},
+		Internal: InternalConfig{Gateways: []string{"gateway"}, Peers: []string{"gateway"}},
 		Database: DatabaseConfig{MaxConns: 10},
 		Log:      LogConfig{Level: "info", Format: "auto"},
 		Auth: AuthConfig{AccessTTL: a.AccessTTL, RefreshTTL: a.RefreshTTL, SessionTTL: a.SessionTTL, KeyRotation: a.KeyRotation, KeyPublishDelay: a.KeyPublishDelay, Issuer: a.Issuer, Audience: a.Audience,

@@ -3,10 +3,12 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 
 	"github.com/novacron/novacron/internal/auth/authmodule"
 	"github.com/novacron/novacron/internal/gateway/gatewaymodule"
+	"github.com/novacron/novacron/internal/platform/grpcx"
 	"github.com/novacron/novacron/internal/platform/hop"
 	"github.com/novacron/novacron/internal/scheduler"
 	"github.com/novacron/novacron/internal/scheduler/schedulermodule"
@@ -73,6 +75,11 @@ func (c Config) Inner() hop.Config {
 	return hop.Config{Listen: i.Listen, CertFile: i.CertFile, KeyFile: i.KeyFile, CAFile: i.CAFile, Gateways: i.Gateways}
 }
 
+// GRPC gives what this process shows to others, and what it trusts.
+func (c Config) GRPC() grpcx.Config {
+	return grpcx.Config{CertFile: c.Internal.CertFile, KeyFile: c.Internal.KeyFile, CAFile: c.Internal.CAFile}
+}
+
 // innerMistakes looks at what no module looks at.
 func (c Config) innerMistakes() []error {
 	var list []error
@@ -83,6 +90,20 @@ func (c Config) innerMistakes() []error {
 		}
 		if c.Has("gateway") {
 			list = append(list, errors.New("internal.listen: is for processes without a gateway"))
+		}
+	}
+	secured := i.CertFile != "" && i.KeyFile != "" && i.CAFile != ""
+	if (i.GRPCListen != "" || len(i.Remotes) > 0) && !secured {
+		list = append(list, errors.New("internal.grpc_listen and internal.remotes: need internal.cert_file, key_file and ca_file"))
+	}
+	for n, r := range i.Remotes {
+		switch _, _, err := net.SplitHostPort(r.Address); {
+		case r.Module != "auth":
+			list = append(list, fmt.Errorf("internal.remotes[%d].module: %q cannot be reached in another process; auth can", n, r.Module))
+		case c.Has(r.Module):
+			list = append(list, fmt.Errorf("internal.remotes[%d].module: %s runs in this process", n, r.Module))
+		case err != nil:
+			list = append(list, fmt.Errorf("internal.remotes[%d].address: %q is not HOST:PORT", n, r.Address))
 		}
 	}
 	for n, s := range c.Gateway.Services {

@@ -71,9 +71,9 @@ var (
 	ErrAmbiguousCredentials = errs.New(errs.Malformed, "gateway.ambiguous_credentials", "the request carries more than one kind of credentials").
 				WithAction("Send either one Authorization header or one X-API-Key header.")
 	ErrNotBearer = errs.New(errs.Unauthenticated, "gateway.unsupported_credentials", "the Authorization header is not a bearer token").
-			WithAction("Send an access token as 'Authorization: Bearer …'; POST /auth/login gives one.")
-	ErrAPIKeysOff = errs.New(errs.Unauthenticated, "gateway.api_keys_not_accepted", "this installation does not accept API keys").
-			WithAction("Send an access token as 'Authorization: Bearer …'; POST /auth/login gives one.")
+			WithAction("Send an access token as 'Authorization: Bearer …'; POST /auth/login gives one. API keys go into X-API-Key.")
+	ErrKeyAsBearer = errs.New(errs.Unauthenticated, "gateway.api_key_as_bearer", "the Authorization header holds an API key").
+			WithAction("Send it in the header X-API-Key instead.")
 	ErrTenantHeader = errs.New(errs.Malformed, "gateway.tenant_header", "the X-Tenant-ID header is not the id of one tenant").
 			WithAction("GET /api/v1/me/tenants lists the tenants that you can act in.")
 	ErrRateLimited = errs.New(errs.Throttled, "gateway.rate_limited", "too many requests").
@@ -91,5 +91,5 @@ var (
 
 // Errors lists the package's errors for the reference.
 func Errors() []*errs.Error {
-	return []*errs.Error{ErrAmbiguousCredentials, ErrNotBearer, ErrAPIKeysOff, ErrTenantHeader, ErrRateLimited, ErrOverloaded, ErrUnknownVersion, ErrUpstreamAway, ErrTimeout, ErrDraining}
+	return []*errs.Error{ErrAmbiguousCredentials, ErrNotBearer, ErrKeyAsBearer, ErrTenantHeader, ErrRateLimited, ErrOverloaded, ErrUnknownVersion, ErrUpstreamAway, ErrTimeout, ErrDraining}
 }

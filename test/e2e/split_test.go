@@ -267,3 +267,60 @@ func TestSchedulerInAnotherProcess(t *testing.T) {
 		t.Errorf("after a configuration with a mistake: %d", status)
 	}
 }
+
+// Auth in a process of its own: the gateway asks it over gRPC who is there, and sends its routes on to it. What is revoked there is out here at
+// once; while it is away nobody is let in, and nobody is told that their token is bad.
+func TestAuthInAnotherProcess(t *testing.T) {
+	t.Parallel()
+	certs := t.TempDir()
+	ca, err := pki.Init(filepath.Join(certs, "ca"), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, req := range []pki.Request{{Name: "gateway"}, {Name: "auth", Hosts: []string{"127.0.0.1"}}} {
+		if _, _, err := ca.IssueTo(certs, req); err != nil {
+			t.Fatal(err)
+		}
+	}
+	inner := func(name string) string {
+		return fmt.Sprintf("cert_file: %[1]s/%[2]s.crt, key_file: %[1]s/%[2]s.key, ca_file: %[1]s/ca.crt", certs, name)
+	}
+	api, rest, rpc := freeAddress(t), freeAddress(t), freeAddress(t)
+	identity := newProcess(t, "modules: [auth]\ninternal: {listen: "+rest+", grpc_listen: "+rpc+", "+inner("auth")+"}\n")
+	gateway := newProcess(t, "modules: [scheduler, gateway]\nhttp: {listen: "+api+"}\n"+
+		"internal: {"+inner("gateway")+", remotes: [{module: auth, address: "+rpc+"}]}\n"+
+		"gateway:\n  services: [{name: auth, urls: [https://"+rest+"]}]\n")
+	identity.start()
+	gateway.start()
+	c := newClient(t, "http://"+api, nil)
+	c.until("everything is ready", func() bool { status, _, _ := c.do("GET", "/ready", ""); return status == 200 })
+	c.until("the gateway knows auth's routes", func() bool { status, _, _ := c.do("POST", "/auth/login", `{}`); return status == 422 })
+	c.login(identity)
+	if status, text, _ := c.do("GET", "/api/v1/nodes", ""); status != 200 {
+		t.Errorf("a route of this process: %d %s", status, text)
+	}
+	if status, text, _ := c.do("GET", "/api/v1/me", ""); status != 200 || !strings.Contains(text, `"admin"`) {
+		t.Errorf("a route of auth's: %d %s", status, text)
+	}
+	second := *c
+	second.login(identity)
+	if status, text, _ := second.do("POST", "/auth/logout", ""); status != 204 {
+		t.Errorf("logout: %d %s", status, text)
+	}
+	if status, text, _ := second.do("GET", "/api/v1/nodes", ""); status != 401 || !strings.Contains(text, "auth.session_revoked") {
+		t.Errorf("after logout: %d %s", status, text)
+	}
+	if status, _, _ := c.do("GET", "/api/v1/nodes", ""); status != 200 {
+		t.Errorf("another session: %d", status)
+	}
+	_ = identity.cmd.Process.Kill()
+	_ = identity.cmd.Wait()
+	if status, text, _ := c.do("GET", "/api/v1/nodes", ""); status != 503 || !strings.Contains(text, "auth.unavailable") {
+		t.Errorf("without auth: %d %s", status, text)
+	}
+	if status, _, _ := c.do("GET", "/health", ""); status != 200 {
+		t.Errorf("health without auth: %d", status)
+	}
+	identity.start()
+	c.until("auth is back", func() bool { status, _, _ := c.do("GET", "/api/v1/nodes", ""); return status == 200 })
+}

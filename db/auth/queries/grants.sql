@@ -1,9 +1,13 @@
 -- GrantList tells what a principal may do in a tenant, one row for each role that gives it. No row: nothing, or the tenant is not in use.
--- Reach 'tenant' is that tenant alone, 'projects' the projects below it too, 'platform' every tenant.
+-- Reach 'tenant' is that tenant alone, 'projects' the projects below it too, 'platform' every tenant. Below the platform "any resource" means those
+-- that built-in roles of tenants name: nodes and other things of the installation are nobody's who is not on the platform, unless named.
 -- name: GrantList :many
 WITH place AS (
     SELECT t.id, t.parent_id FROM tenants t LEFT JOIN tenants o ON o.id = t.parent_id
     WHERE t.id = @tenant_id AND (@even_disabled::boolean OR (t.disabled_at IS NULL AND o.disabled_at IS NULL))
+), tenant_resources AS (
+    SELECT DISTINCT split_part(p.permission, ':', 1) AS resource FROM permissions p JOIN roles r ON r.id = p.role_id
+    WHERE r.tenant_id IS NULL AND r.scope = 'tenant' AND p.permission NOT LIKE '*%'
 ), held AS (
     SELECT home.id AS role_id, home.name, CASE home.scope WHEN 'platform' THEN 'platform' ELSE 'tenant' END AS reach
     FROM place, LATERAL (
@@ -19,7 +23,16 @@ WITH place AS (
       AND (b.scope = 'platform' OR b.tenant_id = place.id OR (b.include_projects AND b.tenant_id = place.parent_id))
 )
 SELECT held.name::text AS role, held.reach::text AS reach,
-    coalesce((SELECT array_agg(p.permission::text ORDER BY p.permission) FROM permissions p WHERE p.role_id = held.role_id), '{}')::text[] AS permissions
+    coalesce((
+        SELECT array_agg(DISTINCT x.permission)
+        FROM permissions p, LATERAL (
+            SELECT p.permission::text AS permission WHERE held.reach = 'platform' OR p.permission NOT LIKE '*%'
+            UNION ALL
+            SELECT tr.resource || CASE p.permission WHEN '*' THEN ':*' ELSE substr(p.permission, 2) END
+            FROM tenant_resources tr WHERE held.reach <> 'platform' AND p.permission LIKE '*%'
+        ) x
+        WHERE p.role_id = held.role_id
+    ), '{}')::text[] AS permissions
 FROM held
 ORDER BY held.name, held.reach;
 
@@ -47,13 +60,15 @@ RETURNING *;
 
 -- Reach is the tenant that the caller may see, or NULL for all and for what is bound on the platform.
 -- name: BindingGet :one
-SELECT sqlc.embed(b), r.name AS role, coalesce(u.username, '')::text AS username
+SELECT sqlc.embed(b), r.name AS role, coalesce(u.username, k.name, '')::text AS principal
 FROM role_bindings b JOIN roles r ON r.id = b.role_id LEFT JOIN users u ON b.principal_kind = 'user' AND u.id = b.principal_id
+    LEFT JOIN api_keys k ON b.principal_kind = 'api_key' AND k.id = b.principal_id
 WHERE b.id = @id AND (sqlc.narg(reach)::uuid IS NULL OR b.tenant_id = sqlc.narg(reach));
 
 -- name: BindingList :many
-SELECT sqlc.embed(b), r.name AS role, coalesce(u.username, '')::text AS username
+SELECT sqlc.embed(b), r.name AS role, coalesce(u.username, k.name, '')::text AS principal
 FROM role_bindings b JOIN roles r ON r.id = b.role_id LEFT JOIN users u ON b.principal_kind = 'user' AND u.id = b.principal_id
+    LEFT JOIN api_keys k ON b.principal_kind = 'api_key' AND k.id = b.principal_id
 WHERE (sqlc.narg(reach)::uuid IS NULL OR b.tenant_id = sqlc.narg(reach))
   AND (sqlc.narg(scope)::text IS NULL OR b.scope = sqlc.narg(scope))
   AND (sqlc.narg(principal_id)::uuid IS NULL OR b.principal_id = sqlc.narg(principal_id))

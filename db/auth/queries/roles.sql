@@ -58,10 +58,10 @@ DELETE FROM permissions WHERE role_id = @role_id;
 -- name: PermissionList :many
 SELECT DISTINCT permission::text FROM permissions WHERE permission NOT LIKE '%*%' AND permission NOT LIKE '%:%:%' ORDER BY 1;
 
--- PermissionResources lists the resources that roles which are built in name.
+-- PermissionResources lists the resources of tenants: those that built-in roles of tenants name. GrantList knows the same.
 -- name: PermissionResources :many
 SELECT DISTINCT split_part(p.permission, ':', 1)::text FROM permissions p JOIN roles r ON r.id = p.role_id
-WHERE r.tenant_id IS NULL ORDER BY 1;
+WHERE r.tenant_id IS NULL AND r.scope = 'tenant' AND p.permission NOT LIKE '*%' ORDER BY 1;
 
 -- RoleReachesProjects tells whether somebody has the role in the projects of its tenant too.
 -- name: RoleReachesProjects :one

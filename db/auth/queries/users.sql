@@ -1,9 +1,9 @@
 -- Every query that serves a caller takes reach: the tenant the caller may see, or NULL for all of them.
 
 -- name: UserInsert :one
-INSERT INTO users (id, username, email, password_hash, role, tenant_id, password_change_required, password_expires_at, password_changed_at,
-    created_at, updated_at)
-VALUES (@id, @username, @email, @password_hash, @role, @tenant_id, @password_change_required, @password_expires_at, @now, @now, @now)
+INSERT INTO users (id, kind, username, description, email, password_hash, role, tenant_id, password_change_required, password_expires_at,
+    password_changed_at, created_at, updated_at)
+VALUES (@id, @kind, @username, @description, @email, @password_hash, @role, @tenant_id, @password_change_required, @password_expires_at, @now, @now, @now)
 RETURNING *;
 
 -- name: UserGet :one
@@ -27,7 +27,7 @@ ORDER BY created_at DESC, id DESC
 LIMIT @max_rows;
 
 -- name: UserUpdate :one
-UPDATE users SET email = sqlc.narg(email), role = @role, version = version + 1, updated_at = @now,
+UPDATE users SET email = sqlc.narg(email), role = @role, description = @description, version = version + 1, updated_at = @now,
     disabled_at = CASE WHEN @disabled::boolean THEN coalesce(disabled_at, @now) END
 WHERE id = @id
 RETURNING *;
@@ -49,9 +49,9 @@ DELETE FROM users WHERE id = @id;
 -- name: UserCount :one
 SELECT count(*) FROM users;
 
--- UserLockAdmins locks the accounts that can repair everything else, always in the same order.
+-- UserLockAdmins locks the accounts that can repair everything else, always in the same order. A service account cannot log in, so it is none.
 -- name: UserLockAdmins :many
-SELECT id FROM users WHERE role = 'admin' AND disabled_at IS NULL ORDER BY id FOR UPDATE;
+SELECT id FROM users WHERE role = 'admin' AND kind = 'human' AND disabled_at IS NULL ORDER BY id FOR UPDATE;
 
 -- name: BootstrapLock :exec
 SELECT pg_advisory_xact_lock(hashtextextended('novacron.auth.bootstrap', 0));

@@ -66,7 +66,7 @@ func Resolve(nodes []Node) (*Graph, error) {
 		for _, need := range n.Needs {
 			if g.Place(need) == Disabled {
 				failed = append(failed, fmt.Errorf("module %s needs %s, which neither runs in this process nor has an address: "+
-					"enable it with modules: [%s], or leave %s out too", n.Name, need, strings.Join(g.enabledWith(need), ", "), n.Name))
+					"enable it with modules: [%s], give its address in internal.remotes, or leave %s out too", n.Name, need, strings.Join(g.enabledWith(need), ", "), n.Name))
 			}
 		}
 	}

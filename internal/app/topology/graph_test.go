@@ -53,8 +53,8 @@ func TestResolveRefuses(t *testing.T) {
 		"both ways out, for every unmet need": {
 			[]topology.Node{node("gateway", true, "auth"), node("vm", true, "auth", "scheduler"), node("auth", false), node("scheduler", false)},
 			[]string{
-				"module gateway needs auth", "enable it with modules: [gateway, vm, auth], or leave gateway out too",
-				"module vm needs scheduler", "enable it with modules: [gateway, vm, scheduler], or leave vm out too",
+				"module gateway needs auth", "enable it with modules: [gateway, vm, auth], give its address in internal.remotes, or leave gateway out too",
+				"module vm needs scheduler", "enable it with modules: [gateway, vm, scheduler], give its address in internal.remotes, or leave vm out too",
 			},
 		},
 	} {

@@ -103,3 +103,46 @@ func TestRememberedTokensAreCheap(t *testing.T) {
 		t.Errorf("a remembered token takes %s, bare verification %s", remembered, bare)
 	}
 }
+
+// BenchmarkValidateAPIKey compares a remembered key, and one that is read from the database at each use, with a remembered token.
+func BenchmarkValidateAPIKey(b *testing.B) {
+	p := newSite(b).start(b)
+	token := p.admin().Access
+	k, s := p.addKey(token, object{}), p.module.Service()
+	b.Run("token", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := s.ValidateToken(b.Context(), auth.ValidateTokenRequest{Token: token}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	validate := func(b *testing.B, before func()) {
+		b.ReportAllocs()
+		for b.Loop() {
+			before()
+			if _, err := s.ValidateAPIKey(b.Context(), auth.ValidateAPIKeyRequest{Key: k.Key}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.Run("remembered", func(b *testing.B) { validate(b, func() {}) })
+	b.Run("parallel", func(b *testing.B) {
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				if _, err := s.ValidateAPIKey(b.Context(), auth.ValidateAPIKeyRequest{Key: k.Key}); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	})
+	b.Run("read", func(b *testing.B) { // beyond the age at which anything is believed
+		validate(b, func() { p.site.clock.forward(time.Minute) })
+	})
+	b.Run("malformed", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := s.ValidateAPIKey(b.Context(), auth.ValidateAPIKeyRequest{Key: "nck_nonsense"}); err == nil {
+				b.Fatal("accepted")
+			}
+		}
+	})
+}

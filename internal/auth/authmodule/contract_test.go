@@ -48,6 +48,12 @@ func (h *harness) Disable(_ *testing.T, id uuid.UUID) {
 	h.do(call{method: "PATCH", path: fmt.Sprintf("/api/v1/users/%s", id), token: h.adminToken, body: object{"disabled": true}}).want(200)
 }
 
+func (h *harness) RevokeAPIKey(_ *testing.T, id uuid.UUID) {
+	h.do(call{method: "DELETE", path: fmt.Sprintf("/api/v1/api-keys/%s", id), token: h.adminToken}).want(204)
+}
+
+func (h *harness) Forward(_ *testing.T, d time.Duration) { h.site.clock.forward(d) }
+
 func (h *harness) AddTenant(_ *testing.T, name string) uuid.UUID {
 	return h.addTenant(h.adminToken, name).ID
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/novacron/novacron/internal/auth"
 	"github.com/novacron/novacron/internal/platform/httpx"
+	"github.com/novacron/novacron/internal/platform/identity"
 )
 
 // addRole makes a role of a tenant.
@@ -269,9 +270,15 @@ func TestProjects(t *testing.T) {
 		t.Errorf("the chief can act in %+v", tenants.Items)
 	}
 	// The chief reaches the project, a member of the organisation does not.
-	if g := p.grants(tk, project.ID); !slices.Equal(g, []string{"*"}) {
-		t.Errorf("the chief may %v", g)
+	// "Everything" in a tenant is everything of the tenant, not of the installation.
+	for _, place := range []uuid.UUID{org.ID, project.ID} {
+		g := p.grants(tk, place)
+		if !identity.Covers(g, "vm:delete") || !identity.Covers(g, "role:bind") || identity.Covers(g, "node:read") || identity.Covers(g, "signing-key:rotate") {
+			t.Errorf("the chief may %v", g)
+		}
 	}
+	p.do(call{method: "GET", path: "/api/v1/signing-keys", token: tk}).want(403, httpx.ErrForbidden)
+	p.do(call{method: "POST", path: "/api/v1/roles", token: tk, body: object{"name": "all", "permissions": []string{"*"}}}).want(201)
 	p.do(call{method: "GET", path: "/api/v1/me", token: mk}.in(project.ID)).want(403, auth.ErrNoRole)
 	var hand auth.User
 	p.do(call{method: "POST", path: "/api/v1/users", token: tk, body: object{"username": "hand", "password": goodPassword}}.in(project.ID)).want(201).into(&hand)
@@ -279,6 +286,7 @@ func TestProjects(t *testing.T) {
 		t.Errorf("made %+v", hand)
 	}
 	p.do(call{method: "POST", path: "/api/v1/role-bindings", token: tk, body: object{"principal_id": member.ID, "role": "operator"}}.in(project.ID)).want(201)
+	p.do(call{method: "POST", path: "/api/v1/role-bindings", token: tk, body: object{"principal_id": hand.ID, "role": "admin"}}.in(project.ID)).want(201)
 	if g := p.grants(mk, project.ID); !slices.Contains(g, "vm:*") {
 		t.Errorf("the member may %v", g)
 	}

@@ -79,14 +79,14 @@ func TestValidationFailsClosed(t *testing.T) {
 	})
 }
 
-// renameAway makes the sessions unreadable, as a broken database would.
+// renameAway makes sessions and API keys unreadable, as a broken database would.
 func renameAway(t *testing.T, s *site) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), s.cfg.DatabaseURL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = conn.Exec(t.Context(), "ALTER TABLE auth.sessions RENAME TO sessions_away")
+	_, err = conn.Exec(t.Context(), "ALTER TABLE auth.sessions RENAME TO sessions_away; ALTER TABLE auth.api_keys RENAME TO api_keys_away")
 	if err := errors.Join(err, conn.Close(contextForCleanup(t))); err != nil {
 		t.Fatal(err)
 	}

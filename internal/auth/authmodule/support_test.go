@@ -3,6 +3,7 @@ package authmodule_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
@@ -132,6 +134,14 @@ func gateway(m *authmodule.Module) http.Handler {
 			}
 			ctx = identity.With(ctx, resp.Principal)
 		}
+		if key := r.Header.Get("X-API-Key"); key != "" {
+			resp, err := m.Service().ValidateAPIKey(ctx, auth.ValidateAPIKeyRequest{Key: key, Client: addr.Addr()})
+			if err != nil {
+				httpx.WriteError(w, r, err)
+				return
+			}
+			ctx = identity.With(ctx, resp.Principal)
+		}
 		m.Handler().ServeHTTP(w, r.WithContext(ctx))
 	})
 }
@@ -160,6 +170,7 @@ func (p *process) bind(token string, user, tenant uuid.UUID, role string) answer
 // call is one request; from defaults to 192.0.2.1.
 type call struct {
 	method, path, token, from string
+	key                       string // an API key, instead of a token
 	header                    map[string]string
 	body                      any // a string goes as it is
 }
@@ -193,6 +204,9 @@ func (p *process) do(c call) answer {
 	}
 	if c.token != "" {
 		r.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	if c.key != "" {
+		r.Header.Set("X-API-Key", c.key)
 	}
 	r.Header.Set("User-Agent", "test")
 	for k, v := range c.header {
@@ -282,4 +296,51 @@ func (p *process) addUser(token, username, role string, tenant *auth.Tenant) aut
 	var u auth.User
 	p.do(call{method: "POST", path: "/api/v1/users", token: token, body: body}).want(201).into(&u)
 	return u
+}
+
+// exec and queryText speak to the database past the module.
+func (p *process) exec(sql string, args ...any) {
+	p.t.Helper()
+	p.withConn(func(conn *pgx.Conn) error {
+		_, err := conn.Exec(p.t.Context(), sql, args...)
+		return err
+	})
+}
+
+func (p *process) queryText(sql string, args ...any) (text string) {
+	p.t.Helper()
+	p.withConn(func(conn *pgx.Conn) error { return conn.QueryRow(p.t.Context(), sql, args...).Scan(&text) })
+	return text
+}
+
+func (p *process) withConn(use func(*pgx.Conn) error) {
+	p.t.Helper()
+	conn, err := pgx.Connect(p.t.Context(), p.site.cfg.DatabaseURL)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err := errors.Join(use(conn), conn.Close(contextForCleanup(p.t))); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// counter gives the value of one metric, written as name{label="value"}.
+func (p *process) counter(metric string) float64 {
+	p.t.Helper()
+	families, err := p.reg.Gather()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			name := f.GetName()
+			for _, l := range m.GetLabel() {
+				name += "{" + l.GetName() + `="` + l.GetValue() + `"}`
+			}
+			if name == metric {
+				return m.GetCounter().GetValue()
+			}
+		}
+	}
+	return 0
 }

@@ -4,7 +4,6 @@ package authtest
 import (
 	"context"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -20,6 +19,8 @@ type Fake struct {
 	users  map[uuid.UUID]*auth.User
 	tokens map[string]*fakeToken
 	roles  map[string]auth.Role
+	keys   map[string]*fakeKey    // by secret
+	ahead  time.Duration          // of the clock
 	bound  map[fakeBinding]string // name of the role
 }
 
@@ -37,12 +38,12 @@ var _ auth.Service = (*Fake)(nil)
 // New makes a Fake with the built-in roles, of which user and operator are cut short.
 func New() *Fake {
 	f := &Fake{users: map[uuid.UUID]*auth.User{}, tokens: map[string]*fakeToken{}, roles: map[string]auth.Role{},
-		bound: map[fakeBinding]string{}}
+		bound: map[fakeBinding]string{}, keys: map[string]*fakeKey{}}
 	f.SetRole(auth.RoleAdmin, identity.ScopePlatform, "*")
-	f.SetRole(auth.RoleOperator, identity.ScopeTenant, "image:*", "network:*", "operation:*", "user:read", "vm:*")
-	f.SetRole(auth.RoleUser, identity.ScopeTenant, "image:*", "network:*", "operation:*", "vm:*")
-	f.SetRole(auth.RoleViewer, identity.ScopeTenant, "image:read", "network:read", "operation:read", "vm:read")
-	f.SetRole(auth.RoleAuditor, identity.ScopeTenant, "audit:read", "user:read", "vm:read")
+	f.SetRole(auth.RoleOperator, identity.ScopeTenant, "image:*", "network:*", "operation:*", "user:read", "vm:*", "api-key:*")
+	f.SetRole(auth.RoleUser, identity.ScopeTenant, "image:*", "network:*", "operation:*", "vm:*", "api-key:*")
+	f.SetRole(auth.RoleViewer, identity.ScopeTenant, "image:read", "network:read", "operation:read", "vm:read", "api-key:*")
+	f.SetRole(auth.RoleAuditor, identity.ScopeTenant, "audit:read", "user:read", "vm:read", "api-key:*")
 	return f
 }
 
@@ -58,7 +59,7 @@ func (f *Fake) SetRole(name string, scope identity.Scope, permissions ...string)
 func (f *Fake) AddUser(username, role string, tenantID uuid.UUID) auth.User {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	u := auth.User{ID: uuid.New(), Username: username, Role: role, TenantID: tenantID, Version: 1}
+	u := auth.User{ID: uuid.New(), Kind: auth.KindHuman, Username: username, Role: role, TenantID: tenantID, Version: 1}
 	f.users[u.ID] = &u
 	return u
 }
@@ -110,7 +111,7 @@ func (f *Fake) Issue(userID uuid.UUID, ttl time.Duration) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	token := "fake." + uuid.NewString()
-	f.tokens[token] = &fakeToken{user: userID, session: uuid.New(), expires: time.Now().Add(ttl).UTC()}
+	f.tokens[token] = &fakeToken{user: userID, session: uuid.New(), expires: f.now().Add(ttl)}
 	return token
 }
 
@@ -131,27 +132,17 @@ func (f *Fake) ValidateToken(_ context.Context, req auth.ValidateTokenRequest) (
 	}
 	u, exists := f.users[t.user]
 	switch {
-	case !time.Now().Before(t.expires):
+	case !f.now().Before(t.expires):
 		return auth.ValidateTokenResponse{}, auth.ErrTokenExpired
 	case t.revoked || !exists || u.Disabled:
 		return auth.ValidateTokenResponse{}, auth.ErrSessionRevoked
 	}
-	tenantID := u.TenantID
-	if req.TenantID != uuid.Nil {
-		tenantID = req.TenantID
+	p, err := f.acting(u, req.TenantID)
+	if err != nil {
+		return auth.ValidateTokenResponse{}, err
 	}
-	permissions, platform, names := f.grants(u, tenantID)
-	if len(names) == 0 && tenantID != u.TenantID {
-		return auth.ValidateTokenResponse{}, auth.ErrNoRole
-	}
-	scope := identity.ScopeTenant
-	if len(permissions) > 0 && identity.Uncovered(platform, permissions) == "" {
-		scope = identity.ScopePlatform
-	}
-	return auth.ValidateTokenResponse{ExpiresAt: t.expires, Principal: identity.Principal{
-		UserID: u.ID, Username: u.Username, TenantID: tenantID, HomeID: u.TenantID, Role: strings.Join(names, ","), Permissions: permissions,
-		Platform: platform, Scope: scope, SessionID: t.session,
-	}}, nil
+	p.SessionID = t.session
+	return auth.ValidateTokenResponse{ExpiresAt: t.expires, Principal: p}, nil
 }
 
 // GetUserPermissions implements auth.Service.

@@ -29,6 +29,9 @@ type Harness interface {
 	Revoke(t *testing.T, token string)
 	ChangeRole(t *testing.T, userID uuid.UUID, role string)
 	Disable(t *testing.T, userID uuid.UUID)
+	RevokeAPIKey(t *testing.T, id uuid.UUID)
+	// Forward puts the clock of the implementation forward.
+	Forward(t *testing.T, d time.Duration)
 	AddTenant(t *testing.T, name string) uuid.UUID
 	// Bind gives a user a role in a tenant; nil is the platform.
 	Bind(t *testing.T, userID, tenantID uuid.UUID, role string)
@@ -51,6 +54,15 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"roles count where they are bound", bindsRoles},
 		{"many ask at once", bearsCrowds},
 		{"answers survive encoding", survivesEncoding},
+		{"an API key stands for its owner", keyStandsForOwner},
+		{"an API key never does more than its owner", keyBoundByOwner},
+		{"bad API keys are refused", refusesBadKeys},
+		{"an API key acts in other tenants as its owner does", keyActsElsewhere},
+		{"an expired API key says so", keyExpires},
+		{"a revoked API key ends at once, and no other", keyRevoked},
+		{"nobody makes an API key that does more than they", keyCannotEscalate},
+		{"API keys that cannot be are refused", keySpecChecked},
+		{"answers about API keys survive encoding", keySurvivesEncoding},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.run(t, open(t)) })
 	}

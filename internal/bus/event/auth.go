@@ -16,8 +16,9 @@ type Auth struct {
 	// It may begin anew when the shared cache loses it. 0 means that the count could not be had.
 	Seq       int64     `json:"seq"`
 	TenantID  uuid.UUID `json:"tenant_id"`
-	UserID    uuid.UUID `json:"user_id"`    // nil where the whole tenant or a role is meant
-	SessionID uuid.UUID `json:"session_id"` // nil where all sessions are meant
+	UserID    uuid.UUID `json:"user_id"`             // nil where the whole tenant or a role is meant
+	SessionID uuid.UUID `json:"session_id"`          // nil where all sessions are meant
+	APIKeyID  uuid.UUID `json:"api_key_id,omitzero"` // nil where none in particular is meant
 	Role      string    `json:"role,omitempty"`
 	// PrincipalKind and PrincipalID are set on changes of role bindings; for a user UserID is, too.
 	PrincipalKind string    `json:"principal_kind,omitempty"`
@@ -37,8 +38,12 @@ const (
 	AuthTenantDeleted   = "tenant.deleted"
 	AuthRoleCreated     = "role.created"
 	AuthRoleUpdated     = "role.updated"
-	AuthKeysRotated     = "keys.rotated" // those that sign access tokens; tokens of a key that is gone are not good any more
 	AuthRoleDeleted     = "role.deleted"
 	AuthBindingCreated  = "role_binding.created"
 	AuthBindingDeleted  = "role_binding.deleted"
+	AuthKeysRotated     = "keys.rotated" // those that sign access tokens; tokens of a key that is gone are not good any more
+	AuthAPIKeyCreated   = "api_key.created"
+	AuthAPIKeyUpdated   = "api_key.updated" // name, permissions, scope or expiry
+	AuthAPIKeyRotated   = "api_key.rotated"
+	AuthAPIKeyRevoked   = "api_key.revoked"
 )

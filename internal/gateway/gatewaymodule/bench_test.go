@@ -22,6 +22,10 @@ func (a allow) ValidateToken(context.Context, auth.ValidateTokenRequest) (auth.V
 	return auth.ValidateTokenResponse{Principal: a.p}, nil
 }
 
+func (a allow) ValidateAPIKey(context.Context, auth.ValidateAPIKeyRequest) (auth.ValidateAPIKeyResponse, error) {
+	return auth.ValidateAPIKeyResponse{Principal: a.p}, nil
+}
+
 // BenchmarkGet compares a GET through the gateway with the same handler on a bare chi router, both without a network.
 func BenchmarkGet(b *testing.B) {
 	d := open(b, func(_ *gatewaymodule.Config, deps *gatewaymodule.Deps) {

@@ -91,6 +91,10 @@ func TestCredentials(t *testing.T) {
 	d := open(t, nil)
 	revoked := d.auth.Issue(d.auth.AddUser("gone", auth.RoleAdmin, uuid.New()).ID, time.Hour)
 	d.auth.Revoke(revoked)
+	eve := d.validate(t, d.viewer)
+	key := d.key(t, auth.CreateAPIKeyRequest{Actor: eve, Name: "ci"})
+	gone := d.key(t, auth.CreateAPIKeyRequest{Actor: eve, Name: "gone"})
+	d.auth.RevokeAPIKey(gone.APIKey.ID)
 	for name, c := range map[string]struct {
 		header []string
 		status int
@@ -106,7 +110,12 @@ func TestCredentials(t *testing.T) {
 		"token alone":     {[]string{"Authorization", d.viewer}, 401, "gateway.unsupported_credentials"},
 		"two kinds":       {[]string{"Authorization", "Bearer " + d.viewer, "X-API-Key", "k"}, 400, "gateway.ambiguous_credentials"},
 		"two of one kind": {[]string{"Authorization", "Bearer " + d.viewer, "Authorization", "Bearer " + d.admin}, 400, "gateway.ambiguous_credentials"},
-		"an API key":      {[]string{"X-API-Key", "k"}, 401, "gateway.api_keys_not_accepted"},
+		"an API key":      {[]string{"X-API-Key", key.Secret}, 200, ""},
+		"a wrong one":     {[]string{"X-API-Key", "k"}, 401, "auth.invalid_api_key"},
+		"an empty one":    {[]string{"X-API-Key", ""}, 401, "auth.invalid_api_key"},
+		"a revoked one":   {[]string{"X-API-Key", gone.Secret}, 401, "auth.api_key_revoked"},
+		"two of them":     {[]string{"X-API-Key", key.Secret, "X-API-Key", key.Secret}, 400, "gateway.ambiguous_credentials"},
+		"one as bearer":   {[]string{"Authorization", "Bearer " + key.Secret}, 401, "gateway.api_key_as_bearer"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := d.do(t, "GET", "/api/v1/whoami", "", nil, c.header...)
@@ -134,6 +143,9 @@ func TestCredentials(t *testing.T) {
 				t.Errorf("a public route answers %d", b.status)
 			}
 		})
+	}
+	if log := d.log.String(); strings.Contains(log, key.Secret) || !strings.Contains(log, key.APIKey.ID.String()) {
+		t.Errorf("the log must name the key and not hold it: %s", log)
 	}
 	if a := d.do(t, "GET", "/api/v1/things", d.viewer, nil); a.status != 403 || a.problem(t).Meta["permission"] != "thing:read" {
 		t.Errorf("a permission that is missing: %d %s", a.status, a.body)
@@ -312,7 +324,7 @@ func TestDocumentation(t *testing.T) {
 			}
 		}
 	}
-	if !strings.HasPrefix(doc.OpenAPI, "3.1") || doc.Components.Schemes["bearer"] == nil || strings.Contains(spec.body, "api_key") {
+	if !strings.HasPrefix(doc.OpenAPI, "3.1") || doc.Components.Schemes["bearer"] == nil || doc.Components.Schemes["api_key"] == nil {
 		t.Errorf("version %s, schemes %v", doc.OpenAPI, doc.Components.Schemes)
 	}
 	for _, ref := range strings.Split(spec.body, `"$ref":"#/components/schemas/`)[1:] {

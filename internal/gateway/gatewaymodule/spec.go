@@ -51,11 +51,15 @@ func (m *Module) mergeSpecs() ([]byte, error) {
 		Description: "The API of a cloud of virtual machines. Errors are `application/problem+json`; their codes are listed under [/docs/errors](/docs/errors). " +
 			"Paths without a version, such as `/api/vms`, stand for `/api/v1`. Every answer names its version in `API-Version` and the request in " +
 			"`X-Request-ID`. What a caller needs for an operation is in its `x-permission`.",
-		// API keys join when the auth module has them.
-		Schemes: map[string]any{"bearer": map[string]any{"type": "http", "scheme": "bearer", "bearerFormat": "JWT",
-			"description": "An access token; POST /auth/login gives one."}},
+		Schemes: map[string]any{
+			"bearer": map[string]any{"type": "http", "scheme": "bearer", "bearerFormat": "JWT",
+				"description": "An access token; POST /auth/login gives one."},
+			"api_key": map[string]any{"type": "apiKey", "in": "header", "name": "X-API-Key",
+				"description": "An API key; POST /api/v1/api-keys gives one. It does what its owner may, except what concerns their logins."},
+		},
 		Tags: map[string]string{
-			"auth": "Logging in and out.", "vms": "Virtual machines.", "images": "Disk images that machines are made from.",
+			"auth": "Logging in and out.", "api-keys": "Keys for programs, which act for a user or a service account.",
+			"service-accounts": "Users that are no people.", "vms": "Virtual machines.", "images": "Disk images that machines are made from.",
 			"networks": "Virtual networks.", "operations": "Work that goes on in the background.", "nodes": "Hypervisors.",
 			"scheduler": "Placement, allocations and quotas.", "multicloud": "Machines of several sites and clouds.",
 			"monitoring": "How the installation does.", "gateway": "The front door itself.",

@@ -316,3 +316,23 @@ func (d *door) send(t *testing.T, raw string) (answer, error) {
 	b, err := io.ReadAll(resp.Body)
 	return answer{resp.StatusCode, resp.Header, string(b)}, err
 }
+
+// validate gives the principal of a token.
+func (d *door) validate(t testing.TB, token string) identity.Principal {
+	t.Helper()
+	resp, err := d.auth.ValidateToken(t.Context(), auth.ValidateTokenRequest{Token: token})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.Principal
+}
+
+// key makes an API key.
+func (d *door) key(t testing.TB, req auth.CreateAPIKeyRequest) auth.CreateAPIKeyResponse {
+	t.Helper()
+	made, err := d.auth.CreateAPIKey(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made
+}

@@ -65,7 +65,7 @@ var (
 	ErrNotFound         = errs.New(errs.NotFound, "route.not_found", "there is no such route").WithAction("See /docs for the routes there are.")
 	ErrMethodNotAllowed = errs.New(errs.MethodNotAllowed, "route.method_not_allowed", "the route does not take this method")
 	ErrUnauthenticated  = errs.New(errs.Unauthenticated, "auth.unauthenticated", "credentials are missing").
-				WithAction("Send an access token as 'Authorization: Bearer …'; POST /auth/login gives one.")
+				WithAction("Send an access token as 'Authorization: Bearer …', which POST /auth/login gives, or an API key as 'X-API-Key: …'.")
 	ErrForbidden = errs.New(errs.Forbidden, "auth.forbidden", "a permission is missing")
 	// ErrPasswordChange refuses who logged in with a one-time password.
 	ErrPasswordChange = errs.New(errs.Forbidden, "auth.password_change_required", "the one-time password must be replaced first").

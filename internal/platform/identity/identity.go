@@ -31,7 +31,9 @@ type Principal struct {
 	Permissions []string  `json:"permissions"`
 	Platform    []string  `json:"platform_permissions,omitempty"`
 	Scope       Scope     `json:"scope"`
-	SessionID   uuid.UUID `json:"session_id"`
+	SessionID   uuid.UUID `json:"session_id"` // nil where an API key was used
+	// APIKeyID is the API key that was used; nil after a login. What the principal may do is then what key and owner have in common.
+	APIKeyID uuid.UUID `json:"api_key_id,omitzero"`
 	// Pending is what the caller has to do before anything else, one of the Pending… constants; empty: nothing. Until then only routes that
 	// say so serve them.
 	Pending string `json:"pending,omitempty"`

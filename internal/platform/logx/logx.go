@@ -79,9 +79,15 @@ func WithTraceID(ctx context.Context, id string) context.Context {
 	return context.WithValue(ctx, traceKey{}, id)
 }
 
+// TraceID gives what WithTraceID put in, or "".
+func TraceID(ctx context.Context) string {
+	id, _ := ctx.Value(traceKey{}).(string)
+	return id
+}
+
 func traceAttr(ctx context.Context) (slog.Attr, bool) {
-	id, ok := ctx.Value(traceKey{}).(string)
-	return slog.String("trace_id", id), ok && id != ""
+	id := TraceID(ctx)
+	return slog.String("trace_id", id), id != ""
 }
 
 // TraceParent gives the trace id of a W3C traceparent header, or "" where it is not a valid one

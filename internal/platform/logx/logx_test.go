@@ -66,13 +66,14 @@ func TestRedaction(t *testing.T) {
 		"url", "postgres://nova:"+secret+"@db.example:5432/nova?sslmode=require",
 		"error", errors.New("dial redis://:"+secret+"@cache:6379: refused"),
 		"header", "authorization: bearer "+secret,
+		"text", "key nck_abcdefghijkl_"+secret+" was sent",
 		"note", "sent eyJhbGciOiJSUzI1NiJ9."+secret+"."+secret,
-		"password_file", "/var/lib/novacron/initial-admin-password", "token_id", "t-7", "username", "ada",
+		"api_key_id", "k-9", "password_file", "/var/lib/novacron/initial-admin-password", "token_id", "t-7", "username", "ada",
 	)
 	if strings.Contains(b.String(), "hunter2") {
 		t.Errorf("a secret is in the log: %s", b)
 	}
-	for _, want := range []string{"initial-admin-password", `"token_id":"t-7"`, `"username":"ada"`, "db.example:5432/nova", "cache:6379: refused"} {
+	for _, want := range []string{"initial-admin-password", `"api_key_id":"k-9"`, "key nck_abcdefghijkl_[redacted] was", `"token_id":"t-7"`, `"username":"ada"`, "db.example:5432/nova", "cache:6379: refused"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("%s is missing: %s", want, b)
 		}

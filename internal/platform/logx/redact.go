@@ -16,10 +16,11 @@ var secretWords = []string{"password", "passwd", "passphrase", "secret", "token"
 // harmlessSuffixes belong to keys that tell something about a secret, not the secret.
 var harmlessSuffixes = []string{"id", "file", "path", "count", "expiresat", "expiry", "ttl", "changedat", "type", "present"}
 
-// userInfo is the password part of a URL; bearer is a token as it is sent. They are looked for in texts and errors under any key.
+// userInfo is the password part of a URL; bearer is a token as it is sent; apiKey is an API key of ours. They are looked for in texts and errors under any key.
 var (
 	userInfo = regexp.MustCompile(`(://[^\s/?#@:]*):[^\s/?#@]*@`)
 	bearer   = regexp.MustCompile(`(?i)\b(bearer|authorization:?\s+basic)\s+[A-Za-z0-9._~+/=-]{12,}`)
+	apiKey   = regexp.MustCompile(`\b(nck_[a-z2-7]{12})_[0-9A-Za-z]+`)
 	jwt      = regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*`)
 )
 
@@ -67,6 +68,9 @@ func scrub(s string) string {
 	if len(s) > 12 {
 		if lower := strings.ToLower(s); strings.Contains(lower, "bearer") || strings.Contains(lower, "basic") {
 			s = bearer.ReplaceAllString(s, "$1 "+Redacted)
+		}
+		if strings.Contains(s, "nck_") { // what names the key may be seen
+			s = apiKey.ReplaceAllString(s, "${1}_"+Redacted)
 		}
 		if strings.Contains(s, "eyJ") {
 			s = jwt.ReplaceAllString(s, Redacted)

@@ -43,6 +43,7 @@ type controller struct {
 	storage    *startstop.Loop // the sweeper of volumes and snapshots
 	totals     *storageMetrics
 	tenants    bus.Subscription
+	revoked    bus.Subscription
 	gate       *tenancy.Gate
 	idempotent func(http.Handler) http.Handler
 }
@@ -104,6 +105,9 @@ func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Se
 	if c.tenants, err = c.gate.Serve(deps.Bus, "vm"); err != nil {
 		return nil, fmt.Errorf("answer for tenants: %w", err)
 	}
+	if c.revoked, err = svc.WatchRevocations(deps.Bus); err != nil {
+		return nil, fmt.Errorf("listen to revocations: %w", err)
+	}
 	keys := idempotency.New(c.pool)
 	c.idempotent = idempotent.Middleware(keys, httpx.WriteError)
 	c.sweeper = startstop.Every(time.Hour, func(ctx context.Context) {
@@ -131,6 +135,9 @@ func (c *controller) stop(ctx context.Context) error {
 	var failed error
 	if c.sweeper != nil {
 		c.sweeper.Stop()
+	}
+	if c.revoked != nil {
+		c.revoked.Close()
 	}
 	if c.storage != nil {
 		c.storage.Stop()

@@ -122,7 +122,7 @@ func TestLifeOfAVolume(t *testing.T) {
 		t.Errorf("the file of the raw one from an image is %+v", i)
 	}
 	w.refused(http.MethodDelete, "/api/v1/images/"+image.ID.String(), nil, http.StatusConflict, "image.in_use")
-	if got, want := w.storageAllocated(), gib+3<<20+16<<20+32<<20; got != int64(want) {
+	if got, want := w.storageAllocated(), gib+3<<20+16<<20+32<<20; got != want {
 		t.Errorf("the scheduler counts %d, want %d", got, want)
 	}
 
@@ -149,7 +149,7 @@ func TestLifeOfAVolume(t *testing.T) {
 	}
 	w.refused(http.MethodPost, w.volumePath(empty)+"/resize", map[string]any{"size_gib": 1}, http.StatusUnprocessableEntity, "disk.shrink")
 	w.refused(http.MethodPost, w.volumePath(empty)+"/resize", map[string]any{"size_gib": 60000}, http.StatusConflict, "scheduler.no_fit")
-	if got, want := w.storageAllocated(), 2*gib+5<<20+16<<20+32<<20; got != int64(want) {
+	if got, want := w.storageAllocated(), 2*gib+5<<20+16<<20+32<<20; got != want {
 		t.Errorf("the scheduler counts %d after the growth, want %d", got, want)
 	}
 
@@ -571,4 +571,46 @@ func TestQuotaOfStorage(t *testing.T) {
 	w.refused(http.MethodPost, w.vmPath(id)+"/snapshots", nil, http.StatusConflict, "scheduler.quota_exceeded")
 	w.succeeds(http.MethodDelete, w.vmPath(id)+"?delete_volumes=true", nil)
 	w.nothingLeft()
+}
+
+// Who holds permissions for their own storage only keeps to that.
+func TestOwnersKeepToTheirOwnStorage(t *testing.T) {
+	w := newWorld(t)
+	image := w.image()
+	theirs, id := w.newVolume("theirs"), w.create("theirs", image.ID).TargetID
+	snapshot := w.take(id, nil)
+	me := identity.Principal{UserID: uuid.New(), TenantID: w.tenant.TenantID, Scope: identity.ScopeTenant,
+		Permissions: []string{"vm:*:own", "volume:*:own", "snapshot:*:own", "image:read"}}
+	mine := decode[op](t, w.doAs(me, http.MethodPost, "/api/v1/volumes?wait=60s", map[string]any{"name": "mine", "size_gib": 1}), http.StatusOK)
+	machine := decode[op](t, w.doAs(me, http.MethodPost, "/api/v1/vms?wait=60s", createRequest("mine", image.ID)), http.StatusOK).TargetID
+	for _, route := range [][2]string{
+		{"GET", w.volumePath(theirs)}, {"DELETE", w.volumePath(theirs)}, {"GET", w.vmPath(id) + "/disks"}, {"GET", w.vmPath(id) + "/snapshots"},
+		{"POST", w.vmPath(id) + "/snapshots"}, {"POST", w.vmPath(id) + "/snapshots/estimate"}, {"GET", w.vmPath(id) + "/snapshots/" + snapshot.ID.String()},
+		{"POST", w.vmPath(id) + "/snapshots/" + snapshot.ID.String() + "/revert"}, {"DELETE", w.vmPath(id) + "/snapshots/" + snapshot.ID.String()},
+		{"DELETE", w.vmPath(id) + "?delete_volumes=true"}, {"DELETE", w.vmPath(id) + "/disks/" + theirs.String()},
+	} {
+		other := decode[errs.Problem](t, w.doAs(me, route[0], route[1], nil), http.StatusNotFound)
+		absent := decode[errs.Problem](t, w.doAs(me, route[0], strings.NewReplacer(id.String(), uuid.NewString(), theirs.String(), uuid.NewString()).Replace(route[1]), nil), http.StatusNotFound)
+		if other.Code != absent.Code || other.Detail != absent.Detail {
+			t.Errorf("%s %s: a colleague's answers %+v, an absent one %+v", route[0], route[1], other, absent)
+		}
+	}
+	list := decode[struct{ Items []vm.Volume }](t, w.doAs(me, http.MethodGet, "/api/v1/volumes", nil), http.StatusOK)
+	if len(list.Items) != 1 || list.Items[0].ID != mine.TargetID {
+		t.Errorf("the owner lists %+v", list.Items)
+	}
+	if p := decode[errs.Problem](t, w.doAs(me, http.MethodPost, w.vmPath(machine)+"/disks", map[string]any{"volume_id": theirs}), http.StatusNotFound); p.Code != "volume.not_found" {
+		t.Errorf("a colleague's volume for a machine of mine: %s", p.Code)
+	}
+	if done := decode[op](t, w.doAs(me, http.MethodPost, w.vmPath(machine)+"/disks?wait=60s", map[string]any{"volume_id": mine.TargetID}), http.StatusOK); done.Status != "succeeded" {
+		t.Errorf("attach of one's own ended as %+v", done)
+	}
+	if done := decode[op](t, w.doAs(me, http.MethodPost, w.vmPath(machine)+"/snapshots?wait=60s", nil), http.StatusOK); done.Status != "succeeded" {
+		t.Errorf("a snapshot of one's own ended as %+v", done)
+	}
+	// Who may read but not delete learns what is missing.
+	reader := identity.Principal{UserID: uuid.New(), TenantID: w.tenant.TenantID, Scope: identity.ScopeTenant, Permissions: []string{"volume:read", "volume:delete:own"}}
+	if p := decode[errs.Problem](t, w.doAs(reader, http.MethodDelete, w.volumePath(theirs), nil), http.StatusForbidden); p.Meta["permission"] != "volume:delete" {
+		t.Errorf("the refusal is %+v", p)
+	}
 }

@@ -40,8 +40,9 @@ func (q *Queries) BindingDeleteOf(ctx context.Context, db DBTX, arg BindingDelet
 }
 
 const bindingGet = `-- name: BindingGet :one
-SELECT b.id, b.principal_kind, b.principal_id, b.role_id, b.scope, b.tenant_id, b.include_projects, b.created_by, b.created_at, r.name AS role, coalesce(u.username, '')::text AS username
+SELECT b.id, b.principal_kind, b.principal_id, b.role_id, b.scope, b.tenant_id, b.include_projects, b.created_by, b.created_at, r.name AS role, coalesce(u.username, k.name, '')::text AS principal
 FROM role_bindings b JOIN roles r ON r.id = b.role_id LEFT JOIN users u ON b.principal_kind = 'user' AND u.id = b.principal_id
+    LEFT JOIN api_keys k ON b.principal_kind = 'api_key' AND k.id = b.principal_id
 WHERE b.id = $1 AND ($2::uuid IS NULL OR b.tenant_id = $2)
 `
 
@@ -53,7 +54,7 @@ type BindingGetParams struct {
 type BindingGetRow struct {
 	RoleBinding RoleBinding
 	Role        string
-	Username    string
+	Principal   string
 }
 
 // Reach is the tenant that the caller may see, or NULL for all and for what is bound on the platform.
@@ -71,7 +72,7 @@ func (q *Queries) BindingGet(ctx context.Context, db DBTX, arg BindingGetParams)
 		&i.RoleBinding.CreatedBy,
 		&i.RoleBinding.CreatedAt,
 		&i.Role,
-		&i.Username,
+		&i.Principal,
 	)
 	return i, err
 }
@@ -122,8 +123,9 @@ func (q *Queries) BindingInsert(ctx context.Context, db DBTX, arg BindingInsertP
 }
 
 const bindingList = `-- name: BindingList :many
-SELECT b.id, b.principal_kind, b.principal_id, b.role_id, b.scope, b.tenant_id, b.include_projects, b.created_by, b.created_at, r.name AS role, coalesce(u.username, '')::text AS username
+SELECT b.id, b.principal_kind, b.principal_id, b.role_id, b.scope, b.tenant_id, b.include_projects, b.created_by, b.created_at, r.name AS role, coalesce(u.username, k.name, '')::text AS principal
 FROM role_bindings b JOIN roles r ON r.id = b.role_id LEFT JOIN users u ON b.principal_kind = 'user' AND u.id = b.principal_id
+    LEFT JOIN api_keys k ON b.principal_kind = 'api_key' AND k.id = b.principal_id
 WHERE ($1::uuid IS NULL OR b.tenant_id = $1)
   AND ($2::text IS NULL OR b.scope = $2)
   AND ($3::uuid IS NULL OR b.principal_id = $3)
@@ -146,7 +148,7 @@ type BindingListParams struct {
 type BindingListRow struct {
 	RoleBinding RoleBinding
 	Role        string
-	Username    string
+	Principal   string
 }
 
 func (q *Queries) BindingList(ctx context.Context, db DBTX, arg BindingListParams) ([]BindingListRow, error) {
@@ -177,7 +179,7 @@ func (q *Queries) BindingList(ctx context.Context, db DBTX, arg BindingListParam
 			&i.RoleBinding.CreatedBy,
 			&i.RoleBinding.CreatedAt,
 			&i.Role,
-			&i.Username,
+			&i.Principal,
 		); err != nil {
 			return nil, err
 		}
@@ -193,6 +195,9 @@ const grantList = `-- name: GrantList :many
 WITH place AS (
     SELECT t.id, t.parent_id FROM tenants t LEFT JOIN tenants o ON o.id = t.parent_id
     WHERE t.id = $1 AND ($2::boolean OR (t.disabled_at IS NULL AND o.disabled_at IS NULL))
+), tenant_resources AS (
+    SELECT DISTINCT split_part(p.permission, ':', 1) AS resource FROM permissions p JOIN roles r ON r.id = p.role_id
+    WHERE r.tenant_id IS NULL AND r.scope = 'tenant' AND p.permission NOT LIKE '*%'
 ), held AS (
     SELECT home.id AS role_id, home.name, CASE home.scope WHEN 'platform' THEN 'platform' ELSE 'tenant' END AS reach
     FROM place, LATERAL (
@@ -208,7 +213,16 @@ WITH place AS (
       AND (b.scope = 'platform' OR b.tenant_id = place.id OR (b.include_projects AND b.tenant_id = place.parent_id))
 )
 SELECT held.name::text AS role, held.reach::text AS reach,
-    coalesce((SELECT array_agg(p.permission::text ORDER BY p.permission) FROM permissions p WHERE p.role_id = held.role_id), '{}')::text[] AS permissions
+    coalesce((
+        SELECT array_agg(DISTINCT x.permission)
+        FROM permissions p, LATERAL (
+            SELECT p.permission::text AS permission WHERE held.reach = 'platform' OR p.permission NOT LIKE '*%'
+            UNION ALL
+            SELECT tr.resource || CASE p.permission WHEN '*' THEN ':*' ELSE substr(p.permission, 2) END
+            FROM tenant_resources tr WHERE held.reach <> 'platform' AND p.permission LIKE '*%'
+        ) x
+        WHERE p.role_id = held.role_id
+    ), '{}')::text[] AS permissions
 FROM held
 ORDER BY held.name, held.reach
 `
@@ -229,7 +243,8 @@ type GrantListRow struct {
 }
 
 // GrantList tells what a principal may do in a tenant, one row for each role that gives it. No row: nothing, or the tenant is not in use.
-// Reach 'tenant' is that tenant alone, 'projects' the projects below it too, 'platform' every tenant.
+// Reach 'tenant' is that tenant alone, 'projects' the projects below it too, 'platform' every tenant. Below the platform "any resource" means those
+// that built-in roles of tenants name: nodes and other things of the installation are nobody's who is not on the platform, unless named.
 func (q *Queries) GrantList(ctx context.Context, db DBTX, arg GrantListParams) ([]GrantListRow, error) {
 	rows, err := db.Query(ctx, grantList,
 		arg.TenantID,

@@ -10,6 +10,32 @@ import (
 	"github.com/google/uuid"
 )
 
+type ApiKey struct {
+	ID          uuid.UUID
+	Name        string
+	KeyHash     string
+	UserID      uuid.UUID
+	Permissions []byte
+	ExpiresAt   *time.Time
+	CreatedAt   time.Time
+	Prefix      string
+	Scope       string
+	CreatedBy   *uuid.UUID
+	LastUsedAt  *time.Time
+	LastUsedIp  string
+	RotatedAt   *time.Time
+	OldUntil    *time.Time
+	RevokedAt   *time.Time
+	Version     int64
+	UpdatedAt   time.Time
+}
+
+type ApiKeyOldSecret struct {
+	KeyHash   string
+	KeyID     uuid.UUID
+	ExpiresAt time.Time
+}
+
 type IdempotencyKey struct {
 	PrincipalID uuid.UUID
 	Route       string
@@ -96,4 +122,6 @@ type User struct {
 	UpdatedAt              time.Time
 	PasswordChangeRequired bool
 	PasswordExpiresAt      *time.Time
+	Kind                   string
+	Description            string
 }

@@ -39,10 +39,10 @@ func (q *Queries) PermissionList(ctx context.Context, db DBTX) ([]string, error)
 
 const permissionResources = `-- name: PermissionResources :many
 SELECT DISTINCT split_part(p.permission, ':', 1)::text FROM permissions p JOIN roles r ON r.id = p.role_id
-WHERE r.tenant_id IS NULL ORDER BY 1
+WHERE r.tenant_id IS NULL AND r.scope = 'tenant' AND p.permission NOT LIKE '*%' ORDER BY 1
 `
 
-// PermissionResources lists the resources that roles which are built in name.
+// PermissionResources lists the resources of tenants: those that built-in roles of tenants name. GrantList knows the same.
 func (q *Queries) PermissionResources(ctx context.Context, db DBTX) ([]string, error) {
 	rows, err := db.Query(ctx, permissionResources)
 	if err != nil {

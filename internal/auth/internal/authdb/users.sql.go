@@ -43,7 +43,7 @@ func (q *Queries) UserDelete(ctx context.Context, db DBTX, id uuid.UUID) error {
 }
 
 const userGet = `-- name: UserGet :one
-SELECT id, username, email, password_hash, role, tenant_id, mfa_enabled, disabled_at, password_changed_at, last_login_at, version, created_at, updated_at, password_change_required, password_expires_at FROM users WHERE id = $1 AND ($2::uuid IS NULL OR tenant_id = $2)
+SELECT id, username, email, password_hash, role, tenant_id, mfa_enabled, disabled_at, password_changed_at, last_login_at, version, created_at, updated_at, password_change_required, password_expires_at, kind, description FROM users WHERE id = $1 AND ($2::uuid IS NULL OR tenant_id = $2)
 `
 
 type UserGetParams struct {
@@ -70,12 +70,14 @@ func (q *Queries) UserGet(ctx context.Context, db DBTX, arg UserGetParams) (User
 		&i.UpdatedAt,
 		&i.PasswordChangeRequired,
 		&i.PasswordExpiresAt,
+		&i.Kind,
+		&i.Description,
 	)
 	return i, err
 }
 
 const userGetByUsername = `-- name: UserGetByUsername :one
-SELECT users.id, users.username, users.email, users.password_hash, users.role, users.tenant_id, users.mfa_enabled, users.disabled_at, users.password_changed_at, users.last_login_at, users.version, users.created_at, users.updated_at, users.password_change_required, users.password_expires_at, (tenants.disabled_at IS NOT NULL OR organisations.disabled_at IS NOT NULL)::boolean AS tenant_disabled
+SELECT users.id, users.username, users.email, users.password_hash, users.role, users.tenant_id, users.mfa_enabled, users.disabled_at, users.password_changed_at, users.last_login_at, users.version, users.created_at, users.updated_at, users.password_change_required, users.password_expires_at, users.kind, users.description, (tenants.disabled_at IS NOT NULL OR organisations.disabled_at IS NOT NULL)::boolean AS tenant_disabled
 FROM users JOIN tenants ON tenants.id = users.tenant_id LEFT JOIN tenants organisations ON organisations.id = tenants.parent_id
 WHERE lower(users.username) = lower($1::text)
 `
@@ -105,13 +107,15 @@ func (q *Queries) UserGetByUsername(ctx context.Context, db DBTX, username strin
 		&i.User.UpdatedAt,
 		&i.User.PasswordChangeRequired,
 		&i.User.PasswordExpiresAt,
+		&i.User.Kind,
+		&i.User.Description,
 		&i.TenantDisabled,
 	)
 	return i, err
 }
 
 const userGetForUpdate = `-- name: UserGetForUpdate :one
-SELECT id, username, email, password_hash, role, tenant_id, mfa_enabled, disabled_at, password_changed_at, last_login_at, version, created_at, updated_at, password_change_required, password_expires_at FROM users WHERE id = $1 AND ($2::uuid IS NULL OR tenant_id = $2) FOR UPDATE
+SELECT id, username, email, password_hash, role, tenant_id, mfa_enabled, disabled_at, password_changed_at, last_login_at, version, created_at, updated_at, password_change_required, password_expires_at, kind, description FROM users WHERE id = $1 AND ($2::uuid IS NULL OR tenant_id = $2) FOR UPDATE
 `
 
 type UserGetForUpdateParams struct {
@@ -138,21 +142,25 @@ func (q *Queries) UserGetForUpdate(ctx context.Context, db DBTX, arg UserGetForU
 		&i.UpdatedAt,
 		&i.PasswordChangeRequired,
 		&i.PasswordExpiresAt,
+		&i.Kind,
+		&i.Description,
 	)
 	return i, err
 }
 
 const userInsert = `-- name: UserInsert :one
 
-INSERT INTO users (id, username, email, password_hash, role, tenant_id, password_change_required, password_expires_at, password_changed_at,
-    created_at, updated_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $9)
-RETURNING id, username, email, password_hash, role, tenant_id, mfa_enabled, disabled_at, password_changed_at, last_login_at, version, created_at, updated_at, password_change_required, password_expires_at
+INSERT INTO users (id, kind, username, description, email, password_hash, role, tenant_id, password_change_required, password_expires_at,
+    password_changed_at, created_at, updated_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $11)
+RETURNING id, username, email, password_hash, role, tenant_id, mfa_enabled, disabled_at, password_changed_at, last_login_at, version, created_at, updated_at, password_change_required, password_expires_at, kind, description
 `
 
 type UserInsertParams struct {
 	ID                     uuid.UUID
+	Kind                   string
 	Username               string
+	Description            string
 	Email                  *string
 	PasswordHash           string
 	Role                   string
@@ -166,7 +174,9 @@ type UserInsertParams struct {
 func (q *Queries) UserInsert(ctx context.Context, db DBTX, arg UserInsertParams) (User, error) {
 	row := db.QueryRow(ctx, userInsert,
 		arg.ID,
+		arg.Kind,
 		arg.Username,
+		arg.Description,
 		arg.Email,
 		arg.PasswordHash,
 		arg.Role,
@@ -192,12 +202,14 @@ func (q *Queries) UserInsert(ctx context.Context, db DBTX, arg UserInsertParams)
 		&i.UpdatedAt,
 		&i.PasswordChangeRequired,
 		&i.PasswordExpiresAt,
+		&i.Kind,
+		&i.Description,
 	)
 	return i, err
 }
 
 const userList = `-- name: UserList :many
-SELECT id, username, email, password_hash, role, tenant_id, mfa_enabled, disabled_at, password_changed_at, last_login_at, version, created_at, updated_at, password_change_required, password_expires_at FROM users
+SELECT id, username, email, password_hash, role, tenant_id, mfa_enabled, disabled_at, password_changed_at, last_login_at, version, created_at, updated_at, password_change_required, password_expires_at, kind, description FROM users
 WHERE ($1::uuid IS NULL OR tenant_id = $1)
   AND ($2::text IS NULL OR lower(username) = lower($2))
   AND ($3::timestamptz IS NULL OR (created_at, id) < ($3, $4::uuid))
@@ -244,6 +256,8 @@ func (q *Queries) UserList(ctx context.Context, db DBTX, arg UserListParams) ([]
 			&i.UpdatedAt,
 			&i.PasswordChangeRequired,
 			&i.PasswordExpiresAt,
+			&i.Kind,
+			&i.Description,
 		); err != nil {
 			return nil, err
 		}
@@ -256,10 +270,10 @@ func (q *Queries) UserList(ctx context.Context, db DBTX, arg UserListParams) ([]
 }
 
 const userLockAdmins = `-- name: UserLockAdmins :many
-SELECT id FROM users WHERE role = 'admin' AND disabled_at IS NULL ORDER BY id FOR UPDATE
+SELECT id FROM users WHERE role = 'admin' AND kind = 'human' AND disabled_at IS NULL ORDER BY id FOR UPDATE
 `
 
-// UserLockAdmins locks the accounts that can repair everything else, always in the same order.
+// UserLockAdmins locks the accounts that can repair everything else, always in the same order. A service account cannot log in, so it is none.
 func (q *Queries) UserLockAdmins(ctx context.Context, db DBTX) ([]uuid.UUID, error) {
 	rows, err := db.Query(ctx, userLockAdmins)
 	if err != nil {
@@ -300,7 +314,7 @@ const userSetPassword = `-- name: UserSetPassword :one
 UPDATE users SET password_hash = $1, password_changed_at = $2, version = version + 1, updated_at = $2,
     password_change_required = $3, password_expires_at = $4
 WHERE id = $5
-RETURNING id, username, email, password_hash, role, tenant_id, mfa_enabled, disabled_at, password_changed_at, last_login_at, version, created_at, updated_at, password_change_required, password_expires_at
+RETURNING id, username, email, password_hash, role, tenant_id, mfa_enabled, disabled_at, password_changed_at, last_login_at, version, created_at, updated_at, password_change_required, password_expires_at, kind, description
 `
 
 type UserSetPasswordParams struct {
@@ -336,29 +350,33 @@ func (q *Queries) UserSetPassword(ctx context.Context, db DBTX, arg UserSetPassw
 		&i.UpdatedAt,
 		&i.PasswordChangeRequired,
 		&i.PasswordExpiresAt,
+		&i.Kind,
+		&i.Description,
 	)
 	return i, err
 }
 
 const userUpdate = `-- name: UserUpdate :one
-UPDATE users SET email = $1, role = $2, version = version + 1, updated_at = $3,
-    disabled_at = CASE WHEN $4::boolean THEN coalesce(disabled_at, $3) END
-WHERE id = $5
-RETURNING id, username, email, password_hash, role, tenant_id, mfa_enabled, disabled_at, password_changed_at, last_login_at, version, created_at, updated_at, password_change_required, password_expires_at
+UPDATE users SET email = $1, role = $2, description = $3, version = version + 1, updated_at = $4,
+    disabled_at = CASE WHEN $5::boolean THEN coalesce(disabled_at, $4) END
+WHERE id = $6
+RETURNING id, username, email, password_hash, role, tenant_id, mfa_enabled, disabled_at, password_changed_at, last_login_at, version, created_at, updated_at, password_change_required, password_expires_at, kind, description
 `
 
 type UserUpdateParams struct {
-	Email    *string
-	Role     string
-	Now      time.Time
-	Disabled bool
-	ID       uuid.UUID
+	Email       *string
+	Role        string
+	Description string
+	Now         time.Time
+	Disabled    bool
+	ID          uuid.UUID
 }
 
 func (q *Queries) UserUpdate(ctx context.Context, db DBTX, arg UserUpdateParams) (User, error) {
 	row := db.QueryRow(ctx, userUpdate,
 		arg.Email,
 		arg.Role,
+		arg.Description,
 		arg.Now,
 		arg.Disabled,
 		arg.ID,
@@ -380,6 +398,8 @@ func (q *Queries) UserUpdate(ctx context.Context, db DBTX, arg UserUpdateParams)
 		&i.UpdatedAt,
 		&i.PasswordChangeRequired,
 		&i.PasswordExpiresAt,
+		&i.Kind,
+		&i.Description,
 	)
 	return i, err
 }

@@ -45,10 +45,12 @@ func Register(h *httpx.API, s *service.Service, ring *token.Ring) {
 	a.registerMe(h)
 	a.registerSessions(h)
 	a.registerUsers(h)
+	a.registerServiceAccounts(h)
+	a.registerAPIKeys(h)
 	a.registerTenants(h)
 	a.registerRoles(h)
-	a.registerKeys(h)
 	a.registerBindings(h)
+	a.registerKeys(h)
 }
 
 // caller gives who asks. The kit has refused everybody else before a handler runs.

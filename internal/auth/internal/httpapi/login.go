@@ -86,6 +86,7 @@ func (a *api) registerLogin(h *httpx.API) {
 	httpx.Handle(h, httpx.Op{
 		ID: "auth-logout", Method: http.MethodPost, Path: "/auth/logout", Permission: identity.Authenticated, Tag: "auth",
 		Summary: "End the session", Description: "Its access and refresh tokens stop working at once.", Status: http.StatusNoContent, WhilePending: true,
+		Errors: []*errs.Error{auth.ErrLoginNeeded},
 	}, func(ctx context.Context, _ *struct{}) (*Empty, error) {
 		p, err := caller(ctx)
 		if err != nil {

@@ -19,7 +19,8 @@ type Me struct {
 	Tenant      auth.Tenant    `json:"tenant" doc:"The tenant that I act in: my own, or the one that X-Tenant-ID names."`
 	Scope       identity.Scope `json:"scope" enum:"tenant,platform" doc:"How far the permissions reach, all of them."`
 	Permissions []string       `json:"permissions" nullable:"false"`
-	SessionID   uuid.UUID      `json:"session_id"`
+	SessionID   *uuid.UUID     `json:"session_id,omitempty" doc:"Absent where an API key was used."`
+	APIKeyID    *uuid.UUID     `json:"api_key_id,omitempty" doc:"The API key that was used; absent after a login."`
 }
 
 // MeOutput carries it.
@@ -63,7 +64,7 @@ func (a *api) registerMe(h *httpx.API) {
 			return nil, err
 		}
 		return &MeOutput{Body: Me{
-			User: profile.User, Tenant: profile.Tenant, Scope: p.Scope, Permissions: list(p.Permissions), SessionID: p.SessionID,
+			User: profile.User, Tenant: profile.Tenant, Scope: p.Scope, Permissions: list(p.Permissions), SessionID: known(p.SessionID), APIKeyID: known(p.APIKeyID),
 		}}, nil
 	})
 	httpx.Handle(h, httpx.Op{
@@ -99,7 +100,7 @@ func (a *api) registerMe(h *httpx.API) {
 		httpx.Handle(h, httpx.Op{
 			ID: id, Method: method, Path: "/api/v1/me/password", Permission: identity.Authenticated, Tag: "me", MaxBody: maxBody,
 			Summary: "Change my password", Description: "All my other sessions end.", Status: http.StatusNoContent, WhilePending: true,
-			Errors: []*errs.Error{auth.ErrWrongPassword, auth.ErrWeakPassword, auth.ErrThrottled, auth.ErrBusy},
+			Errors: []*errs.Error{auth.ErrWrongPassword, auth.ErrWeakPassword, auth.ErrThrottled, auth.ErrBusy, auth.ErrLoginNeeded},
 		}, change)
 	}
 }
@@ -117,9 +118,9 @@ type SessionOutput struct {
 func (a *api) registerSessions(h *httpx.API) {
 	op := httpx.Op{Permission: identity.Authenticated, Tag: "me"}
 	one := op
-	one.Path, one.Errors = "/api/v1/me/sessions/{id}", []*errs.Error{auth.ErrSessionNotFound}
+	one.Path, one.Errors = "/api/v1/me/sessions/{id}", []*errs.Error{auth.ErrSessionNotFound, auth.ErrLoginNeeded}
 	all := op
-	all.Path = "/api/v1/me/sessions"
+	all.Path, all.Errors = "/api/v1/me/sessions", []*errs.Error{auth.ErrLoginNeeded}
 
 	all.ID, all.Method, all.Summary = "me-session-list", http.MethodGet, "List my sessions"
 	httpx.Handle(h, all, func(ctx context.Context, in *httpx.PageParams) (*Listed[auth.Session], error) {
@@ -155,6 +156,14 @@ func (a *api) registerSessions(h *httpx.API) {
 		}
 		return &Empty{}, a.s.RevokeSessions(ctx, p, in.KeepCurrent)
 	})
+}
+
+// known gives an id where there is one.
+func known(id uuid.UUID) *uuid.UUID {
+	if id == uuid.Nil {
+		return nil
+	}
+	return &id
 }
 
 // platform lists the permissions that count in every tenant.

@@ -78,7 +78,7 @@ type UpdateUserInput struct {
 	Body    struct {
 		Email    *string `json:"email,omitempty" pattern:"^$|^[^@\\s]+@[^@\\s]+$" patternDescription:"an e-mail address, or nothing" maxLength:"254" doc:"Empty takes it away."`
 		Role     *string `json:"role,omitempty" minLength:"1" maxLength:"50"`
-		Disabled *bool   `json:"disabled,omitempty" doc:"A disabled user cannot log in, and their sessions end."`
+		Disabled *bool   `json:"disabled,omitempty" doc:"A disabled user cannot log in, their sessions end, and their API keys do not count."`
 	}
 }
 
@@ -154,7 +154,7 @@ func (a *api) registerUsers(h *httpx.API) {
 	httpx.Handle(h, httpx.Op{
 		ID: "user-password-reset", Method: http.MethodPost, Path: one + "/password", Permission: userWrite, Tag: "users", MaxBody: maxBody,
 		Summary: "Set the password of another user", Description: "All their sessions end.", Status: http.StatusNoContent,
-		Errors: []*errs.Error{auth.ErrUserNotFound, auth.ErrGrantExceedsOwn, auth.ErrWeakPassword, auth.ErrOwnPassword, auth.ErrBusy},
+		Errors: []*errs.Error{auth.ErrUserNotFound, auth.ErrGrantExceedsOwn, auth.ErrWeakPassword, auth.ErrOwnPassword, auth.ErrBusy, auth.ErrServiceAccount},
 	}, func(ctx context.Context, in *ResetPasswordInput) (*Empty, error) {
 		p, err := caller(ctx)
 		if err != nil {

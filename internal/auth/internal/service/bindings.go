@@ -92,7 +92,11 @@ func (s *Service) Bind(ctx context.Context, p identity.Principal, n NewBinding) 
 		if err != nil {
 			return err
 		}
-		if err := covers(held, givenBy(b, role)); err != nil {
+		given, err := givenBy(ctx, tx, b, role)
+		if err == nil {
+			err = covers(held, given)
+		}
+		if err != nil {
 			return err
 		}
 		b.RoleID = role.ID
@@ -129,7 +133,11 @@ func (s *Service) Unbind(ctx context.Context, p identity.Principal, id uuid.UUID
 		if err != nil {
 			return err
 		}
-		if err := covers(held, givenBy(gone, role)); err != nil {
+		given, err := givenBy(ctx, tx, gone, role)
+		if err == nil {
+			err = covers(held, given)
+		}
+		if err != nil {
 			return err
 		}
 		deleted, err := tx.DeleteBinding(ctx, id)
@@ -146,15 +154,16 @@ func (s *Service) Unbind(ctx context.Context, p identity.Principal, id uuid.UUID
 }
 
 // givenBy tells what a principal gets from a binding of the role.
-func givenBy(b auth.RoleBinding, r auth.Role) Grants {
-	g := Grants{Permissions: r.Permissions}
-	switch {
-	case b.Scope == identity.ScopePlatform:
-		g.Platform = r.Permissions
-	case b.IncludeProjects:
-		g.Projects = r.Permissions
+func givenBy(ctx context.Context, q store.Queries, b auth.RoleBinding, r auth.Role) (Grants, error) {
+	if b.Scope == identity.ScopePlatform {
+		return Grants{Permissions: r.Permissions, Platform: r.Permissions}, nil
 	}
-	return g
+	permissions, err := inTenant(ctx, q, r.Permissions)
+	g := Grants{Permissions: permissions}
+	if b.IncludeProjects {
+		g.Projects = permissions
+	}
+	return g, err
 }
 
 // holdPrincipal makes sure that a principal is there, that the caller may know of it, and that it stays until the transaction ends.
@@ -167,6 +176,12 @@ func (s *Service) holdPrincipal(ctx context.Context, tx store.Queries, p identit
 			return as(err, auth.ErrUserNotFound, auth.ErrPrincipalNotFound)
 		}
 		home = account.TenantID
+	case auth.PrincipalAPIKey: // the key, and whoever owns it, as somebody at home there
+		k, err := tx.LockAPIKey(ctx, id, store.AnyAPIKey())
+		if err != nil {
+			return as(err, auth.ErrAPIKeyNotFound, auth.ErrPrincipalNotFound)
+		}
+		home = k.TenantID
 	default:
 		return auth.ErrPrincipalNotFound
 	}

@@ -35,55 +35,61 @@ type sessionState struct {
 	over      bool      // revoked, or its user or tenant is out of use
 	read      time.Time
 
-	mu        sync.Mutex                        // guards elsewhere
-	elsewhere map[uuid.UUID]*identity.Principal // acting in other tenants, as far as was asked
+	elsewhere places // acting in other tenants, as far as was asked
 }
 
-// maxElsewhere bounds how many other tenants are remembered of one session.
-const maxElsewhere = 32
-
-// in gives the principal who acts in another tenant, or nil where that has not been asked.
-func (st *sessionState) in(tenant uuid.UUID) *identity.Principal {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	return st.elsewhere[tenant]
+// places remembers one principal as they act in other tenants than their own. It lives as long as the state that it is part of: a change
+// forgets both.
+type places struct {
+	mu sync.Mutex // guards at
+	at map[uuid.UUID]*identity.Principal
 }
 
-// rememberIn keeps the principal who acts in another tenant. It lives as long as the state: a change forgets both.
-func (st *sessionState) rememberIn(tenant uuid.UUID, p *identity.Principal) {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	if st.elsewhere == nil || len(st.elsewhere) >= maxElsewhere {
-		st.elsewhere = map[uuid.UUID]*identity.Principal{}
+// maxPlaces bounds how many tenants are remembered.
+const maxPlaces = 32
+
+// in gives the principal who acts in a tenant, or nil where that has not been asked.
+func (l *places) in(tenant uuid.UUID) *identity.Principal {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.at[tenant]
+}
+
+func (l *places) remember(tenant uuid.UUID, p *identity.Principal) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.at == nil || len(l.at) >= maxPlaces {
+		l.at = map[uuid.UUID]*identity.Principal{}
 	}
-	st.elsewhere[tenant] = p
+	l.at[tenant] = p
 }
 
-// sessionCache remembers sessions by id. A state that was being read while something changed is used once and not remembered.
-type sessionCache struct {
-	entries *otter.Cache[uuid.UUID, *sessionState]
+// stateCache remembers what was read of sessions or API keys. A state that was being read while something changed is used once and not
+// remembered.
+type stateCache[K comparable, S any] struct {
+	entries *otter.Cache[K, S]
 
 	mu      sync.Mutex // guards changes, and keeps remember and forget apart
 	changes uint64
 }
 
-func newSessionCache(size int) (*sessionCache, error) {
-	entries, err := otter.New(&otter.Options[uuid.UUID, *sessionState]{MaximumSize: size})
+func newStateCache[K comparable, S any](size int) (*stateCache[K, S], error) {
+	entries, err := otter.New(&otter.Options[K, S]{MaximumSize: size})
 	if err != nil {
-		return nil, fmt.Errorf("make the cache of sessions: %w", err)
+		return nil, fmt.Errorf("make a cache of states: %w", err)
 	}
-	return &sessionCache{entries: entries}, nil
+	return &stateCache[K, S]{entries: entries}, nil
 }
 
 // mark gives the point in the sequence of changes at which a read begins.
-func (c *sessionCache) mark() uint64 {
+func (c *stateCache[K, S]) mark() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.changes
 }
 
 // remember keeps what was read since mark, unless something has changed meanwhile.
-func (c *sessionCache) remember(mark uint64, id uuid.UUID, state *sessionState) {
+func (c *stateCache[K, S]) remember(mark uint64, id K, state S) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.changes == mark {
@@ -91,16 +97,16 @@ func (c *sessionCache) remember(mark uint64, id uuid.UUID, state *sessionState) 
 	}
 }
 
-// forget drops the session.
-func (c *sessionCache) forget(id uuid.UUID) {
+// forget drops the state.
+func (c *stateCache[K, S]) forget(id K) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.changes++
 	c.entries.Invalidate(id)
 }
 
-// forgetWhere drops all sessions that meet the condition. It walks through all of them; changes that need it are rare.
-func (c *sessionCache) forgetWhere(condition func(*sessionState) bool) {
+// forgetWhere drops all states that meet the condition. It walks through all of them; changes that need it are rare.
+func (c *stateCache[K, S]) forgetWhere(condition func(S) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.changes++
@@ -112,7 +118,7 @@ func (c *sessionCache) forgetWhere(condition func(*sessionState) bool) {
 }
 
 // forgetAll drops everything.
-func (c *sessionCache) forgetAll() {
+func (c *stateCache[K, S]) forgetAll() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.changes++

@@ -29,9 +29,11 @@ func (g Grants) None() bool { return len(g.Roles) == 0 }
 // could.
 func (s *Service) grants(ctx context.Context, q store.Queries, h store.Holder, tenantID uuid.UUID, evenDisabled bool) (Grants, error) {
 	rows, err := q.Grants(ctx, h, tenantID, evenDisabled)
-	if err != nil {
-		return Grants{}, err
-	}
+	return sum(rows), err
+}
+
+// sum adds up what single roles give.
+func sum(rows []store.Grant) Grants {
 	var g Grants
 	for _, r := range rows {
 		g.Roles = append(g.Roles, r.Role)
@@ -47,7 +49,7 @@ func (s *Service) grants(ctx context.Context, q store.Queries, h store.Holder, t
 		slices.Sort(*list)
 		*list = slices.Compact(*list)
 	}
-	return g, nil
+	return g
 }
 
 // UserGrants tells what a user may do in a tenant; nil is their own. It fails with ErrUserNotFound, also for users who are disabled.
@@ -96,6 +98,32 @@ func (s *Service) heldBy(ctx context.Context, q store.Queries, p identity.Princi
 	return s.grants(ctx, q, store.HolderOf(u), tenantID, true)
 }
 
+// inTenant says what permissions amount to in a tenant: "any resource" means there the resources of tenants. What the database gives as grants
+// is like that already.
+func inTenant(ctx context.Context, q store.Queries, permissions []string) ([]string, error) {
+	var out, resources []string
+	for _, p := range permissions {
+		rest, any := strings.CutPrefix(p, "*")
+		if !any {
+			out = append(out, p)
+			continue
+		}
+		if resources == nil {
+			var err error
+			if resources, err = q.PermissionResources(ctx); err != nil {
+				return nil, err
+			}
+		}
+		if rest == "" {
+			rest = ":*"
+		}
+		for _, r := range resources {
+			out = append(out, r+rest)
+		}
+	}
+	return out, nil
+}
+
 // covers fails with ErrGrantExceedsOwn unless what is held covers what is given.
 func covers(held, given Grants) error {
 	for _, part := range []struct {
@@ -120,8 +148,11 @@ func exceeds(permission, where string) *errs.Error {
 // mayAssign fails with ErrGrantExceedsOwn unless the caller holds all that an account of the tenant gets from the role.
 func (s *Service) mayAssign(ctx context.Context, q store.Queries, p identity.Principal, r auth.Role, tenantID uuid.UUID) error {
 	given := Grants{Permissions: r.Permissions}
+	var err error
 	if r.Scope == identity.ScopePlatform {
 		given.Platform = r.Permissions
+	} else if given.Permissions, err = inTenant(ctx, q, r.Permissions); err != nil {
+		return err
 	}
 	held, err := s.heldBy(ctx, q, p, tenantID)
 	if err != nil {

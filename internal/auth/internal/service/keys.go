@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/novacron/novacron/internal/auth"
 	"github.com/novacron/novacron/internal/auth/internal/token"
 	"github.com/novacron/novacron/internal/bus/event"
 	"github.com/novacron/novacron/internal/platform/identity"
@@ -15,18 +14,24 @@ import (
 // tendEvery is how often keys are looked after. What is due a little later is done a little later.
 const tendEvery = 10 * time.Minute
 
+// The permissions on signing keys.
+const (
+	signingKeyRead   = "signing-key:read"
+	signingKeyRotate = "signing-key:rotate"
+)
+
 // SigningKeys tells of the keys that sign access tokens, newest first.
 func (s *Service) SigningKeys(p identity.Principal) ([]token.KeyInfo, error) {
-	if p.Scope != identity.ScopePlatform {
-		return nil, auth.ErrPlatformOnly
+	if !p.AllowsPlatform(signingKeyRead) {
+		return nil, platformOnly(signingKeyRead)
 	}
 	return s.Ring.Keys(), nil
 }
 
 // RotateKeys makes the next signing key. At once means that it signs now, and that no token of an older key is good any more.
 func (s *Service) RotateKeys(ctx context.Context, p identity.Principal, atOnce bool) ([]token.KeyInfo, error) {
-	if p.Scope != identity.ScopePlatform {
-		return nil, auth.ErrPlatformOnly
+	if !p.AllowsPlatform(signingKeyRotate) {
+		return nil, platformOnly(signingKeyRotate)
 	}
 	if err := s.Ring.Rotate(atOnce); err != nil {
 		return nil, fmt.Errorf("rotate signing keys: %w", err)

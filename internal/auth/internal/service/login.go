@@ -71,7 +71,7 @@ func (s *Service) login(ctx context.Context, username, plain string, from Client
 	if err != nil {
 		return Tokens{}, err
 	}
-	if !match || !exists || account.Disabled || account.TenantDisabled || s.oneTimeIsOver(account) {
+	if !match || !exists || account.Kind != auth.KindHuman || account.Disabled || account.TenantDisabled || s.oneTimeIsOver(account) {
 		if err := attempt.Fail(ctx); err != nil {
 			return Tokens{}, err
 		}

@@ -15,6 +15,11 @@ type Metrics struct {
 	validations *prometheus.CounterVec
 	valid       prometheus.Counter // validations with result "ok", looked up once: it is counted on every request
 	hashes      prometheus.Histogram
+
+	keyValidations *prometheus.CounterVec
+	validKeys      prometheus.Counter
+	keyReads       prometheus.Counter
+	keyChanges     *prometheus.CounterVec
 }
 
 // NewMetrics registers the module's metrics; a nil registerer leaves them unregistered.
@@ -32,10 +37,20 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 		}),
 	}
 	m.valid = m.validations.WithLabelValues("ok")
+	m.keyValidations = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "novacron_auth_api_key_validations_total", Help: "Validated API keys by result: ok, or the code of the error.",
+	}, []string{"result"})
+	m.validKeys = m.keyValidations.WithLabelValues("ok")
+	m.keyReads = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "novacron_auth_api_key_reads_total", Help: "Validations of API keys that had to ask the database.",
+	})
+	m.keyChanges = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "novacron_auth_api_key_changes_total", Help: "Changes of API keys: api_key.created, .updated, .rotated or .revoked.",
+	}, []string{"change"})
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.logins, m.validations, m.hashes} {
+	for _, c := range []prometheus.Collector{m.logins, m.validations, m.hashes, m.keyValidations, m.keyReads, m.keyChanges} {
 		if err := r.Register(c); err != nil {
 			return nil, errors.Join(errors.New("register the metrics of auth"), err)
 		}
@@ -62,6 +77,14 @@ func (m *Metrics) validated(err error) {
 		return
 	}
 	m.validations.WithLabelValues(result(err)).Inc()
+}
+
+func (m *Metrics) keyValidated(err error) {
+	if err == nil {
+		m.validKeys.Inc()
+		return
+	}
+	m.keyValidations.WithLabelValues(result(err)).Inc()
 }
 
 func (m *Metrics) hashed(took time.Duration) { m.hashes.Observe(took.Seconds()) }

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 
 	"github.com/novacron/novacron/internal/auth"
 	"github.com/novacron/novacron/internal/auth/internal/store"
@@ -45,6 +46,10 @@ func (s *Service) Register(ctx context.Context, n NewUser, from Client) (auth.Us
 			t, err = tx.InsertTenant(ctx, tenantID, n.Username, nil, account.Now)
 		} else if t, err = tx.TenantByName(ctx, s.cfg.RegistrationTenant); err == nil {
 			err = s.holdTenant(ctx, tx, t.ID)
+		}
+		if errors.Is(err, auth.ErrTenantNotFound) || errors.Is(err, auth.ErrTenantDisabled) {
+			s.Log.ErrorContext(ctx, "nobody can register: the tenant that they should join is not there or disabled", "tenant", s.cfg.RegistrationTenant)
+			return auth.ErrRegistrationOff
 		}
 		if err != nil {
 			return as(err, auth.ErrTenantExists, auth.ErrUsernameTaken)

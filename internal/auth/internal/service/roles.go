@@ -157,13 +157,17 @@ func (s *Service) lockRole(ctx context.Context, tx store.Queries, p identity.Pri
 
 // mayChangeRole fails unless the caller holds what the role gives to those who have it, in the projects too where it is bound for them.
 func (s *Service) mayChangeRole(ctx context.Context, tx store.Queries, p identity.Principal, r auth.Role) error {
-	given := Grants{Permissions: r.Permissions}
+	permissions, err := inTenant(ctx, tx, r.Permissions)
+	if err != nil {
+		return err
+	}
+	given := Grants{Permissions: permissions}
 	bindings, err := tx.RoleReachesProjects(ctx, r.ID)
 	if err != nil {
 		return err
 	}
 	if bindings {
-		given.Projects = r.Permissions
+		given.Projects = permissions
 	}
 	held, err := s.heldBy(ctx, tx, p, p.TenantID)
 	if err != nil {

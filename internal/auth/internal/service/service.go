@@ -28,7 +28,7 @@ type Config struct {
 	AccessTTL    time.Duration // of an access token
 	RefreshTTL   time.Duration // of a refresh token: a session unused for so long ends
 	SessionTTL   time.Duration // a session ends after so long, however much it is used
-	CacheEntries int           // verified tokens, and as many sessions, to remember
+	CacheEntries int           // verified tokens, and as many sessions and API keys, to remember
 	PasswordFile string        // of the first administrator
 	// OneTimePasswordTTL is how long a one-time password works.
 	OneTimePasswordTTL time.Duration
@@ -61,7 +61,9 @@ type Service struct {
 	cfg Config
 	Deps
 	tokens *tokenCache
-	states *sessionCache
+	states *stateCache[uuid.UUID, *sessionState]
+	keys   *stateCache[string, *keyState] // by prefix
+	uses   *useLog
 	watch  *watch
 }
 
@@ -73,11 +75,15 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	states, err := newSessionCache(cfg.CacheEntries)
+	states, err := newStateCache[uuid.UUID, *sessionState](cfg.CacheEntries)
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, Deps: deps, tokens: tokens, states: states}
+	keys, err := newStateCache[string, *keyState](cfg.CacheEntries)
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{cfg: cfg, Deps: deps, tokens: tokens, states: states, keys: keys, uses: newUseLog()}
 	s.watch = newWatch(s)
 	return s, nil
 }

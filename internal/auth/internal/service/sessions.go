@@ -15,6 +15,9 @@ import (
 
 // Sessions lists the caller's live sessions.
 func (s *Service) Sessions(ctx context.Context, p identity.Principal, after *store.After, limit int) ([]auth.Session, error) {
+	if err := byLogin(p); err != nil {
+		return nil, err
+	}
 	list, err := s.Store.Sessions(ctx, p.UserID, s.now(), after, limit)
 	for i := range list {
 		list[i].Current = list[i].ID == p.SessionID
@@ -24,6 +27,9 @@ func (s *Service) Sessions(ctx context.Context, p identity.Principal, after *sto
 
 // Session gives one of the caller's live sessions.
 func (s *Service) Session(ctx context.Context, p identity.Principal, id uuid.UUID) (auth.Session, error) {
+	if err := byLogin(p); err != nil {
+		return auth.Session{}, err
+	}
 	session, err := s.Store.Session(ctx, id, p.UserID, s.now())
 	session.Current = session.ID == p.SessionID
 	return session, err
@@ -31,6 +37,9 @@ func (s *Service) Session(ctx context.Context, p identity.Principal, id uuid.UUI
 
 // RevokeSession ends one of the caller's sessions.
 func (s *Service) RevokeSession(ctx context.Context, p identity.Principal, id uuid.UUID) error {
+	if err := byLogin(p); err != nil {
+		return err
+	}
 	revoked, err := s.Store.RevokeSession(ctx, id, p.UserID, s.now())
 	if err != nil {
 		return err
@@ -44,6 +53,9 @@ func (s *Service) RevokeSession(ctx context.Context, p identity.Principal, id uu
 
 // RevokeSessions ends the caller's sessions, all of them or all but the one that asks.
 func (s *Service) RevokeSessions(ctx context.Context, p identity.Principal, keepCurrent bool) error {
+	if err := byLogin(p); err != nil {
+		return err
+	}
 	var keep *uuid.UUID
 	if keepCurrent {
 		keep = &p.SessionID
@@ -74,6 +86,9 @@ func (s *Service) Me(ctx context.Context, p identity.Principal) (Profile, error)
 // ChangePassword replaces the caller's own password and ends all their other sessions. Guesses at the current one are throttled
 // like logins.
 func (s *Service) ChangePassword(ctx context.Context, p identity.Principal, current, next string, from Client) error {
+	if err := byLogin(p); err != nil {
+		return err
+	}
 	account, err := s.Store.AccountByUsername(ctx, p.Username)
 	if err != nil {
 		return err
@@ -133,6 +148,9 @@ func (s *Service) ResetPassword(ctx context.Context, p identity.Principal, id uu
 	}
 	if id == p.UserID {
 		return "", nil, auth.ErrOwnPassword
+	}
+	if target.Kind == auth.KindService {
+		return "", nil, auth.ErrServiceAccount
 	}
 	made, end := s.newOneTimePassword()
 	if next == "" {

@@ -137,10 +137,12 @@ type UserChange struct {
 	Email    *string // empty: none
 	Role     *string
 	Disabled *bool
-	Version  *int64 // fail with ErrVersion unless the user has this version
+	// Description is of service accounts only.
+	Description *string
+	Version     *int64 // fail with ErrVersion unless the user has this version
 }
 
-// UpdateUser changes a user. Disabling one ends their sessions.
+// UpdateUser changes a user. Disabling one ends their sessions, and their API keys do not count meanwhile.
 func (s *Service) UpdateUser(ctx context.Context, p identity.Principal, id uuid.UUID, c UserChange) (auth.User, error) {
 	var updated auth.User
 	err := s.Store.InTx(ctx, func(tx store.Queries) error {
@@ -175,6 +177,9 @@ func (s *Service) UpdateUser(ctx context.Context, p identity.Principal, id uuid.
 		if c.Disabled != nil {
 			u.Disabled = *c.Disabled
 		}
+		if c.Description != nil {
+			u.Description = *c.Description
+		}
 		if (u.Role != auth.RoleAdmin || u.Disabled) && isLast(admins, id) {
 			return auth.ErrLastAdmin
 		}
@@ -194,7 +199,7 @@ func (s *Service) UpdateUser(ctx context.Context, p identity.Principal, id uuid.
 	return updated, nil
 }
 
-// DeleteUser removes a user and their sessions.
+// DeleteUser removes a user with their sessions and API keys.
 func (s *Service) DeleteUser(ctx context.Context, p identity.Principal, id uuid.UUID) error {
 	var gone auth.User
 	err := s.Store.InTx(ctx, func(tx store.Queries) error {

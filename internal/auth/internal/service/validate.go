@@ -39,7 +39,7 @@ func (s *Service) validate(ctx context.Context, text string, tenantID uuid.UUID)
 		return auth.ValidateTokenResponse{}, auth.ErrTokenExpired
 	}
 	state, known := s.states.entries.GetIfPresent(claims.SessionID)
-	if !known || !s.watch.vouches(state, now) {
+	if !known || !s.watch.vouches(state.read, now) {
 		if state, err = s.readState(ctx, claims); err != nil {
 			return auth.ValidateTokenResponse{}, err
 		}
@@ -61,7 +61,7 @@ func (s *Service) acting(ctx context.Context, state *sessionState, tenantID uuid
 	if tenantID == uuid.Nil || tenantID == state.principal.HomeID {
 		return state.principal, nil
 	}
-	if p := state.in(tenantID); p != nil {
+	if p := state.elsewhere.in(tenantID); p != nil {
 		return *p, nil
 	}
 	h := store.Holder{Kind: auth.PrincipalUser, ID: state.principal.UserID, HomeID: state.principal.HomeID, HomeRole: state.homeRole}
@@ -75,7 +75,7 @@ func (s *Service) acting(ctx context.Context, state *sessionState, tenantID uuid
 		g.Permissions, g.Platform = nil, nil
 	}
 	p := empower(state.principal, tenantID, g)
-	state.rememberIn(tenantID, &p)
+	state.elsewhere.remember(tenantID, &p)
 	return p, nil
 }
 

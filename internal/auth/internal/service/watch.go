@@ -26,11 +26,11 @@ const (
 	tellTimeout = 5 * time.Second
 )
 
-// watch keeps what this process remembers of sessions true.
+// watch keeps what this process remembers of sessions and API keys true.
 //
 // Each change is numbered by a counter in the shared cache and published on auth.events. A listener that gets number n+1 after n forgets what
 // that change concerns. The bus may lose messages, so the counter is also polled: if it is ahead of what was heard, everything is
-// forgotten. A poll that fails leaves the last good one to age, and when that is older than a second, sessions are no longer believed
+// forgotten. A poll that fails leaves the last good one to age, and when that is older than a second, states are no longer believed
 // but read from the database at each use: revocation stays certain, at a price.
 type watch struct {
 	s       *Service
@@ -47,16 +47,16 @@ type watch struct {
 
 func newWatch(s *Service) *watch { return &watch{s: s} }
 
-// vouches tells whether a state can be believed without asking the database.
-func (w *watch) vouches(state *sessionState, now time.Time) bool {
-	age := now.Sub(state.read)
+// vouches tells whether a state that was read then can be believed without asking the database.
+func (w *watch) vouches(read, now time.Time) bool {
+	age := now.Sub(read)
 	if age < 0 || age >= stateTTL {
 		return false
 	}
 	return age < certainty || now.UnixNano()-w.settled.Load() < int64(certainty)
 }
 
-// Start begins to listen for changes and to forget ended sessions. It is idempotent, and may follow Stop.
+// Start begins to listen for changes, to write down the use of API keys and to forget what has ended. It is idempotent, and may follow Stop.
 func (s *Service) Start(ctx context.Context) error {
 	w := s.watch
 	w.lifecycle.Lock()
@@ -69,10 +69,11 @@ func (s *Service) Start(ctx context.Context) error {
 		return fmt.Errorf("listen to %s: %w", auth.EventsSubject, err)
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	w.cancel, w.sub, w.done = cancel, sub, []chan struct{}{make(chan struct{}), make(chan struct{}), make(chan struct{})}
+	w.cancel, w.sub, w.done = cancel, sub, []chan struct{}{make(chan struct{}), make(chan struct{}), make(chan struct{}), make(chan struct{})}
 	go w.run(run, w.done[0])
 	go s.prune(run, w.done[1])
 	go s.tendKeys(run, w.done[2])
+	go s.writeUses(run, w.done[3])
 	return nil
 }
 
@@ -91,7 +92,7 @@ func (s *Service) Stop() {
 	}
 	w.cancel, w.done, w.sub = nil, nil, nil
 	w.settled.Store(0)
-	s.states.forgetAll() // nobody would tell us of changes any more
+	s.forgetAll() // nobody would tell us of changes any more
 }
 
 // run polls until Stop.
@@ -103,7 +104,7 @@ func (w *watch) run(ctx context.Context, done chan<- struct{}) {
 	for {
 		err := w.poll(ctx)
 		if err != nil && !failing && ctx.Err() == nil {
-			w.s.Log.WarnContext(ctx, "the shared cache does not answer; sessions are read from the database until it does", "error", err)
+			w.s.Log.WarnContext(ctx, "the shared cache does not answer; sessions and API keys are read from the database until it does", "error", err)
 		}
 		if err == nil && failing {
 			w.s.Log.InfoContext(ctx, "the shared cache answers again")
@@ -146,21 +147,21 @@ func (w *watch) poll(ctx context.Context) error {
 	// What was heard while the cache was asked may be ahead of its answer. Behind what was heard before, it has lost its count.
 	if seq > w.heard || seq < before {
 		w.heard, missed = seq, true
-		w.s.states.forgetAll()
+		w.s.forgetAll()
 	}
 	w.settled.Store(begun.UnixNano())
 	return nil
 }
 
 // gap hears that messages were lost.
-func (w *watch) gap(context.Context, uint64) { w.s.states.forgetAll() }
+func (w *watch) gap(context.Context, uint64) { w.s.forgetAll() }
 
 // receive hears of a change, this process's own ones too.
 func (w *watch) receive(ctx context.Context, m bus.Message) {
 	var e event.Auth
 	if err := json.Unmarshal(m.Data, &e); err != nil {
 		w.s.Log.WarnContext(ctx, "an event of auth cannot be read", "error", err)
-		w.s.states.forgetAll()
+		w.s.forgetAll()
 		return
 	}
 	w.take(e)
@@ -179,18 +180,28 @@ func (w *watch) take(e event.Auth) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if e.Seq > w.heard+1 {
-		w.s.states.forgetAll()
+		w.s.forgetAll()
 	}
 	w.heard = max(w.heard, e.Seq)
 	switch {
-	case e.Type == event.AuthUserCreated, e.Type == event.AuthTenantCreated, e.Type == event.AuthRoleCreated, e.Type == event.AuthKeysRotated: // nobody remembers anything of it
+	case e.Type == event.AuthUserCreated, e.Type == event.AuthTenantCreated, e.Type == event.AuthRoleCreated, e.Type == event.AuthKeysRotated,
+		e.Type == event.AuthAPIKeyCreated: // nobody remembers anything of it
+	case e.APIKeyID != uuid.Nil:
+		w.s.keys.forgetWhere(func(st *keyState) bool { return st.ID == e.APIKeyID })
 	case e.SessionID != uuid.Nil:
 		w.s.states.forget(e.SessionID)
 	case e.UserID != uuid.Nil:
-		w.s.states.forgetWhere(func(st *sessionState) bool { return st.principal.UserID == e.UserID || st.over })
+		w.s.states.forgetWhere(func(st *sessionState) bool { return st.over || st.principal.UserID == e.UserID })
+		w.s.keys.forgetWhere(func(st *keyState) bool { return st.Over || st.Owner.ID == e.UserID })
 	default: // a tenant or a role: whose sessions act in it, or have it, is not worth knowing for changes as rare as these
-		w.s.states.forgetAll()
+		w.s.forgetAll()
 	}
+}
+
+// forgetAll drops everything that may change.
+func (s *Service) forgetAll() {
+	s.states.forgetAll()
+	s.keys.forgetAll()
 }
 
 // tell makes a committed change known, here at once and elsewhere soon. The change has happened, so a caller who has gone does not stop

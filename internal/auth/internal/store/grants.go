@@ -99,7 +99,7 @@ func (q Queries) DeleteBindingsOf(ctx context.Context, kind auth.PrincipalKind, 
 func binding(r authdb.BindingListRow) auth.RoleBinding {
 	return auth.RoleBinding{
 		ID: r.RoleBinding.ID, PrincipalKind: auth.PrincipalKind(r.RoleBinding.PrincipalKind), PrincipalID: r.RoleBinding.PrincipalID,
-		PrincipalName: r.Username, RoleID: r.RoleBinding.RoleID, Role: r.Role, Scope: identity.Scope(r.RoleBinding.Scope),
+		PrincipalName: r.Principal, RoleID: r.RoleBinding.RoleID, Role: r.Role, Scope: identity.Scope(r.RoleBinding.Scope),
 		TenantID: r.RoleBinding.TenantID, IncludeProjects: r.RoleBinding.IncludeProjects, CreatedBy: r.RoleBinding.CreatedBy,
 		CreatedAt: r.RoleBinding.CreatedAt.UTC(),
 	}

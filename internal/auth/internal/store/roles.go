@@ -96,7 +96,7 @@ func (q Queries) Permissions(ctx context.Context) ([]string, error) {
 	return list, mapErr("list permissions", err, nil)
 }
 
-// PermissionResources lists the resources that built-in roles name.
+// PermissionResources lists the resources of tenants: those that built-in roles of tenants name.
 func (q Queries) PermissionResources(ctx context.Context) ([]string, error) {
 	list, err := q.q.PermissionResources(ctx, q.db)
 	return list, mapErr("list resources of permissions", err, nil)

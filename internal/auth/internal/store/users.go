@@ -20,9 +20,11 @@ type Account struct {
 // NewUser is what an account is made of.
 type NewUser struct {
 	ID           uuid.UUID
+	Kind         string // empty: auth.KindHuman
 	Username     string
+	Description  string
 	Email        string // empty: none
-	PasswordHash string
+	PasswordHash string // empty: none, of a service account
 	Role         string
 	TenantID     uuid.UUID
 	OneTime      *time.Time // the password must be replaced, and ends then; nil: it is the user's own
@@ -31,9 +33,12 @@ type NewUser struct {
 
 // InsertUser makes an account. It fails with ErrUsernameTaken, ErrEmailTaken or ErrTenantNotFound.
 func (q Queries) InsertUser(ctx context.Context, u NewUser) (auth.User, error) {
+	if u.Kind == "" {
+		u.Kind = auth.KindHuman
+	}
 	row, err := q.q.UserInsert(ctx, q.db, authdb.UserInsertParams{
-		ID: u.ID, Username: u.Username, Email: optional(u.Email), PasswordHash: u.PasswordHash, Role: u.Role, TenantID: u.TenantID, Now: u.Now,
-		PasswordChangeRequired: u.OneTime != nil, PasswordExpiresAt: u.OneTime,
+		ID: u.ID, Kind: u.Kind, Username: u.Username, Description: u.Description, Email: optional(u.Email), PasswordHash: u.PasswordHash, Role: u.Role,
+		TenantID: u.TenantID, Now: u.Now, PasswordChangeRequired: u.OneTime != nil, PasswordExpiresAt: u.OneTime,
 	})
 	return user(row), mapErr("insert user", err, nil)
 }
@@ -69,10 +74,10 @@ func (q Queries) Users(ctx context.Context, reach Reach, username string, after 
 	return convert(rows, user), mapErr("list users", err, nil)
 }
 
-// UpdateUser writes the address, the role and the disabling of an account that the transaction has locked.
+// UpdateUser writes the address, the role, the description and the disabling of an account that the transaction has locked.
 func (q Queries) UpdateUser(ctx context.Context, u auth.User, now time.Time) (auth.User, error) {
 	row, err := q.q.UserUpdate(ctx, q.db, authdb.UserUpdateParams{
-		ID: u.ID, Email: optional(u.Email), Role: u.Role, Disabled: u.Disabled, Now: now,
+		ID: u.ID, Email: optional(u.Email), Role: u.Role, Description: u.Description, Disabled: u.Disabled, Now: now,
 	})
 	return user(row), mapErr("update user", err, auth.ErrUserNotFound)
 }
@@ -118,7 +123,7 @@ func (q Queries) LockBootstrap(ctx context.Context) error {
 
 func user(r authdb.User) auth.User {
 	u := auth.User{
-		ID: r.ID, Username: r.Username, Role: r.Role, TenantID: r.TenantID, MFAEnabled: r.MfaEnabled, Disabled: r.DisabledAt != nil,
+		ID: r.ID, Kind: r.Kind, Username: r.Username, Description: r.Description, Role: r.Role, TenantID: r.TenantID, MFAEnabled: r.MfaEnabled, Disabled: r.DisabledAt != nil,
 		Version: r.Version, CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(), LastLoginAt: utc(r.LastLoginAt),
 		PasswordChangedAt: r.PasswordChangedAt.UTC(), PasswordChangeRequired: r.PasswordChangeRequired, PasswordExpiresAt: utc(r.PasswordExpiresAt),
 	}

@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"net/http"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -15,6 +16,7 @@ import (
 // Authenticator is the part of the auth module that the gateway needs.
 type Authenticator interface {
 	ValidateToken(ctx context.Context, req auth.ValidateTokenRequest) (auth.ValidateTokenResponse, error)
+	ValidateAPIKey(ctx context.Context, req auth.ValidateAPIKeyRequest) (auth.ValidateAPIKeyResponse, error)
 }
 
 // authenticate tells who sent a request; false means that it carries no credentials. The module decides whether it wants some.
@@ -26,16 +28,32 @@ func (e *Edge) authenticate(r *http.Request) (identity.Principal, bool, error) {
 	case len(bearer)+len(keys) > 1:
 		return identity.Principal{}, false, gateway.ErrAmbiguousCredentials
 	case len(keys) == 1:
-		return identity.Principal{}, false, gateway.ErrAPIKeysOff
+		return e.authenticateKey(r, keys[0])
 	}
 	token, ok := httpx.BearerToken(r)
-	if !ok || token == "" {
+	switch {
+	case !ok || token == "":
 		return identity.Principal{}, false, gateway.ErrNotBearer
+	case strings.HasPrefix(token, auth.APIKeyMark):
+		return identity.Principal{}, false, gateway.ErrKeyAsBearer
 	}
 	tenant, malformed := actingTenant(r)
 	answer, err := e.deps.Auth.ValidateToken(r.Context(), auth.ValidateTokenRequest{Token: token, TenantID: tenant})
 	if err == nil {
 		err = malformed // which comes after what is wrong with the token
+	}
+	if err != nil {
+		return identity.Principal{}, false, err
+	}
+	return answer.Principal, true, nil
+}
+
+// authenticateKey tells whose API key a request carries.
+func (e *Edge) authenticateKey(r *http.Request, key string) (identity.Principal, bool, error) {
+	tenant, malformed := actingTenant(r)
+	answer, err := e.deps.Auth.ValidateAPIKey(r.Context(), auth.ValidateAPIKeyRequest{Key: key, TenantID: tenant, Client: httpx.ClientInfo(r.Context()).Addr})
+	if err == nil {
+		err = malformed
 	}
 	if err != nil {
 		return identity.Principal{}, false, err

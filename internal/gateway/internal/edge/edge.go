@@ -322,6 +322,9 @@ func (e *Edge) finish(w *writer, r *http.Request, x *exchange) {
 	}
 	if x.known {
 		attrs = append(attrs, slog.String("user_id", x.principal.UserID.String()), slog.String("tenant_id", x.principal.TenantID.String()))
+		if x.principal.APIKeyID != uuid.Nil {
+			attrs = append(attrs, slog.String("api_key_id", x.principal.APIKeyID.String()))
+		}
 	}
 	if x.entry != nil && x.entry.url != "" {
 		attrs = append(attrs, slog.String("upstream", x.entry.url))

@@ -26,7 +26,8 @@ func (s *Service) SetQuota(ctx context.Context, tenant uuid.UUID, limits schedul
 		if tenant != p.TenantID {
 			return store.TenantQuota{}, scheduler.ErrTenantNotFound
 		}
-		return store.TenantQuota{}, scheduler.ErrPlatformOnly.WithMessage("a tenant cannot set its own quota")
+		return store.TenantQuota{}, scheduler.ErrPlatformOnly.WithMessage("a tenant cannot set its own quota: the permission %s on the platform is missing", PermissionQuotaWrite).
+			WithMeta("permission", PermissionQuotaWrite)
 	}
 	q, err := s.store.PutQuota(ctx, tenant, limits, revision)
 	if err != nil {

@@ -225,7 +225,8 @@ func (s *Service) Allocations(ctx context.Context, req scheduler.ListAllocations
 	p, _ := identity.From(ctx)
 	if req.TenantID == nil || *req.TenantID != p.TenantID {
 		if !p.AllowsPlatform(PermissionSchedulerRead) {
-			return nil, scheduler.ErrPlatformOnly.WithMessage("the places of other tenants need a role that reaches every tenant")
+			return nil, scheduler.ErrPlatformOnly.WithMessage("the permission %s on the platform is missing", PermissionSchedulerRead).
+				WithMeta("permission", PermissionSchedulerRead)
 		}
 	}
 	return s.store.ListAllocations(ctx, req)

@@ -60,8 +60,10 @@ func (n *Node) listDisks(ctx context.Context, c nodeapi.Command, req nodeapi.Dis
 			usage.Disks = append(usage.Disks, u)
 		}
 	}
-	connected, err := n.cfg.Driver.AgentConnected(ctx, c.VMID)
-	usage.Agent = err == nil && connected
+	if c.VMID != uuid.Nil {
+		connected, err := n.cfg.Driver.AgentConnected(ctx, c.VMID)
+		usage.Agent = err == nil && connected
+	}
 	return usage, nil
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/novacron/novacron/internal/platform/identity"
 	"github.com/novacron/novacron/internal/vm"
 	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
 	"github.com/novacron/novacron/internal/vm/internal/stream"
@@ -34,11 +35,11 @@ type consoleTickets struct {
 
 type consoleGrant struct {
 	vm      uuid.UUID
-	user    string
+	owner   identity.Principal
 	expires time.Time
 }
 
-func (t *consoleTickets) issue(vmID uuid.UUID, user string, now time.Time) ConsoleTicket {
+func (t *consoleTickets) issue(vmID uuid.UUID, owner identity.Principal, now time.Time) ConsoleTicket {
 	ticket := ConsoleTicket{Ticket: rand.Text(), ExpiresAt: now.Add(ConsoleTicketTTL)}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -50,17 +51,28 @@ func (t *consoleTickets) issue(vmID uuid.UUID, user string, now time.Time) Conso
 			delete(t.issued, old)
 		}
 	}
-	t.issued[ticket.Ticket] = consoleGrant{vm: vmID, user: user, expires: ticket.ExpiresAt}
+	t.issued[ticket.Ticket] = consoleGrant{vm: vmID, owner: owner, expires: ticket.ExpiresAt}
 	return ticket
 }
 
 // redeem takes a ticket out of use and tells for whom it was issued.
-func (t *consoleTickets) redeem(ticket string, vmID uuid.UUID, now time.Time) (user string, ok bool) {
+func (t *consoleTickets) redeem(ticket string, vmID uuid.UUID, now time.Time) (owner identity.Principal, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	grant, ok := t.issued[ticket]
 	delete(t.issued, ticket)
-	return grant.user, ok && grant.vm == vmID && !now.After(grant.expires)
+	return grant.owner, ok && grant.vm == vmID && !now.After(grant.expires)
+}
+
+// takeBack takes tickets out of use whose owner meets the condition.
+func (t *consoleTickets) takeBack(condition func(identity.Principal) bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for ticket, grant := range t.issued {
+		if condition(grant.owner) {
+			delete(t.issued, ticket)
+		}
+	}
 }
 
 // IssueConsole gives the caller a ticket for the serial console of a running virtual machine.
@@ -72,12 +84,12 @@ func (s *Service) IssueConsole(ctx context.Context, id uuid.UUID) (ConsoleTicket
 	if r.State != vm.StateRunning && r.State != vm.StatePaused {
 		return ConsoleTicket{}, wrongState(r, "connected to", "running or paused")
 	}
-	return s.consoles.issue(id, caller(ctx).Username, time.Now()), nil
+	return s.consoles.issue(id, caller(ctx), time.Now()), nil
 }
 
 // ConnectConsole trades a ticket for the serial console itself. Closing it ends the connection; so does whoever connects next.
 func (s *Service) ConnectConsole(ctx context.Context, id uuid.UUID, ticket string) (io.ReadWriteCloser, error) {
-	user, ok := s.consoles.redeem(ticket, id, time.Now())
+	owner, ok := s.consoles.redeem(ticket, id, time.Now())
 	if !ok {
 		return nil, stream.ErrTicket
 	}
@@ -102,8 +114,8 @@ func (s *Service) ConnectConsole(ctx context.Context, id uuid.UUID, ticket strin
 	}
 	select {
 	case conn := <-connected:
-		s.log.InfoContext(ctx, "console opened", "vm_id", id, "user", user)
-		return conn, nil
+		s.log.InfoContext(ctx, "console opened", "vm_id", id, "user", owner.Username)
+		return s.open.add(conn, owner), nil
 	case <-ctx.Done():
 		return nil, fmt.Errorf("wait for the node's console stream: %w", ctx.Err())
 	}

@@ -134,15 +134,16 @@ func (s *Service) Resume(ctx context.Context, req Request) (operation.Operation,
 // Delete removes a virtual machine with its disks; volumes that are attached are detached. It is accepted in every state.
 func (s *Service) Delete(ctx context.Context, req Request) (operation.Operation, error) {
 	if req.DeleteVolumes {
+		if _, err := s.recordTo(ctx, req.VMID, "vm:delete"); err != nil {
+			return operation.Operation{}, err
+		}
 		volumes, err := s.store.VolumesOf(ctx, req.VMID)
 		if err != nil {
 			return operation.Operation{}, err
 		}
 		for _, v := range volumes {
-			if caller(ctx).AllowsOn("vm:delete", v.TenantID, v.OwnerID) || visible(ctx, v.TenantID, "vm:read") {
-				if err := mayVolume(ctx, v, "volume:delete"); err != nil {
-					return operation.Operation{}, err
-				}
+			if err := mayVolume(ctx, v, "volume:delete"); err != nil {
+				return operation.Operation{}, err
 			}
 		}
 	}

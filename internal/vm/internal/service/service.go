@@ -51,6 +51,7 @@ type Service struct {
 	log     *slog.Logger
 
 	consoles consoleTickets
+	open     openConsoles
 }
 
 // New makes the service; it is of use once Bind has given it what it works on.
@@ -105,9 +106,11 @@ func permitted(ctx context.Context, tenant, owner uuid.UUID, permission, read st
 	switch {
 	case caller(ctx).AllowsOn(permission, tenant, owner):
 		return nil
-	case readable(ctx, tenant, owner, read):
-		return httpx.MissingOthers(permission)
-	default:
+	case !readable(ctx, tenant, owner, read):
 		return missing
+	case tenant != caller(ctx).TenantID:
+		return httpx.MissingPlatform(permission)
+	default:
+		return httpx.MissingOthers(permission)
 	}
 }

@@ -64,48 +64,98 @@ func (s *Store) EnsureVolume(ctx context.Context, id uuid.UUID, spec nodeapi.Vol
 			return nodeapi.FileUsage{}, err
 		}
 	}
-	s.imagesLock.RLock() // the image must not be swept away from under the new volume
-	defer s.imagesLock.RUnlock()
 	if _, err := os.Stat(path); err == nil {
 		return usage(path, spec.Format)
 	}
-	if image != "" {
-		base, err := readHeader(image)
-		if err != nil {
-			return nodeapi.FileUsage{}, nodeapi.ErrStorage.WithMessage("the image of the volume is not on the node").WithRetryable(true).Wrap(err)
-		}
-		if base.size > spec.SizeBytes {
-			return nodeapi.FileUsage{}, nodeapi.ErrInvalidCommand.WithMessage("the volume of %d bytes is smaller than its image of %d", spec.SizeBytes, base.size)
-		}
+	if image != "" && spec.Format == raw {
+		err = s.copyImage(ctx, path, image, spec.SizeBytes)
+	} else {
+		err = s.createVolume(ctx, path, image, spec)
 	}
-	if err := s.createVolume(ctx, path, image, spec); err != nil {
+	if err != nil {
 		return nodeapi.FileUsage{}, err
 	}
 	return usage(path, spec.Format)
 }
 
-func (s *Store) createVolume(ctx context.Context, path, image string, spec nodeapi.VolumeSpec) error {
-	temp, err := os.CreateTemp(s.volumes, "."+filepath.Base(path)+".*.tmp")
+// checkImage refuses an image that is not there, or that the volume has no room for.
+func checkImage(image string, size int64) error {
+	base, err := readHeader(image)
 	if err != nil {
-		return failed("make the volume", err)
+		return nodeapi.ErrStorage.WithMessage("the image of the volume is not on the node").WithRetryable(true).Wrap(err)
 	}
-	defer temp.Close()           // synced before
-	defer os.Remove(temp.Name()) // gone under this name when all went well
-	size := strconv.FormatInt(spec.SizeBytes, 10)
-	switch {
-	case image != "" && spec.Format == qcow2:
-		err = s.qemuImg(ctx, "create", "-q", "-f", qcow2, "-F", qcow2, "-b", image, temp.Name(), size)
-	case image != "":
-		if _, err = s.tool(ctx, convertTimeout, "convert", "-f", qcow2, "-O", raw, image, temp.Name()); err == nil {
-			err = s.qemuImg(ctx, "resize", "-q", "-f", raw, temp.Name(), size)
-		}
-	default:
-		err = s.qemuImg(ctx, "create", "-q", "-f", spec.Format, temp.Name(), size)
+	if base.size > size {
+		return nodeapi.ErrInvalidCommand.WithMessage("the volume of %d bytes is smaller than its image of %d", size, base.size)
 	}
+	return nil
+}
+
+// createVolume makes an empty volume, or one that stands on an image.
+func (s *Store) createVolume(ctx context.Context, path, image string, spec nodeapi.VolumeSpec) error {
+	s.imagesLock.RLock() // the image must not be swept away from under the new volume
+	defer s.imagesLock.RUnlock()
+	temp, done, err := s.newVolume(path)
 	if err != nil {
 		return err
 	}
+	defer done()
+	args := []string{"create", "-q", "-f", spec.Format}
+	if image != "" {
+		if err := checkImage(image, spec.SizeBytes); err != nil {
+			return err
+		}
+		args = append(args, "-F", qcow2, "-b", image)
+	}
+	if err := s.qemuImg(ctx, append(args, temp.Name(), strconv.FormatInt(spec.SizeBytes, 10))...); err != nil {
+		return err
+	}
 	return s.finish(temp, path)
+}
+
+// copyImage makes a raw volume with the content of an image. The copy may take long, so it holds up nobody: the image is kept from the
+// sweep by a name of its own, which a crash leaves to the next start.
+func (s *Store) copyImage(ctx context.Context, path, image string, size int64) error {
+	temp, done, err := s.newVolume(path)
+	if err != nil {
+		return err
+	}
+	defer done()
+	source := strings.TrimSuffix(temp.Name(), ".tmp") + ".image.tmp"
+	if err := s.linkImage(image, source, size); err != nil {
+		return err
+	}
+	defer os.Remove(source) // removed at the next start otherwise
+	if _, err := s.tool(ctx, convertTimeout, "convert", "-f", qcow2, "-O", raw, source, temp.Name()); err != nil {
+		return err
+	}
+	if err := s.qemuImg(ctx, "resize", "-q", "-f", raw, temp.Name(), strconv.FormatInt(size, 10)); err != nil {
+		return err
+	}
+	return s.finish(temp, path)
+}
+
+func (s *Store) linkImage(image, name string, size int64) error {
+	s.imagesLock.RLock()
+	defer s.imagesLock.RUnlock()
+	if err := checkImage(image, size); err != nil {
+		return err
+	}
+	if err := os.Link(image, name); err != nil {
+		return failed("keep the image of a volume", err)
+	}
+	return nil
+}
+
+// newVolume makes the temporary file of a volume; done closes and removes it unless it has got its final name.
+func (s *Store) newVolume(path string) (temp *os.File, done func(), err error) {
+	temp, err = os.CreateTemp(s.volumes, "."+filepath.Base(path)+".*.tmp")
+	if err != nil {
+		return nil, nil, failed("make the volume", err)
+	}
+	return temp, func() {
+		_ = temp.Close()           // synced before
+		_ = os.Remove(temp.Name()) // gone under this name when all went well
+	}, nil
 }
 
 // GrowVolume makes a volume that no guest has open as large as is asked for. One that is as large or larger stays as it is.

@@ -1,0 +1,189 @@
+package grpcx
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+
+	"github.com/novacron/novacron/internal/platform/errs"
+	"github.com/novacron/novacron/internal/platform/httpx"
+	"github.com/novacron/novacron/internal/platform/logx"
+	"github.com/novacron/novacron/internal/platform/pki"
+)
+
+// Config is what both sides of a connection are told.
+type Config struct {
+	CertFile, KeyFile, CAFile string // PEM: what this process shows, and the authorities of the others
+}
+
+func (c Config) load() (*pki.Pair, *x509.CertPool, error) {
+	pair, err := pki.LoadPair(c.CertFile, c.KeyFile)
+	if err != nil {
+		return nil, nil, fmt.Errorf("internal: %w", err)
+	}
+	pool, err := pki.Pool(c.CAFile)
+	if err != nil {
+		return nil, nil, fmt.Errorf("internal.ca_file: %w", err)
+	}
+	return pair, pool, nil
+}
+
+// What a call may be, and how long it may take where nobody says so.
+const (
+	maxMessage  = 4 << 20
+	callTimeout = 10 * time.Second
+)
+
+// The names of metadata that travel with a call.
+const (
+	requestID = "x-request-id"
+	traceID   = "x-trace-id"
+)
+
+// Registrar is what contracts are added to.
+type Registrar = grpc.ServiceRegistrar
+
+// Conn is a connection to a module in another process.
+type Conn = grpc.ClientConn
+
+// Server serves contracts to processes of the same installation.
+type Server struct {
+	grpc *grpc.Server
+	l    net.Listener
+	done chan error
+}
+
+// Listen makes a Server. register adds contracts to it. peers are the common names of the certificates that may call.
+func Listen(ctx context.Context, address string, cfg Config, peers []string, log *slog.Logger, register func(Registrar)) (*Server, error) {
+	pair, pool, err := cfg.load()
+	if err != nil {
+		return nil, err
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s (internal.grpc_listen): %w", address, err)
+	}
+	s := &Server{l: l, done: make(chan error, 1), grpc: grpc.NewServer(
+		grpc.Creds(credentials.NewTLS(pki.ServerConfig(pair, pool))), grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage),
+		grpc.ConnectionTimeout(callTimeout), grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: 15 * time.Minute, Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+		grpc.UnaryInterceptor(serve(peers, log)))}
+	register(s.grpc)
+	go func() { s.done <- s.grpc.Serve(l) }() // ends with Stop
+	return s, nil
+}
+
+// Addr is where it listens.
+func (s *Server) Addr() net.Addr { return s.l.Addr() }
+
+// Stop lets no new call in and waits for those that run, until ctx ends.
+func (s *Server) Stop(ctx context.Context) {
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		s.grpc.GracefulStop()
+	}()
+	select {
+	case <-stopped:
+	case <-ctx.Done():
+		s.grpc.Stop()
+		<-stopped
+	}
+	<-s.done
+}
+
+// serve checks who calls, puts request id and trace into the context, and turns errors and panics into what travels.
+func serve(peers []string, log *slog.Logger) grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
+		name := caller(ctx)
+		if !slices.Contains(peers, name) {
+			log.WarnContext(ctx, "call refused", "method", info.FullMethod, "certificate", name)
+			return nil, ToStatus(errs.New(errs.Forbidden, ErrRefused.Code, ErrRefused.Message).WithAction(ErrRefused.Action))
+		}
+		md, _ := metadata.FromIncomingContext(ctx)
+		ctx = httpx.WithRequest(ctx, first(md, requestID), info.FullMethod)
+		if id := first(md, traceID); id != "" {
+			ctx = logx.WithTraceID(ctx, id)
+		}
+		defer func() {
+			if p := recover(); p != nil {
+				log.ErrorContext(ctx, "handler panicked", "method", info.FullMethod, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+				err = ToStatus(errs.ErrInternal)
+			}
+		}()
+		resp, err = handler(ctx, req)
+		if err == nil {
+			return resp, nil
+		}
+		if errs.From(err).Kind == errs.Internal && !errors.Is(err, context.Canceled) {
+			log.ErrorContext(ctx, "call failed", "method", info.FullMethod, "error", err)
+		}
+		return nil, ToStatus(err)
+	}
+}
+
+// caller gives the common name of the certificate of who calls.
+func caller(ctx context.Context) string {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return ""
+	}
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	if !ok || len(info.State.VerifiedChains) == 0 {
+		return ""
+	}
+	return info.State.PeerCertificates[0].Subject.CommonName
+}
+
+func first(md metadata.MD, name string) string {
+	if list := md.Get(name); len(list) > 0 {
+		return list[0]
+	}
+	return ""
+}
+
+// Dial makes a connection to a module in another process, HOST:PORT. It connects when it is first used, and again whenever it has to.
+func Dial(address string, cfg Config) (*Conn, error) {
+	pair, pool, err := cfg.load()
+	if err != nil {
+		return nil, err
+	}
+	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(credentials.NewTLS(pki.ClientConfig(pair, pool))),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second, PermitWithoutStream: true}),
+		grpc.WithUnaryInterceptor(call))
+	if err != nil {
+		return nil, fmt.Errorf("prepare connection to %s: %w", address, err)
+	}
+	return conn, nil
+}
+
+// call sends request id and trace along, bounds the call, and gives the error of the other side.
+func call(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	if _, bounded := ctx.Deadline(); !bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, callTimeout)
+		defer cancel()
+	}
+	var pairs []string
+	if id := httpx.RequestID(ctx); id != "" {
+		pairs = append(pairs, requestID, id)
+	}
+	if id := logx.TraceID(ctx); id != "" {
+		pairs = append(pairs, traceID, id)
+	}
+	return FromStatus(invoker(metadata.AppendToOutgoingContext(ctx, pairs...), method, req, reply, conn, opts...))
+}
