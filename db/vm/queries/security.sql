@@ -15,6 +15,7 @@ SELECT * FROM security_groups WHERE tenant_id = @tenant_id AND is_default;
 SELECT * FROM security_groups
 WHERE tenant_id = @tenant_id AND (created_at, id) < (@after_time::timestamptz, @after_id::uuid)
     AND (@name::text = '' OR name = @name)
+    AND (sqlc.narg(owner_id)::uuid IS NULL OR owner_id = sqlc.narg(owner_id) OR is_default)
 ORDER BY created_at DESC, id DESC LIMIT @max_rows;
 
 -- name: GroupsExisting :many
@@ -74,6 +75,7 @@ DELETE FROM port_forwards WHERE id = @id;
 SELECT * FROM port_forwards
 WHERE tenant_id = @tenant_id AND (created_at, id) < (@after_time::timestamptz, @after_id::uuid)
     AND (sqlc.narg(vm_id)::uuid IS NULL OR vm_id = sqlc.narg(vm_id))
+    AND (sqlc.narg(owner_id)::uuid IS NULL OR owner_id = sqlc.narg(owner_id))
 ORDER BY created_at DESC, id DESC LIMIT @max_rows;
 
 -- name: PolicyLock :one

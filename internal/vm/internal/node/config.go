@@ -25,7 +25,7 @@ type Config struct {
 	// Firewall protects the guests; nil only in tests that are not about it. A node that has one starts no guest without it.
 	Firewall Firewall
 	// Run runs programs of the host where the hypervisor lives; nil only in tests that need none.
-	Run Command
+	Run     Command
 	Log     *slog.Logger
 	Metrics prometheus.Registerer // nil: none
 

@@ -20,7 +20,7 @@ type metrics struct {
 
 	firewallRepairs  prometheus.Counter
 	firewallFailures prometheus.Counter
-	pause    prometheus.Histogram
+	pause            prometheus.Histogram
 }
 
 func newMetrics(registry prometheus.Registerer, count func() map[nodeapi.Observed]int) (*metrics, error) {

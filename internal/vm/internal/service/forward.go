@@ -42,6 +42,9 @@ func forwardInvalid(field, why, value string) error {
 // CreateForward opens a port of the node to a guest; it works when this comes back.
 func (s *Service) CreateForward(ctx context.Context, req ForwardRequest) (vm.PortForward, error) {
 	r, err := s.record(ctx, req.VMID)
+	if err == nil {
+		err = permitted(ctx, r.TenantID, r.OwnerID, "vm:update", "vm:read", vm.ErrNotFound)
+	}
 	if err != nil {
 		return vm.PortForward{}, err
 	}
@@ -125,17 +128,12 @@ func (s *Service) listening(ctx context.Context, r store.Record, protocol string
 	return l.TCP, err
 }
 
-func (s *Service) forward(ctx context.Context, id uuid.UUID, permission string) (store.ForwardRecord, error) {
-	f, err := s.store.GetForward(ctx, id)
-	if err == nil && !visible(ctx, f.TenantID, permission) {
-		return store.ForwardRecord{}, vm.ErrForwardNotFound
-	}
-	return f, err
-}
-
 // GetForward reads a port forward that the caller may know.
 func (s *Service) GetForward(ctx context.Context, id uuid.UUID) (vm.PortForward, error) {
-	f, err := s.forward(ctx, id, "port-forward:read")
+	f, err := s.store.GetForward(ctx, id)
+	if err == nil && !readable(ctx, f.TenantID, f.OwnerID, "port-forward:read") {
+		err = vm.ErrForwardNotFound
+	}
 	if err != nil {
 		return vm.PortForward{}, err
 	}
@@ -149,7 +147,8 @@ func (s *Service) GetForward(ctx context.Context, id uuid.UUID) (vm.PortForward,
 // ListForwards lists the port forwards of the caller's tenant.
 func (s *Service) ListForwards(ctx context.Context, vmID *uuid.UUID, after *httpx.Cursor, limit int) ([]vm.PortForward, error) {
 	before, beforeID := position(after)
-	list, err := s.store.ListForwards(ctx, caller(ctx).TenantID, vmID, before, beforeID, limit)
+	p := caller(ctx)
+	list, err := s.store.ListForwards(ctx, p.TenantID, p.OwnerFilter("port-forward:read"), vmID, before, beforeID, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -182,7 +181,11 @@ func (s *Service) withInterfaces(ctx context.Context, list []store.ForwardRecord
 
 // DeleteForward closes a port, also for connections that are open.
 func (s *Service) DeleteForward(ctx context.Context, id uuid.UUID) error {
-	if _, err := s.forward(ctx, id, "port-forward:delete"); err != nil {
+	f, err := s.store.GetForward(ctx, id)
+	if err == nil {
+		err = permitted(ctx, f.TenantID, f.OwnerID, "port-forward:delete", "port-forward:read", vm.ErrForwardNotFound)
+	}
+	if err != nil {
 		return err
 	}
 	if err := s.store.DeleteForward(ctx, id); err != nil {

@@ -108,13 +108,19 @@ func (s *Service) CreateGroup(ctx context.Context, name, description string, rul
 
 // GetGroup reads a security group that the caller may know.
 func (s *Service) GetGroup(ctx context.Context, id uuid.UUID) (vm.SecurityGroup, error) {
-	return s.group(ctx, id, "security-group:read")
+	g, err := s.store.GetGroup(ctx, id)
+	if err == nil && !g.Default && !readable(ctx, g.TenantID, g.OwnerID, "security-group:read") ||
+		err == nil && !visible(ctx, g.TenantID, "security-group:read") {
+		return vm.SecurityGroup{}, vm.ErrGroupNotFound
+	}
+	return g, err
 }
 
+// group reads a security group that the caller may change.
 func (s *Service) group(ctx context.Context, id uuid.UUID, permission string) (vm.SecurityGroup, error) {
 	g, err := s.store.GetGroup(ctx, id)
-	if err == nil && !visible(ctx, g.TenantID, permission) {
-		return vm.SecurityGroup{}, vm.ErrGroupNotFound
+	if err == nil {
+		err = permitted(ctx, g.TenantID, g.OwnerID, permission, "security-group:read", vm.ErrGroupNotFound)
 	}
 	return g, err
 }
@@ -125,7 +131,8 @@ func (s *Service) ListGroups(ctx context.Context, name string, after *httpx.Curs
 		return nil, err
 	}
 	before, beforeID := position(after)
-	return s.store.ListGroups(ctx, caller(ctx).TenantID, name, before, beforeID, limit)
+	p := caller(ctx)
+	return s.store.ListGroups(ctx, p.TenantID, p.OwnerFilter("security-group:read"), name, before, beforeID, limit)
 }
 
 // UpdateGroup changes name and description; version is what the caller has seen, nil any.

@@ -107,7 +107,9 @@ func (s *Store) Changing(nic vm.Interface) Then {
 
 // Removing forgets an interface with its intent: from then on it is not wanted, whatever becomes of the operation.
 func (s *Store) Removing(id uuid.UUID) Then {
-	return func(ctx context.Context, tx pgx.Tx, r Record, _ operation.Operation) error { return s.removeInterface(ctx, tx, r, id) }
+	return func(ctx context.Context, tx pgx.Tx, r Record, _ operation.Operation) error {
+		return s.removeInterface(ctx, tx, r, id)
+	}
 }
 
 func (s *Store) removeInterface(ctx context.Context, tx pgx.Tx, r Record, id uuid.UUID) error {

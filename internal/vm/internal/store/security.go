@@ -134,9 +134,10 @@ func (s *Store) withRules(ctx context.Context, row vmdb.SecurityGroup) (vm.Secur
 	return groupOf(row, rules), nil
 }
 
-// ListGroups lists the tenant's security groups, newest first. An empty name stands for any.
-func (s *Store) ListGroups(ctx context.Context, tenant uuid.UUID, name string, before time.Time, beforeID uuid.UUID, limit int) ([]vm.SecurityGroup, error) {
-	rows, err := s.q.GroupList(ctx, s.pool, vmdb.GroupListParams{TenantID: tenant, Name: name, AfterTime: pageStart(before), AfterID: beforeID, MaxRows: int32(limit)})
+// ListGroups lists the tenant's security groups, newest first. An empty name stands for any; with an owner it lists those of
+// theirs and the default one.
+func (s *Store) ListGroups(ctx context.Context, tenant uuid.UUID, owner *uuid.UUID, name string, before time.Time, beforeID uuid.UUID, limit int) ([]vm.SecurityGroup, error) {
+	rows, err := s.q.GroupList(ctx, s.pool, vmdb.GroupListParams{TenantID: tenant, OwnerID: owner, Name: name, AfterTime: pageStart(before), AfterID: beforeID, MaxRows: int32(limit)})
 	if err != nil {
 		return nil, fmt.Errorf("list security groups: %w", pg.Map(err))
 	}
@@ -284,8 +285,8 @@ func (s *Store) GetForward(ctx context.Context, id uuid.UUID) (ForwardRecord, er
 }
 
 // ListForwards lists the tenant's port forwards, newest first; of one virtual machine, or of all.
-func (s *Store) ListForwards(ctx context.Context, tenant uuid.UUID, vmID *uuid.UUID, before time.Time, beforeID uuid.UUID, limit int) ([]ForwardRecord, error) {
-	rows, err := s.q.ForwardList(ctx, s.pool, vmdb.ForwardListParams{TenantID: tenant, VmID: vmID, AfterTime: pageStart(before), AfterID: beforeID, MaxRows: int32(limit)})
+func (s *Store) ListForwards(ctx context.Context, tenant uuid.UUID, owner, vmID *uuid.UUID, before time.Time, beforeID uuid.UUID, limit int) ([]ForwardRecord, error) {
+	rows, err := s.q.ForwardList(ctx, s.pool, vmdb.ForwardListParams{TenantID: tenant, OwnerID: owner, VmID: vmID, AfterTime: pageStart(before), AfterID: beforeID, MaxRows: int32(limit)})
 	if err != nil {
 		return nil, fmt.Errorf("list port forwards: %w", pg.Map(err))
 	}

@@ -96,7 +96,8 @@ const forwardList = `-- name: ForwardList :many
 SELECT id, tenant_id, owner_id, vm_id, mac, protocol, host_port, guest_port, source, created_at FROM port_forwards
 WHERE tenant_id = $1 AND (created_at, id) < ($2::timestamptz, $3::uuid)
     AND ($4::uuid IS NULL OR vm_id = $4)
-ORDER BY created_at DESC, id DESC LIMIT $5
+    AND ($5::uuid IS NULL OR owner_id = $5)
+ORDER BY created_at DESC, id DESC LIMIT $6
 `
 
 type ForwardListParams struct {
@@ -104,6 +105,7 @@ type ForwardListParams struct {
 	AfterTime time.Time
 	AfterID   uuid.UUID
 	VmID      *uuid.UUID
+	OwnerID   *uuid.UUID
 	MaxRows   int32
 }
 
@@ -113,6 +115,7 @@ func (q *Queries) ForwardList(ctx context.Context, db DBTX, arg ForwardListParam
 		arg.AfterTime,
 		arg.AfterID,
 		arg.VmID,
+		arg.OwnerID,
 		arg.MaxRows,
 	)
 	if err != nil {
@@ -258,7 +261,8 @@ const groupList = `-- name: GroupList :many
 SELECT id, tenant_id, owner_id, name, description, is_default, version, created_at, updated_at FROM security_groups
 WHERE tenant_id = $1 AND (created_at, id) < ($2::timestamptz, $3::uuid)
     AND ($4::text = '' OR name = $4)
-ORDER BY created_at DESC, id DESC LIMIT $5
+    AND ($5::uuid IS NULL OR owner_id = $5 OR is_default)
+ORDER BY created_at DESC, id DESC LIMIT $6
 `
 
 type GroupListParams struct {
@@ -266,6 +270,7 @@ type GroupListParams struct {
 	AfterTime time.Time
 	AfterID   uuid.UUID
 	Name      string
+	OwnerID   *uuid.UUID
 	MaxRows   int32
 }
 
@@ -275,6 +280,7 @@ func (q *Queries) GroupList(ctx context.Context, db DBTX, arg GroupListParams) (
 		arg.AfterTime,
 		arg.AfterID,
 		arg.Name,
+		arg.OwnerID,
 		arg.MaxRows,
 	)
 	if err != nil {
