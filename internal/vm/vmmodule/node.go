@@ -17,7 +17,10 @@ import (
 )
 
 // nodeRole is what runs while the node role does.
-type nodeRole struct{ node *node.Node }
+type nodeRole struct {
+	node     *node.Node
+	firewall *firewall.Firewall
+}
 
 // startNode starts the node role. It does not wait for libvirt or for the controller; ready tells when they have answered.
 func startNode(ctx context.Context, cfg Config, deps Deps, newDriver func(Config, *slog.Logger) driver.Driver) (*nodeRole, error) {
@@ -43,7 +46,7 @@ func startNode(ctx context.Context, cfg Config, deps Deps, newDriver func(Config
 	if err := n.Start(ctx); err != nil {
 		return nil, fmt.Errorf("start node %s: %w", id, err)
 	}
-	return &nodeRole{node: n}, nil
+	return &nodeRole{node: n, firewall: fw}, nil
 }
 
 // hostCommand runs programs in the network name space that libvirt lives in; empty is this process's own. They are killed when their

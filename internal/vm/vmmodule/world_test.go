@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -31,6 +32,7 @@ import (
 	"github.com/novacron/novacron/internal/vm"
 	"github.com/novacron/novacron/internal/vm/internal/driver"
 	"github.com/novacron/novacron/internal/vm/internal/driver/fake"
+	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(pgtest.Wrap(m)) }
@@ -46,6 +48,7 @@ type world struct {
 	tenant identity.Principal
 	fault  atomic.Pointer[func(kind, step, when string) error]
 	events chan event.VM
+	refuse atomic.Pointer[string] // programs of the host whose command line has this in it fail
 }
 
 func newWorld(t *testing.T) *world {
@@ -69,6 +72,7 @@ func newWorld(t *testing.T) *world {
 	cfg.DataDir, cfg.DatabaseURL, cfg.NodeName, cfg.Owner, cfg.StopGrace = w.dir, url, "node-1", "test", 20*time.Second
 	cfg.DetachPatience = 5 * time.Second
 	cfg.HeartbeatInterval = 200 * time.Millisecond
+	cfg.run = w.run
 	w.vm, err = New(cfg, Deps{Bus: w.bus, Scheduler: w.sched.Service(), Log: log, Fault: func(kind, step, when string) error {
 		if f := w.fault.Load(); f != nil {
 			return (*f)(kind, step, when)
@@ -97,6 +101,25 @@ func newWorld(t *testing.T) *world {
 		return err == nil && len(nodes.Nodes) == 1 && nodes.Nodes[0].State == scheduler.NodeReady && w.vm.Ready(t.Context()) == nil
 	})
 	return w
+}
+
+// run stands for the programs of the host: it reads files, and else agrees to everything unless the test makes it refuse.
+func (w *world) run(_ context.Context, _ string, args ...string) (string, error) {
+	if refuse := w.refuse.Load(); refuse != nil && strings.Contains(strings.Join(args, " "), *refuse) {
+		return "", errors.New("refused by the test")
+	}
+	if args[0] == "cat" {
+		text, err := os.ReadFile(args[1])
+		return string(text), err
+	}
+	return "", nil
+}
+
+// policy is what the node keeps.
+func (w *world) policy() nodeapi.Policy {
+	w.vm.mu.Lock()
+	defer w.vm.mu.Unlock()
+	return w.vm.node.firewall.Policy()
 }
 
 type testWriter struct{ t *testing.T }

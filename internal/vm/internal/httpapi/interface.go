@@ -42,14 +42,14 @@ func (a *API) registerInterfaces(kit *httpx.API) {
 		InterfaceID uuid.UUID `path:"interface_id" format:"uuid" doc:"Id of the interface."`
 	}
 	type listOutput struct{ Body httpx.Page[vm.Interface] }
-	httpx.Handle(kit, httpx.Op{ID: "vm-interface-list", Method: http.MethodGet, Path: all, Permission: "vm:read",
+	httpx.Handle(kit, httpx.Op{ID: "vm-interface-list", Method: http.MethodGet, Path: all, Permission: "vm:read", Owned: true,
 		Summary: "List the interfaces of a virtual machine", Tag: "interfaces", Errors: []*errs.Error{vm.ErrNotFound}},
 		func(ctx context.Context, in *struct{ VMPath }) (*listOutput, error) {
 			list, err := a.svc.Interfaces(ctx, in.ID)
 			return &listOutput{Body: httpx.Page[vm.Interface]{Items: list}}, err
 		})
 	type getOutput struct{ Body vm.Interface }
-	httpx.Handle(kit, httpx.Op{ID: "vm-interface-get", Method: http.MethodGet, Path: one, Permission: "vm:read",
+	httpx.Handle(kit, httpx.Op{ID: "vm-interface-get", Method: http.MethodGet, Path: one, Permission: "vm:read", Owned: true,
 		Summary: "Read an interface", Tag: "interfaces", Errors: []*errs.Error{vm.ErrNotFound, vm.ErrInterfaceNotFound}},
 		func(ctx context.Context, in *Path) (*getOutput, error) {
 			nic, err := a.svc.GetInterface(ctx, in.ID, in.InterfaceID)
@@ -61,7 +61,7 @@ func (a *API) registerInterfaces(kit *httpx.API) {
 		WaitParams
 		Body VMNetwork
 	}
-	httpx.Handle(kit, httpx.Op{ID: "vm-interface-attach", Method: http.MethodPost, Path: all, Permission: "vm:update",
+	httpx.Handle(kit, httpx.Op{ID: "vm-interface-attach", Method: http.MethodPost, Path: all, Permission: "vm:update", Owned: true,
 		Summary: "Plug an interface into a virtual machine", Tag: "interfaces", Status: http.StatusAccepted,
 		Description: "A guest that runs gets it at once, one that is off with its next start. Its addresses are fixed from then on.",
 		Errors: []*errs.Error{vm.ErrNotFound, vm.ErrLocked, vm.ErrWrongState, vm.ErrNetworkNotFound, vm.ErrGroupNotFound, vm.ErrInterfaceInvalid,
@@ -84,7 +84,7 @@ func (a *API) registerInterfaces(kit *httpx.API) {
 		WaitParams
 		Body InterfaceUpdate
 	}
-	httpx.Handle(kit, httpx.Op{ID: "vm-interface-update", Method: http.MethodPatch, Path: one, Permission: "vm:update",
+	httpx.Handle(kit, httpx.Op{ID: "vm-interface-update", Method: http.MethodPatch, Path: one, Permission: "vm:update", Owned: true,
 		Summary: "Change groups, link and bandwidth of an interface, while its guest runs", Tag: "interfaces", Status: http.StatusAccepted,
 		Errors: []*errs.Error{vm.ErrNotFound, vm.ErrInterfaceNotFound, vm.ErrLocked, vm.ErrWrongState, vm.ErrGroupNotFound, vm.ErrInterfaceInvalid}},
 		func(ctx context.Context, in *updateInput) (*accepted, error) {
@@ -100,7 +100,7 @@ func (a *API) registerInterfaces(kit *httpx.API) {
 		Path
 		WaitParams
 	}
-	httpx.Handle(kit, httpx.Op{ID: "vm-interface-detach", Method: http.MethodDelete, Path: one, Permission: "vm:update",
+	httpx.Handle(kit, httpx.Op{ID: "vm-interface-detach", Method: http.MethodDelete, Path: one, Permission: "vm:update", Owned: true,
 		Summary: "Take an interface away from a virtual machine", Tag: "interfaces", Status: http.StatusAccepted,
 		Description: "It is cut off at once. The operation fails where the guest does not let go of the device; the device then goes when the guest stops.",
 		Errors:      []*errs.Error{vm.ErrNotFound, vm.ErrInterfaceNotFound, vm.ErrLocked, vm.ErrWrongState, nodeapi.ErrInterfaceHeld}},

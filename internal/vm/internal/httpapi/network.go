@@ -84,7 +84,7 @@ func (a *API) registerNetworks(kit *httpx.API) {
 		ETag string `header:"ETag"`
 		Body vm.Network
 	}
-	httpx.Handle(kit, httpx.Op{ID: "network-get", Method: http.MethodGet, Path: "/api/v1/networks/{id}", Permission: "network:read",
+	httpx.Handle(kit, httpx.Op{ID: "network-get", Method: http.MethodGet, Path: "/api/v1/networks/{id}", Permission: "network:read", Owned: true,
 		Summary: "Read a network", Tag: "networks", Errors: []*errs.Error{vm.ErrNetworkNotFound}},
 		func(ctx context.Context, in *Path) (*getOutput, error) {
 			n, err := a.svc.GetNetwork(ctx, in.ID)
@@ -100,7 +100,7 @@ func (a *API) registerNetworks(kit *httpx.API) {
 		IfMatch string `header:"If-Match" maxLength:"128" doc:"The ETag of what is to be changed."`
 		Body    NetworkUpdate
 	}
-	httpx.Handle(kit, httpx.Op{ID: "network-update", Method: http.MethodPatch, Path: "/api/v1/networks/{id}", Permission: "network:update",
+	httpx.Handle(kit, httpx.Op{ID: "network-update", Method: http.MethodPatch, Path: "/api/v1/networks/{id}", Permission: "network:update", Owned: true,
 		Summary: "Change name or DHCP range of a network, while its guests run", Tag: "networks",
 		Errors: []*errs.Error{vm.ErrNetworkNotFound, vm.ErrNetworkInvalid, vm.ErrNetworkTaken, vm.ErrNetworkBusy, vm.ErrNetworkVersion}},
 		func(ctx context.Context, in *updateInput) (*getOutput, error) {

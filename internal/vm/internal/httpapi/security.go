@@ -76,7 +76,7 @@ func (a *API) registerSecurityGroups(kit *httpx.API) {
 		}
 		return out
 	}
-	httpx.Handle(kit, httpx.Op{ID: "security-group-create", Method: http.MethodPost, Path: all, Permission: "security-group:create",
+	httpx.Handle(kit, httpx.Op{ID: "security-group-create", Method: http.MethodPost, Path: all, Permission: "security-group:create", Owned: true,
 		Summary: "Create a security group", Tag: "security groups", Status: http.StatusCreated,
 		Description: "What no rule of an interface's groups allows is refused. Rules are stateful: answers to what was allowed pass.",
 		Errors:      []*errs.Error{vm.ErrGroupInvalid, vm.ErrGroupTaken, vm.ErrGroupNotFound, vm.ErrRuleExists, vm.ErrRuleTooMany}},
@@ -96,7 +96,7 @@ func (a *API) registerSecurityGroups(kit *httpx.API) {
 		Name string `query:"name" maxLength:"63" doc:"Only the one of this name."`
 	}
 	type listOutput struct{ Body httpx.Page[vm.SecurityGroup] }
-	httpx.Handle(kit, httpx.Op{ID: "security-group-list", Method: http.MethodGet, Path: all, Permission: "security-group:read",
+	httpx.Handle(kit, httpx.Op{ID: "security-group-list", Method: http.MethodGet, Path: all, Permission: "security-group:read", Owned: true,
 		Summary: "List security groups, newest first", Tag: "security groups", Errors: []*errs.Error{httpx.ErrCursor}},
 		func(ctx context.Context, in *listInput) (*listOutput, error) {
 			after, err := httpx.ParseCursor(in.Cursor)
@@ -109,7 +109,7 @@ func (a *API) registerSecurityGroups(kit *httpx.API) {
 			}
 			return &listOutput{Body: httpx.PageOf(list, in.Limit, func(g vm.SecurityGroup) httpx.Cursor { return httpx.Cursor{CreatedAt: g.CreatedAt, ID: g.ID} })}, nil
 		})
-	httpx.Handle(kit, httpx.Op{ID: "security-group-get", Method: http.MethodGet, Path: one, Permission: "security-group:read",
+	httpx.Handle(kit, httpx.Op{ID: "security-group-get", Method: http.MethodGet, Path: one, Permission: "security-group:read", Owned: true,
 		Summary: "Read a security group", Tag: "security groups", Errors: []*errs.Error{vm.ErrGroupNotFound}},
 		func(ctx context.Context, in *Path) (*groupOutput, error) {
 			g, err := a.svc.GetGroup(ctx, in.ID)
@@ -127,7 +127,7 @@ func (a *API) registerSecurityGroups(kit *httpx.API) {
 		IfMatch string `header:"If-Match" maxLength:"128" doc:"The ETag of what is to be changed."`
 		Body    SecurityGroupUpdate
 	}
-	httpx.Handle(kit, httpx.Op{ID: "security-group-update", Method: http.MethodPatch, Path: one, Permission: "security-group:update",
+	httpx.Handle(kit, httpx.Op{ID: "security-group-update", Method: http.MethodPatch, Path: one, Permission: "security-group:update", Owned: true,
 		Summary: "Change name or description of a security group", Tag: "security groups",
 		Errors: []*errs.Error{vm.ErrGroupNotFound, vm.ErrGroupInvalid, vm.ErrGroupTaken, vm.ErrGroupVersion}},
 		func(ctx context.Context, in *updateInput) (*groupOutput, error) {
@@ -141,7 +141,7 @@ func (a *API) registerSecurityGroups(kit *httpx.API) {
 			}
 			return shown(http.StatusOK, g), nil
 		})
-	httpx.Handle(kit, httpx.Op{ID: "security-group-delete", Method: http.MethodDelete, Path: one, Permission: "security-group:delete",
+	httpx.Handle(kit, httpx.Op{ID: "security-group-delete", Method: http.MethodDelete, Path: one, Permission: "security-group:delete", Owned: true,
 		Summary: "Delete a security group that nothing refers to", Tag: "security groups", Status: http.StatusNoContent,
 		Errors: []*errs.Error{vm.ErrGroupNotFound, vm.ErrGroupInUse, vm.ErrGroupDefault}},
 		func(ctx context.Context, in *Path) (*noContent, error) {
@@ -156,7 +156,7 @@ func (a *API) registerSecurityGroups(kit *httpx.API) {
 		Path
 		Body SecurityRuleCreate
 	}
-	httpx.Handle(kit, httpx.Op{ID: "security-group-rule-add", Method: http.MethodPost, Path: rules, Permission: "security-group:update",
+	httpx.Handle(kit, httpx.Op{ID: "security-group-rule-add", Method: http.MethodPost, Path: rules, Permission: "security-group:update", Owned: true,
 		Summary: "Add a rule, in force on running guests when the answer comes", Tag: "security groups", Status: http.StatusCreated,
 		Errors: []*errs.Error{vm.ErrGroupNotFound, vm.ErrGroupInvalid, vm.ErrRuleExists, vm.ErrRuleTooMany}},
 		func(ctx context.Context, in *ruleInput) (*ruleOutput, error) {
@@ -167,7 +167,7 @@ func (a *API) registerSecurityGroups(kit *httpx.API) {
 		Path
 		RuleID uuid.UUID `path:"rule_id" format:"uuid" doc:"Id of the rule."`
 	}
-	httpx.Handle(kit, httpx.Op{ID: "security-group-rule-remove", Method: http.MethodDelete, Path: rules + "/{rule_id}", Permission: "security-group:update",
+	httpx.Handle(kit, httpx.Op{ID: "security-group-rule-remove", Method: http.MethodDelete, Path: rules + "/{rule_id}", Permission: "security-group:update", Owned: true,
 		Summary: "Take a rule away, also from open connections", Tag: "security groups", Status: http.StatusNoContent,
 		Errors: []*errs.Error{vm.ErrGroupNotFound, vm.ErrRuleNotFound}},
 		func(ctx context.Context, in *rulePath) (*noContent, error) {
@@ -193,7 +193,7 @@ func (a *API) registerPortForwards(kit *httpx.API) {
 		Location string `header:"Location"`
 		Body     vm.PortForward
 	}
-	httpx.Handle(kit, httpx.Op{ID: "port-forward-create", Method: http.MethodPost, Path: all, Permission: "port-forward:create",
+	httpx.Handle(kit, httpx.Op{ID: "port-forward-create", Method: http.MethodPost, Path: all, Permission: "port-forward:create", Owned: true,
 		Summary: "Forward a port of the node to a guest", Tag: "port forwards", Status: http.StatusCreated,
 		Description: "Works when the answer comes, on every address of the node. It opens the guest's port to those who come through it, whatever " +
 			"the security groups say, and to nobody else. It goes with its virtual machine.",
@@ -212,7 +212,7 @@ func (a *API) registerPortForwards(kit *httpx.API) {
 		VMID string `query:"vm_id" format:"uuid" doc:"Only those of this virtual machine."`
 	}
 	type listOutput struct{ Body httpx.Page[vm.PortForward] }
-	httpx.Handle(kit, httpx.Op{ID: "port-forward-list", Method: http.MethodGet, Path: all, Permission: "port-forward:read",
+	httpx.Handle(kit, httpx.Op{ID: "port-forward-list", Method: http.MethodGet, Path: all, Permission: "port-forward:read", Owned: true,
 		Summary: "List port forwards, newest first", Tag: "port forwards", Errors: []*errs.Error{httpx.ErrCursor}},
 		func(ctx context.Context, in *listInput) (*listOutput, error) {
 			after, err := httpx.ParseCursor(in.Cursor)
@@ -229,13 +229,13 @@ func (a *API) registerPortForwards(kit *httpx.API) {
 			}
 			return &listOutput{Body: httpx.PageOf(list, in.Limit, func(f vm.PortForward) httpx.Cursor { return httpx.Cursor{CreatedAt: f.CreatedAt, ID: f.ID} })}, nil
 		})
-	httpx.Handle(kit, httpx.Op{ID: "port-forward-get", Method: http.MethodGet, Path: one, Permission: "port-forward:read",
+	httpx.Handle(kit, httpx.Op{ID: "port-forward-get", Method: http.MethodGet, Path: one, Permission: "port-forward:read", Owned: true,
 		Summary: "Read a port forward", Tag: "port forwards", Errors: []*errs.Error{vm.ErrForwardNotFound}},
 		func(ctx context.Context, in *Path) (*output, error) {
 			f, err := a.svc.GetForward(ctx, in.ID)
 			return &output{Status: http.StatusOK, Body: f}, err
 		})
-	httpx.Handle(kit, httpx.Op{ID: "port-forward-delete", Method: http.MethodDelete, Path: one, Permission: "port-forward:delete",
+	httpx.Handle(kit, httpx.Op{ID: "port-forward-delete", Method: http.MethodDelete, Path: one, Permission: "port-forward:delete", Owned: true,
 		Summary: "Close a forwarded port, also for open connections", Tag: "port forwards", Status: http.StatusNoContent, Errors: []*errs.Error{vm.ErrForwardNotFound}},
 		func(ctx context.Context, in *Path) (*noContent, error) {
 			return &noContent{Status: http.StatusNoContent}, a.svc.DeleteForward(ctx, in.ID)

@@ -174,7 +174,19 @@ func (s *Service) planNetwork(ctx context.Context, req CreateNetworkRequest) (vm
 		}
 	}
 	plan.Cidr, plan.Gateway, plan.DhcpStart, plan.DhcpEnd = &prefix, &gateway, &first, &last
-	return plan, planIPv6(req, routed, &plan)
+	if err := planIPv6(req, routed, &plan); err != nil || req.IPv6CIDR == "" {
+		return plan, err
+	}
+	taken, err := s.store.NetworkCIDRs(ctx)
+	if err != nil {
+		return plan, err
+	}
+	for _, t := range taken {
+		if t.Overlaps(*plan.Cidr6) {
+			return plan, vm.ErrNetworkOverlap
+		}
+	}
+	return plan, nil
 }
 
 // uplinkRule is what names of devices are made of, see dev_valid_name in the kernel; stricter, to be safe in every program's arguments.
