@@ -60,7 +60,7 @@ func newRoot(e *env) *cobra.Command {
 		}
 	}
 	add(groupCloud, newLogin(e), newLogout(e), newWhoami(e), newVM(e), newImage(e), newNetwork(e), newNode(e), newOperation(e), newFlavor(e),
-		newUser(e), newTenant(e), newRole(e), newPasswd(e), newAPIKey(e), newServiceAccount(e), newAuth(e))
+		newUser(e), newTenant(e), newRole(e), newPasswd(e), newAPIKey(e), newServiceAccount(e), newAuth(e), newAudit(e))
 	add(groupServer, newServe(), newModules(), newConfig(), newDoctor(e), newPKI(e))
 	root.AddCommand(newVersion(e))
 
