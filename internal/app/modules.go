@@ -20,6 +20,7 @@ import (
 	"github.com/novacron/novacron/internal/platform/cache"
 	"github.com/novacron/novacron/internal/platform/grpcx"
 	"github.com/novacron/novacron/internal/platform/logx"
+	"github.com/novacron/novacron/internal/platform/mail"
 	"github.com/novacron/novacron/internal/scheduler/schedulermodule"
 	"github.com/novacron/novacron/internal/vm/vmmodule"
 )
@@ -89,8 +90,14 @@ func (b *builder) modules() ([]topology.Module, error) {
 		make func() (topology.Module, error)
 	}{
 		{"auth", func() (_ topology.Module, err error) {
-			auth, err = authmodule.New(b.cfg.AuthModule(), authmodule.Deps{Bus: b.bus, Cache: b.cache, Log: logx.ForModule(b.log, "auth"),
-				Registerer: b.registry, Permissions: b.permissions, OnFirstAdmin: b.opts.OnFirstAdmin, TenantHolders: tenantHolders(), AuditSources: auditSources()})
+			deps := authmodule.Deps{Bus: b.bus, Cache: b.cache, Log: logx.ForModule(b.log, "auth"),
+				Registerer: b.registry, Permissions: b.permissions, OnFirstAdmin: b.opts.OnFirstAdmin, TenantHolders: tenantHolders(), AuditSources: auditSources()}
+			if cfg := b.cfg.Mailer(); cfg.Host != "" {
+				if deps.Mail, err = mail.New(cfg); err != nil {
+					return nil, err
+				}
+			}
+			auth, err = authmodule.New(b.cfg.AuthModule(), deps)
 			if err == nil {
 				b.auth = auth.Service()
 			}

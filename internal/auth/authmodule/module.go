@@ -18,6 +18,7 @@ import (
 	"github.com/novacron/novacron/internal/auth"
 	"github.com/novacron/novacron/internal/auth/internal/httpapi"
 	"github.com/novacron/novacron/internal/auth/internal/password"
+	"github.com/novacron/novacron/internal/auth/internal/seal"
 	"github.com/novacron/novacron/internal/auth/internal/service"
 	"github.com/novacron/novacron/internal/auth/internal/store"
 	"github.com/novacron/novacron/internal/auth/internal/throttle"
@@ -27,6 +28,7 @@ import (
 	"github.com/novacron/novacron/internal/platform/audit"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/httpx/idempotent"
+	"github.com/novacron/novacron/internal/platform/mail"
 	"github.com/novacron/novacron/internal/platform/pg"
 	"github.com/novacron/novacron/internal/platform/pg/auditrow"
 	"github.com/novacron/novacron/internal/platform/pg/idempotency"
@@ -52,8 +54,15 @@ type Deps struct {
 	// OnFirstAdmin is told, once in the life of an installation, the password of its first administrator, to show on the console. It is
 	// also in file. May be nil. The log never holds it.
 	OnFirstAdmin func(username, password, file string)
+	// Mail sends mail; nil: there is none, and passwords are reset by administrators only.
+	Mail Mailer
 	// Now is the clock; nil is the system's.
 	Now func() time.Time
+}
+
+// Mailer sends mail.
+type Mailer interface {
+	Send(ctx context.Context, m mail.Message) error
 }
 
 // Module is the auth module.
@@ -63,6 +72,7 @@ type Module struct {
 	api     *httpx.API
 	store   *store.Store
 	ring    *token.Ring
+	box     *seal.Box
 	service *service.Service
 	audit   *audit.Recorder
 	trail   *trail.Trail
@@ -97,15 +107,16 @@ func New(cfg Config, deps Deps) (*Module, error) {
 	}
 	m := &Module{cfg: cfg, deps: deps, api: httpx.New("auth"), store: store.New()}
 	m.ring = token.NewRing(cfg.keyDir(), cfg.keyPlan(), deps.Now, func(err error) { deps.Log.Warn("the signing keys could not be read again", "error", err) })
+	m.box = seal.NewBox(cfg.keyDir())
 	m.service, err = service.New(service.Config{
 		AccessTTL: cfg.AccessTTL, RefreshTTL: cfg.RefreshTTL, SessionTTL: cfg.SessionTTL, CacheEntries: cfg.CacheEntries,
 		PasswordFile: cfg.passwordFile(), OneTimePasswordTTL: cfg.OneTimePasswordTTL, SelfRegistration: cfg.SelfRegistration,
-		RegistrationTenant: cfg.RegistrationTenant,
+		RegistrationTenant: cfg.RegistrationTenant, Issuer: cfg.Issuer, ResetTTL: cfg.PasswordLinkTTL, PublicURL: cfg.PublicURL,
 	}, service.Deps{
 		Store: m.store, Codec: token.NewCodec(m.ring, cfg.Issuer, cfg.Audience, deps.Now), Ring: m.ring, Hasher: hasher,
 		Limiter: throttle.New(deps.Cache, throttle.DefaultRules(), deps.Now), Counters: deps.Cache, Bus: deps.Bus, Log: deps.Log,
 		Metrics: metrics, Now: deps.Now, Known: m.permissions,
-		TenantHolders: deps.TenantHolders,
+		TenantHolders: deps.TenantHolders, Box: m.box, Mail: deps.Mail,
 	})
 	if err != nil {
 		return nil, err
@@ -155,6 +166,9 @@ func (m *Module) Start(ctx context.Context) error {
 	}
 	if err := m.ring.Open(); err != nil {
 		return err
+	}
+	if err := m.box.Open(); err != nil {
+		return fmt.Errorf("auth: %w", err)
 	}
 	pool, err := pg.Open(ctx, pg.Config{URL: m.cfg.DatabaseURL, Schema: schema, MaxConns: m.cfg.MaxConns})
 	if err != nil {

@@ -75,6 +75,9 @@ var (
 	// ErrPasswordChange refuses who logged in with a one-time password.
 	ErrPasswordChange = errs.New(errs.Forbidden, "auth.password_change_required", "the one-time password must be replaced first").
 				WithAction("PUT /api/v1/me/password sets a new one.")
+	// ErrMFAEnrolment refuses who lacks the second factor that their tenant or role asks for.
+	ErrMFAEnrolment = errs.New(errs.Forbidden, "auth.mfa_enrolment_required", "a second factor must be set up first").
+			WithAction("POST /api/v1/me/mfa/enrol begins; 'novacron mfa enrol' does all of it.")
 	// ErrPending refuses who has something else to do first.
 	ErrPending = errs.New(errs.Forbidden, "auth.pending", "something else has to be done first")
 	ErrCursor  = errs.New(errs.Invalid, "request.invalid_cursor", "the cursor is not one that this list gave").
@@ -84,7 +87,7 @@ var (
 // Errors lists the kit's errors for the reference.
 func Errors() []*errs.Error {
 	return []*errs.Error{errs.ErrInternal, audit.ErrUnavailable, ErrMalformed, ErrInvalid, ErrTooLarge, ErrUnsupportedMedia, ErrBodyTimeout, ErrNotFound,
-		ErrMethodNotAllowed, ErrUnauthenticated, ErrForbidden, ErrPasswordChange, ErrPending, ErrCursor}
+		ErrMethodNotAllowed, ErrUnauthenticated, ErrForbidden, ErrPasswordChange, ErrMFAEnrolment, ErrPending, ErrCursor}
 }
 
 // installErrors replaces huma's error constructors, which are variables of its package, by ours. Once is enough for all APIs.
@@ -298,6 +301,8 @@ func authorize(ctx context.Context, op Op) error {
 		return ErrUnauthenticated
 	case p.Pending == identity.PendingPassword && !op.WhilePending:
 		return ErrPasswordChange
+	case p.Pending == identity.PendingMFA && !op.WhilePending:
+		return ErrMFAEnrolment
 	case p.Pending != "" && !op.WhilePending:
 		return ErrPending.WithMessage("%s has to be done first", p.Pending).WithMeta("pending", p.Pending)
 	case p.Allows(op.Permission), op.Owned && p.AllowsOwn(op.Permission):

@@ -100,6 +100,35 @@ type IdempotencyKey struct {
 	CreatedAt   time.Time
 }
 
+type MfaChallenge struct {
+	TokenHash         []byte
+	UserID            uuid.UUID
+	PasswordChangedAt time.Time
+	Failures          int32
+	ExpiresAt         time.Time
+}
+
+type MfaRecoveryCode struct {
+	UserID   uuid.UUID
+	CodeHash []byte
+}
+
+type MfaRequirement struct {
+	ID        uuid.UUID
+	TenantID  *uuid.UUID
+	Role      *string
+	CreatedAt time.Time
+}
+
+type MfaTotp struct {
+	UserID        uuid.UUID
+	Secret        []byte
+	EnabledAt     *time.Time
+	LastStep      int64
+	PendingSecret []byte
+	PendingUntil  *time.Time
+}
+
 type Outbox struct {
 	Seq         int64
 	ID          uuid.UUID
@@ -107,6 +136,22 @@ type Outbox struct {
 	Payload     []byte
 	CreatedAt   time.Time
 	PublishedAt *time.Time
+}
+
+type PasswordReset struct {
+	TokenHash         []byte
+	UserID            uuid.UUID
+	PasswordChangedAt time.Time
+	ExpiresAt         time.Time
+}
+
+type PasswordResetRequest struct {
+	ID        uuid.UUID
+	Email     string
+	IP        string
+	Tries     int32
+	NextTryAt time.Time
+	CreatedAt time.Time
 }
 
 type Permission struct {

@@ -45,8 +45,12 @@ func Register(h *httpx.API, s *service.Service, ring *token.Ring, t *trail.Trail
 	a := &api{s: s, ring: ring, t: t}
 	a.registerLogin(h)
 	a.registerMe(h)
+	a.registerMFA(h)
+	a.registerMFAPolicy(h)
+	a.registerResets(h)
 	a.registerSessions(h)
 	a.registerUsers(h)
+	a.registerUserSessions(h)
 	a.registerServiceAccounts(h)
 	a.registerAPIKeys(h)
 	a.registerTenants(h)

@@ -83,4 +83,5 @@ type ResourceAllocation struct {
 	Status           string
 	ExpiresAt        *time.Time
 	AllocatedAt      time.Time
+	Kind             string
 }
