@@ -35,8 +35,10 @@ var (
 	ErrServiceAccount    = errs.New(errs.Conflict, "auth.service_account", "a service account has no password").WithAction("It uses API keys: POST /api/v1/api-keys.")
 	ErrNoServiceAccount  = errs.New(errs.NotFound, "auth.service_account_not_found", "there is no such service account")
 
-	ErrUserNotFound    = errs.New(errs.NotFound, "auth.user_not_found", "there is no such user")
-	ErrTenantNotFound  = errs.New(errs.NotFound, "auth.tenant_not_found", "there is no such tenant")
+	ErrUserNotFound   = errs.New(errs.NotFound, "auth.user_not_found", "there is no such user")
+	ErrTenantNotFound = errs.New(errs.NotFound, "auth.tenant_not_found", "there is no such tenant")
+	// ErrAuditNotFound also answers for records of other tenants.
+	ErrAuditNotFound   = errs.New(errs.NotFound, "auth.audit_record_not_found", "there is no such audit record")
 	ErrSessionNotFound = errs.New(errs.NotFound, "auth.session_not_found", "there is no such session")
 	ErrUnknownRole     = errs.New(errs.Invalid, "auth.unknown_role", "there is no such role in the tenant").
 				WithAction("GET /api/v1/roles lists those there are.")
@@ -126,6 +128,6 @@ func Errors() []*errs.Error {
 		ErrMFAToken, ErrMFACode, ErrWrongCode, ErrMFANotPending, ErrMFAOff, ErrMFARequired, ErrOwnMFA, ErrReauthenticate, ErrMFAUnreadable,
 		ErrResetToken, ErrMailOff,
 		ErrInvalidAPIKey, ErrAPIKeyExpired, ErrAPIKeyRevoked, ErrLoginNeeded, ErrAPIKeyNotFound, ErrTooManyAPIKeys, ErrTooManySecrets,
-		ErrInvalidAPIKeySpec, ErrServiceAccount, ErrNoServiceAccount,
+		ErrInvalidAPIKeySpec, ErrServiceAccount, ErrNoServiceAccount, ErrAuditNotFound,
 	}
 }

@@ -151,6 +151,7 @@ type AuthConfig struct {
 	Issuer          string        `mapstructure:"issuer" doc:"Issuer that is written into tokens and asked of them."`
 	Audience        string        `mapstructure:"audience" doc:"Audience that is written into tokens and asked of them."`
 
+	AuditRetention     time.Duration      `mapstructure:"audit_retention" doc:"How long audit records are kept. 0: for ever."`
 	OneTimePasswordTTL time.Duration      `mapstructure:"one_time_password_ttl" doc:"How long a one-time password works, which a new user gets or an administrator gives."`
 	PasswordLinkTTL    time.Duration      `mapstructure:"password_link_ttl" doc:"How long a link to reset a password works."`
 	SelfRegistration   RegistrationConfig `mapstructure:"self_registration"`
@@ -180,6 +181,7 @@ type RegistrationConfig struct {
 type VMConfig struct {
 	Roles          []string      `mapstructure:"roles" doc:"controller (API, database, operations), node (the hypervisor of this host), or both."`
 	Libvirt        LibvirtConfig `mapstructure:"libvirt"`
+	DetachPatience time.Duration `mapstructure:"detach_patience" doc:"How long a running guest may take to let go of a disk that is detached; 1s to 10m."`
 	StopGrace      time.Duration `mapstructure:"stop_grace" doc:"How long a guest may take to shut down before it is powered off."`
 	ImageMaxBytes  int64         `mapstructure:"image_max_bytes" doc:"The most an uploaded image may have, in bytes."`
 	NetworkPool    string        `mapstructure:"network_pool" doc:"IPv4 range that the tenants' default networks are cut from, a /24 each."`

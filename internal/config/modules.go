@@ -23,7 +23,7 @@ func (c Config) AuthModule() authmodule.Config {
 	m.AccessTTL, m.RefreshTTL, m.SessionTTL = c.Auth.AccessTTL, c.Auth.RefreshTTL, c.Auth.SessionTTL
 	m.KeyRotation, m.KeyPublishDelay = c.Auth.KeyRotation, c.Auth.KeyPublishDelay
 	m.Issuer, m.Audience = c.Auth.Issuer, c.Auth.Audience
-	m.OneTimePasswordTTL = c.Auth.OneTimePasswordTTL
+	m.OneTimePasswordTTL, m.AuditRetention = c.Auth.OneTimePasswordTTL, c.Auth.AuditRetention
 	m.PasswordLinkTTL, m.PublicURL = c.Auth.PasswordLinkTTL, c.HTTP.PublicURL
 	m.SelfRegistration, m.RegistrationTenant = c.Auth.SelfRegistration.Enabled, c.Auth.SelfRegistration.Tenant
 	return m
@@ -72,6 +72,7 @@ func (c Config) VMModule() vmmodule.Config {
 	m.DataDir, m.DatabaseURL, m.MaxConns = c.DataDir, c.Database.URL, c.Database.MaxConns
 	m.Roles, m.NodeName, m.Owner = c.VM.Roles, c.Node.Name, c.Node.Name
 	m.LibvirtURI, m.Accel = c.VM.Libvirt.URI, c.VM.Libvirt.Accel
+	m.DetachPatience = c.VM.DetachPatience
 	m.StopGrace, m.MaxImageBytes, m.NetworkPool, m.ReservationTTL = c.VM.StopGrace, c.VM.ImageMaxBytes, c.VM.NetworkPool, c.VM.ReservationTTL
 	return m
 }

@@ -50,6 +50,8 @@ type Config struct {
 	PublicURL string
 	// OneTimePasswordTTL is how long a one-time password works. Default 72 hours; 1 minute to 30 days.
 	OneTimePasswordTTL time.Duration
+	// AuditRetention is how long audit records are kept. Default 365 days; 0: for ever. At least a day otherwise.
+	AuditRetention time.Duration
 	// SelfRegistration lets anybody make an account of their own. Default false.
 	SelfRegistration bool
 	// RegistrationTenant is the name of the tenant that they join. Default empty: each gets a tenant of their own.
@@ -64,6 +66,7 @@ func Default() Config {
 		KeyRotation: 30 * 24 * time.Hour, KeyPublishDelay: 10 * time.Minute, Issuer: "novacron", Audience: "novacron", CacheEntries: 50_000,
 		PasswordMemoryKiB: p.MemoryKiB, PasswordIterations: p.Iterations, PasswordParallelism: p.Parallelism,
 		PasswordConcurrency: runtime.GOMAXPROCS(0), PasswordQueue: 64, PasswordLinkTTL: time.Hour, OneTimePasswordTTL: 72 * time.Hour,
+		AuditRetention: 365 * 24 * time.Hour,
 	}
 }
 
@@ -95,6 +98,7 @@ func (c Config) Validate() error {
 	}
 	refuse(c.PasswordQueue < 0, "password_queue is %d, must not be negative", c.PasswordQueue)
 	refuse(c.OneTimePasswordTTL < time.Minute || c.OneTimePasswordTTL > 30*24*time.Hour, "one_time_password_ttl is %s, must be 1m to 720h", c.OneTimePasswordTTL)
+	refuse(c.AuditRetention != 0 && c.AuditRetention < 24*time.Hour, "audit_retention is %s, must be 0 or at least 24h", c.AuditRetention)
 	if err := c.params().Validate(); err != nil {
 		wrong = append(wrong, fmt.Errorf("auth: password hashing: %w", err))
 	}
@@ -111,4 +115,5 @@ func (c Config) keyPlan() token.Plan {
 
 // keyDir and passwordFile are where the module keeps its files.
 func (c Config) keyDir() string       { return filepath.Join(c.DataDir, "keys") }
+func (c Config) auditDir() string     { return filepath.Join(c.DataDir, "audit") }
 func (c Config) passwordFile() string { return filepath.Join(c.DataDir, "initial-admin-password") }

@@ -23,12 +23,16 @@ import (
 	"github.com/novacron/novacron/internal/auth/internal/store"
 	"github.com/novacron/novacron/internal/auth/internal/throttle"
 	"github.com/novacron/novacron/internal/auth/internal/token"
+	"github.com/novacron/novacron/internal/auth/internal/trail"
 	"github.com/novacron/novacron/internal/bus"
+	"github.com/novacron/novacron/internal/platform/audit"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/httpx/idempotent"
 	"github.com/novacron/novacron/internal/platform/mail"
 	"github.com/novacron/novacron/internal/platform/pg"
+	"github.com/novacron/novacron/internal/platform/pg/auditrow"
 	"github.com/novacron/novacron/internal/platform/pg/idempotency"
+	"github.com/novacron/novacron/internal/platform/pg/outbox"
 	"github.com/novacron/novacron/internal/platform/startstop"
 )
 
@@ -45,6 +49,8 @@ type Deps struct {
 	Permissions func() []string
 	// TenantHolders are the modules, besides this one, that are asked before a tenant is deleted.
 	TenantHolders []string
+	// AuditSources are the schemas of modules, besides this one, whose outboxes hold audit records.
+	AuditSources []string
 	// OnFirstAdmin is told, once in the life of an installation, the password of its first administrator, to show on the console. It is
 	// also in file. May be nil. The log never holds it.
 	OnFirstAdmin func(username, password, file string)
@@ -68,10 +74,14 @@ type Module struct {
 	ring    *token.Ring
 	box     *seal.Box
 	service *service.Service
+	audit   *audit.Recorder
+	trail   *trail.Trail
 
 	mu      sync.Mutex // guards what follows, and makes Start and Stop one at a time
 	pool    *pgxpool.Pool
 	sweeper *startstop.Loop
+	relay   *outbox.Relay
+	intake  bus.Subscription // records of modules without a database
 
 	idempotent atomic.Pointer[http.Handler] // the routes, POST requests of one Idempotency-Key carried out once; nil: not started
 }
@@ -111,7 +121,16 @@ func New(cfg Config, deps Deps) (*Module, error) {
 	if err != nil {
 		return nil, err
 	}
-	httpapi.Register(m.api, m.service, m.ring)
+	if m.audit, err = audit.New(audit.Config{Module: schema, Log: deps.Log, Registerer: deps.Registerer, Now: deps.Now}); err != nil {
+		return nil, err
+	}
+	m.api.Audit(m.audit)
+	m.trail, err = trail.New(trail.Config{Dir: cfg.auditDir(), Retention: cfg.AuditRetention},
+		trail.Deps{Store: m.store, Bus: deps.Bus, Log: deps.Log, Registerer: deps.Registerer, Now: deps.Now, Sources: append([]string{schema}, deps.AuditSources...)})
+	if err != nil {
+		return nil, err
+	}
+	httpapi.Register(m.api, m.service, m.ring, m.trail)
 	return m, nil
 }
 
@@ -162,6 +181,11 @@ func (m *Module) Start(ctx context.Context) error {
 	if err := m.service.Start(ctx); err != nil {
 		return m.abandon(pool, err)
 	}
+	if err := m.startAudit(ctx, pool); err != nil {
+		m.stopAudit(ctx)
+		m.service.Stop()
+		return m.abandon(pool, err)
+	}
 	m.pool = pool
 	keys := idempotency.New(pool)
 	handler := idempotent.Middleware(keys, httpx.WriteError)(m.api.Handler())
@@ -172,6 +196,34 @@ func (m *Module) Start(ctx context.Context) error {
 		}
 	})
 	return nil
+}
+
+// startAudit lets calls be recorded and records be chained.
+func (m *Module) startAudit(ctx context.Context, pool *pgxpool.Pool) (err error) {
+	m.relay = outbox.NewRelay(pool, m.deps.Bus, outbox.Config{Subjects: []string{bus.SubjectAuditEvents},
+		Shared: []string{bus.SubjectAuditRecords}, Log: m.deps.Log})
+	if err = m.relay.Start(ctx); err != nil {
+		return err
+	}
+	records := auditrow.New(pool)
+	if m.intake, err = audit.ServeRemote(m.deps.Bus, records); err != nil {
+		return fmt.Errorf("take audit records: %w", err)
+	}
+	m.audit.Start(records)
+	return m.trail.Start(ctx)
+}
+
+// stopAudit ends what startAudit began.
+func (m *Module) stopAudit(ctx context.Context) {
+	if m.intake != nil {
+		m.intake.Close()
+	}
+	m.audit.Stop()
+	m.trail.Stop()
+	if err := m.relay.Stop(ctx); err != nil {
+		m.deps.Log.WarnContext(ctx, "the outbox of auth was not stopped in time", "error", err)
+	}
+	m.intake, m.relay = nil, nil
 }
 
 func (m *Module) abandon(pool *pgxpool.Pool, err error) error {
@@ -203,6 +255,7 @@ func (m *Module) Stop(ctx context.Context) error {
 	m.sweeper.Stop()
 	m.idempotent.Store(nil)
 	m.service.Stop()
+	m.stopAudit(ctx)
 	m.store.Detach()
 	closed := make(chan struct{})
 	go func(pool *pgxpool.Pool) { // ends with the last query; statements have a timeout

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"path/filepath"
 	"time"
@@ -12,10 +13,13 @@ import (
 
 	"github.com/novacron/novacron/db"
 	"github.com/novacron/novacron/internal/bus"
+	"github.com/novacron/novacron/internal/platform/audit"
+	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/httpx/idempotent"
 	"github.com/novacron/novacron/internal/platform/operation"
 	"github.com/novacron/novacron/internal/platform/pg"
+	"github.com/novacron/novacron/internal/platform/pg/auditrow"
 	"github.com/novacron/novacron/internal/platform/pg/idempotency"
 	"github.com/novacron/novacron/internal/platform/pg/outbox"
 	"github.com/novacron/novacron/internal/platform/startstop"
@@ -35,16 +39,19 @@ type controller struct {
 	pool       *pgxpool.Pool
 	ops        *operation.Engine
 	relay      *outbox.Relay
+	audit      *audit.Recorder
 	streams    *stream.Server
 	reports    bus.Subscription
 	sweeper    *startstop.Loop
+	storage    *startstop.Loop // the sweeper of volumes and snapshots
+	totals     *storageMetrics
 	tenants    bus.Subscription
 	revoked    bus.Subscription
 	gate       *tenancy.Gate
 	idempotent func(http.Handler) http.Handler
 }
 
-func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Service) (_ *controller, err error) {
+func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Service, rec *audit.Recorder) (_ *controller, err error) {
 	c := &controller{}
 	defer func() {
 		if err != nil {
@@ -89,10 +96,12 @@ func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Se
 	if c.reports, err = bus.Serve(deps.Bus, bus.SubjectNodeReports, bus.ServeOptions{Queue: "vm.controller"}, svc.Report); err != nil {
 		return nil, fmt.Errorf("serve node reports: %w", err)
 	}
-	c.relay = outbox.NewRelay(c.pool, deps.Bus, outbox.Config{Subjects: []string{bus.SubjectVMEvents}, Log: deps.Log})
+	c.relay = outbox.NewRelay(c.pool, deps.Bus, outbox.Config{Subjects: []string{bus.SubjectVMEvents}, Shared: []string{bus.SubjectAuditRecords}, Log: deps.Log})
 	if err := c.relay.Start(ctx); err != nil {
 		return nil, fmt.Errorf("start outbox relay: %w", err)
 	}
+	rec.Start(auditrow.New(c.pool))
+	c.audit = rec
 	if err := ops.Start(ctx); err != nil {
 		return nil, fmt.Errorf("start operation engine: %w", err)
 	}
@@ -107,8 +116,20 @@ func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Se
 	keys := idempotency.New(c.pool)
 	c.idempotent = idempotent.Middleware(keys, httpx.WriteError)
 	c.sweeper = startstop.Every(time.Hour, func(ctx context.Context) {
-		if err := errors.Join(svc.SweepImages(ctx), keys.Sweep(ctx)); err != nil {
+		if err := errors.Join(svc.SweepImages(ctx), svc.SweepStorage(ctx), keys.Sweep(ctx)); err != nil {
 			deps.Log.WarnContext(ctx, "sweep failed", "error", err)
+		}
+	})
+	if c.totals, err = newStorageMetrics(deps.Registerer); err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
+	c.storage = startstop.Every(time.Minute, func(ctx context.Context) {
+		if err := errors.Join(svc.SweepSnapshots(ctx), svc.SweepVolumes(ctx), c.totals.update(ctx, svc)); err != nil && ctx.Err() == nil {
+			level := slog.LevelWarn
+			if errs.Retryable(err) { // a node that is not up yet, for example
+				level = slog.LevelDebug
+			}
+			deps.Log.Log(ctx, level, "sweep of volumes and snapshots failed", "error", err)
 		}
 	})
 	return c, nil
@@ -123,11 +144,18 @@ func (c *controller) stop(ctx context.Context) error {
 	if c.revoked != nil {
 		c.revoked.Close()
 	}
+	if c.storage != nil {
+		c.storage.Stop()
+	}
+	c.totals.unregister()
 	if c.tenants != nil {
 		c.tenants.Close()
 	}
 	if c.ops != nil {
 		failed = errors.Join(failed, c.ops.Stop(ctx))
+	}
+	if c.audit != nil {
+		c.audit.Stop()
 	}
 	if c.relay != nil {
 		failed = errors.Join(failed, c.relay.Stop(ctx))

@@ -36,6 +36,57 @@ type ApiKeyOldSecret struct {
 	ExpiresAt time.Time
 }
 
+type AuditCheckpoint struct {
+	Seq       int64
+	Kind      string
+	Hash      []byte
+	CreatedAt time.Time
+	KeyID     string
+	Signature []byte
+}
+
+type AuditIntent struct {
+	ID         uuid.UUID
+	Record     []byte
+	AliveUntil time.Time
+}
+
+type AuditLog struct {
+	Seq          int64
+	ID           uuid.UUID
+	Time         time.Time
+	Source       string
+	Module       string
+	Node         string
+	Action       string
+	Permission   string
+	Method       string
+	TargetKind   string
+	TargetID     string
+	UserID       uuid.UUID
+	Username     string
+	ApiKeyID     uuid.UUID
+	SessionID    uuid.UUID
+	TenantID     uuid.UUID
+	HomeTenantID uuid.UUID
+	Address      string
+	UserAgent    string
+	Result       string
+	Status       int32
+	Code         string
+	RequestID    string
+	TraceID      string
+	Count        int64
+	Details      string
+	PrevHash     []byte
+	Hash         []byte
+}
+
+type AuditSource struct {
+	Source string
+	Seq    int64
+}
+
 type IdempotencyKey struct {
 	PrincipalID uuid.UUID
 	Route       string
@@ -76,6 +127,15 @@ type MfaTotp struct {
 	LastStep      int64
 	PendingSecret []byte
 	PendingUntil  *time.Time
+}
+
+type Outbox struct {
+	Seq         int64
+	ID          uuid.UUID
+	Subject     string
+	Payload     []byte
+	CreatedAt   time.Time
+	PublishedAt *time.Time
 }
 
 type PasswordReset struct {

@@ -11,10 +11,13 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/google/uuid"
+
 	"github.com/novacron/novacron/internal/auth"
 	"github.com/novacron/novacron/internal/auth/internal/store"
 	"github.com/novacron/novacron/internal/auth/internal/token"
 	"github.com/novacron/novacron/internal/bus/event"
+	"github.com/novacron/novacron/internal/platform/audit"
 	"github.com/novacron/novacron/internal/platform/identity"
 )
 
@@ -69,6 +72,11 @@ func (s *Service) login(ctx context.Context, username, plain string, from Client
 		return Tokens{}, err
 	}
 	exists := err == nil
+	if exists {
+		audit.Actor(ctx, account.ID, account.Username, account.TenantID)
+	} else {
+		audit.Detail(ctx, "account", "unknown") // not the name: people type passwords there
+	}
 	attempt, err := s.Limiter.Begin(ctx, username, from.Addr, func(ctx context.Context) (bool, error) {
 		return s.Store.KnownAddress(ctx, account.Username, from.ip())
 	})
@@ -194,10 +202,15 @@ func (s *Service) Refresh(ctx context.Context, refresh string, from Client) (Tok
 		}
 		return tx.InsertRefreshToken(ctx, nextHash, session.ID, now, expires)
 	})
+	if session.UserID != uuid.Nil {
+		audit.Actor(ctx, session.UserID, "", owner.TenantID)
+		audit.Target(ctx, "session", session.ID.String())
+	}
 	if err != nil {
 		return Tokens{}, err
 	}
 	if reused {
+		audit.Detail(ctx, "token_reuse", "the refresh token was used before; its session was ended")
 		s.Log.WarnContext(ctx, "a refresh token was used twice; its session has ended", "user_id", session.UserID,
 			"session_id", session.ID, "ip", from.ip())
 		s.tell(ctx, event.Auth{Type: event.AuthSessionRevoked, TenantID: owner.TenantID, UserID: session.UserID, SessionID: session.ID})
