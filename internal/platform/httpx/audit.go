@@ -148,6 +148,14 @@ func (w *watch) turnedAway(r *http.Request, status int) {
 	w.api.audit.Note(e)
 }
 
+// noting sees to it that the code of a problem is noted, also where no edge has done so.
+func noting(ctx context.Context, r *http.Request) context.Context {
+	if _, ok := ctx.Value(requestKey{}).(*requestInfo); ok {
+		return ctx
+	}
+	return WithRequest(ctx, "", r.URL.Path)
+}
+
 // typed carries out a call of a typed route.
 func (w *watch) typed(ctx huma.Context, next func(huma.Context)) {
 	if w.api.audit == nil {
@@ -160,7 +168,7 @@ func (w *watch) typed(ctx huma.Context, next func(huma.Context)) {
 		w.turnedAway(r, ctx.Status())
 		return
 	}
-	below, call, err := w.api.audit.Begin(ctx.Context(), w.record(r))
+	below, call, err := w.api.audit.Begin(noting(ctx.Context(), r), w.record(r))
 	if err != nil {
 		WriteError(rw, r, err)
 		return
@@ -187,7 +195,7 @@ func (w *watch) raw(rw http.ResponseWriter, r *http.Request, h http.HandlerFunc)
 		w.turnedAway(r, sw.status)
 		return
 	}
-	below, call, err := w.api.audit.Begin(r.Context(), w.record(r))
+	below, call, err := w.api.audit.Begin(noting(r.Context(), r), w.record(r))
 	if err != nil {
 		WriteError(rw, r, err)
 		return
