@@ -102,7 +102,7 @@ func (s *Server) Stop(ctx context.Context) {
 		s.grpc.Stop()
 		<-stopped
 	}
-	<-s.done
+	_ = <-s.done // nil after a stop
 }
 
 // serve checks who calls, puts request id and trace into the context, and turns errors and panics into what travels.
