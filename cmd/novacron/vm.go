@@ -21,7 +21,7 @@ func newVM(e *env) *cobra.Command {
 		newVMStop(e, apiclient.ActionRestart, "Shut machines down and power them on again", "Restarted"),
 		newVMAction(e, apiclient.ActionStart, "Power machines on", "Started"), newVMAction(e, apiclient.ActionReset, "Press the reset button of machines", "Reset"),
 		newVMAction(e, apiclient.ActionPause, "Hold the virtual CPUs of machines", "Paused"), newVMAction(e, apiclient.ActionResume, "Let paused machines go on", "Resumed"),
-		newVMDelete(e), newVMConsole(e), newVMLogs(e))
+		newVMDelete(e), newVMDisk(e), newVMSnapshot(e), newVMConsole(e), newVMLogs(e))
 	return cmd
 }
 
@@ -203,8 +203,8 @@ func newVMStop(e *env, action, short, done string) *cobra.Command {
 
 func newVMDelete(e *env) *cobra.Command {
 	var (
-		w   waiting
-		yes bool
+		w            waiting
+		yes, volumes bool
 	)
 	cmd := &cobra.Command{
 		Use: "delete VM...", Aliases: []string{"rm"}, Short: "Delete machines and their disks, in whatever state they are",
@@ -216,11 +216,12 @@ func newVMDelete(e *env) *cobra.Command {
 				}
 			}
 			return e.changeVMs(cmd.Context(), &w, args, "Deleted", func(ctx context.Context, c *apiclient.Client, id uuid.UUID) (apiclient.Object[apiclient.Operation], error) {
-				return c.DeleteVM(ctx, id)
+				return c.DeleteVM(ctx, id, volumes)
 			})
 		},
 	}
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	cmd.Flags().BoolVar(&volumes, "delete-volumes", false, "delete the attached volumes too; they are only detached otherwise")
 	w.addTo(cmd)
 	return cmd
 }

@@ -99,15 +99,9 @@ func (s *vmSpec) body(name string) (apiclient.VMCreate, error) {
 	if size != (apiclient.VMResources{}) {
 		body.Resources = &size
 	}
-	for _, tag := range s.tags {
-		key, value, ok := strings.Cut(tag, "=")
-		if !ok || key == "" {
-			return body, usageError{fmt.Sprintf("--tag %q is not KEY=VALUE", tag)}
-		}
-		if body.Tags == nil {
-			body.Tags = map[string]string{}
-		}
-		body.Tags[key] = value
+	var err error
+	if body.Tags, err = parseTags(s.tags); err != nil {
+		return body, err
 	}
 	for _, key := range s.keys {
 		keys, err := publicKeys(key)
@@ -186,4 +180,20 @@ func isPublicKey(text string) bool {
 	kind, rest, ok := strings.Cut(strings.TrimSpace(text), " ")
 	return ok && strings.TrimSpace(rest) != "" &&
 		(strings.HasPrefix(kind, "ssh-") || strings.HasPrefix(kind, "ecdsa-") || strings.HasPrefix(kind, "sk-"))
+}
+
+// parseTags reads labels KEY=VALUE.
+func parseTags(texts []string) (map[string]string, error) {
+	if len(texts) == 0 {
+		return nil, nil
+	}
+	tags := map[string]string{}
+	for _, tag := range texts {
+		key, value, ok := strings.Cut(tag, "=")
+		if !ok || key == "" {
+			return nil, usageError{fmt.Sprintf("--tag %q is not KEY=VALUE", tag)}
+		}
+		tags[key] = value
+	}
+	return tags, nil
 }

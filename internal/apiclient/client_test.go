@@ -119,7 +119,7 @@ func TestRepetition(t *testing.T) {
 	}{
 		"read": {busy, "0", func(ctx context.Context, c *apiclient.Client) error { _, err := c.GetVM(ctx, uuid.New()); return err }, 3},
 		"delete": {busy, "0", func(ctx context.Context, c *apiclient.Client) error {
-			_, err := c.DeleteVM(ctx, uuid.New())
+			_, err := c.DeleteVM(ctx, uuid.New(), false)
 			return err
 		}, 3},
 		"post with key": {busy, "0", func(ctx context.Context, c *apiclient.Client) error {

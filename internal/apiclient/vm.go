@@ -90,11 +90,13 @@ func (c *Client) VMAction(ctx context.Context, id uuid.UUID, action string, how 
 	return post[Operation](ctx, c, "/api/v1/vms/"+id.String()+"/"+action, body)
 }
 
-// DeleteVM begins to delete a virtual machine.
-func (c *Client) DeleteVM(ctx context.Context, id uuid.UUID) (Object[Operation], error) {
-	var op Object[Operation]
-	err := c.json(ctx, call{method: http.MethodDelete, path: "/api/v1/vms/" + id.String()}, &op)
-	return op, err
+// DeleteVM begins to delete a virtual machine, and the volumes that are attached to it where that is asked for.
+func (c *Client) DeleteVM(ctx context.Context, id uuid.UUID, volumes bool) (Object[Operation], error) {
+	query := url.Values{}
+	if volumes {
+		query.Set("delete_volumes", "true")
+	}
+	return begin(ctx, c, http.MethodDelete, "/api/v1/vms/"+id.String(), query)
 }
 
 // ListFlavors gives the named sizes.

@@ -163,6 +163,7 @@ type RegistrationConfig struct {
 type VMConfig struct {
 	Roles          []string      `mapstructure:"roles" doc:"controller (API, database, operations), node (the hypervisor of this host), or both."`
 	Libvirt        LibvirtConfig `mapstructure:"libvirt"`
+	DetachPatience time.Duration `mapstructure:"detach_patience" doc:"How long a running guest may take to let go of a disk that is detached; 1s to 10m."`
 	StopGrace      time.Duration `mapstructure:"stop_grace" doc:"How long a guest may take to shut down before it is powered off."`
 	ImageMaxBytes  int64         `mapstructure:"image_max_bytes" doc:"The most an uploaded image may have, in bytes."`
 	NetworkPool    string        `mapstructure:"network_pool" doc:"IPv4 range that the tenants' default networks are cut from, a /24 each."`

@@ -19,6 +19,9 @@ type Service interface {
 	// holds a place already it answers that place, with a fresh expiry while it is not confirmed. It fails with ErrNoFit,
 	// ErrQuotaExceeded, ErrReservationMismatch or ErrInvalid. Reasons name nodes only if the principal in ctx may node:read.
 	Reserve(ctx context.Context, req ReserveRequest) (ReserveResponse, error)
+	// ResizeStorage changes how much storage a place has, on its node and in its tenant's quota. More than fits fails with ErrNoFit or
+	// ErrQuotaExceeded, a place that is not there with ErrAllocationNotFound. The size that is held already is no change.
+	ResizeStorage(ctx context.Context, req ResizeStorageRequest) (ResizeStorageResponse, error)
 	// Confirm makes a reservation permanent. It fails with ErrReservationExpired where there is none.
 	Confirm(ctx context.Context, req ConfirmRequest) (ConfirmResponse, error)
 	// Release gives back whatever the machine holds. A machine that holds nothing is no error.
@@ -33,21 +36,35 @@ type Service interface {
 	ListNodes(ctx context.Context, req ListNodesRequest) (ListNodesResponse, error)
 }
 
-// ReserveRequest asks for a place.
+// ReserveRequest asks for a place. Volumes and snapshots ask for storage alone, and under their own id.
 type ReserveRequest struct {
-	VMID           uuid.UUID     `json:"vm_id"`
-	TenantID       uuid.UUID     `json:"tenant_id"`
-	VCPUs          int           `json:"vcpus"`
-	MemoryBytes    int64         `json:"memory_bytes"`
-	StorageBytes   int64         `json:"storage_bytes"`
-	HypervisorType string        `json:"hypervisor_type"` // "kvm"
-	TTL            time.Duration `json:"ttl"`             // until the reservation expires; 0 means the module's default
+	Kind           AllocationKind `json:"kind,omitempty"`    // empty: AllocationVM
+	NodeID         *uuid.UUID     `json:"node_id,omitempty"` // the only node that will do, cordoned or not; nil: the best one
+	VMID           uuid.UUID      `json:"vm_id"`
+	TenantID       uuid.UUID      `json:"tenant_id"`
+	VCPUs          int            `json:"vcpus"`
+	MemoryBytes    int64          `json:"memory_bytes"`
+	StorageBytes   int64          `json:"storage_bytes"`
+	HypervisorType string         `json:"hypervisor_type"` // "kvm"
+	TTL            time.Duration  `json:"ttl"`             // until the reservation expires; 0 means the module's default
 }
 
 // ReserveResponse tells what was taken, and where.
 type ReserveResponse struct {
 	Allocation Allocation `json:"allocation"`
 	NodeName   string     `json:"node_name"`
+}
+
+// ResizeStorageRequest says how much storage a place is to have.
+type ResizeStorageRequest struct {
+	VMID         uuid.UUID `json:"vm_id"` // of what holds the place, whichever kind it is
+	StorageBytes int64     `json:"storage_bytes"`
+	DryRun       bool      `json:"dry_run,omitempty"` // find out whether it would fit, and change nothing
+}
+
+// ResizeStorageResponse holds the allocation as it is now.
+type ResizeStorageResponse struct {
+	Allocation Allocation `json:"allocation"`
 }
 
 // ConfirmRequest names the machine whose reservation becomes permanent.

@@ -15,15 +15,26 @@ const (
 	AllocationConfirmed AllocationStatus = "confirmed" // stays until it is released
 )
 
-// Allocation is what one virtual machine holds of one node, and of its tenant's quota.
+// AllocationKind says what holds a place.
+type AllocationKind string
+
+// The kinds of allocations. Volumes and snapshots take storage and nothing else.
+const (
+	AllocationVM       AllocationKind = "vm"
+	AllocationVolume   AllocationKind = "volume"
+	AllocationSnapshot AllocationKind = "snapshot"
+)
+
+// Allocation is what one virtual machine, volume or snapshot holds of one node, and of its tenant's quota.
 type Allocation struct {
-	VMID           uuid.UUID        `json:"vm_id"`
+	Kind           AllocationKind   `json:"kind" enum:"vm,volume,snapshot"`
+	VMID           uuid.UUID        `json:"vm_id" doc:"Id of what holds it, whichever kind it is."`
 	NodeID         uuid.UUID        `json:"node_id"`
 	TenantID       uuid.UUID        `json:"tenant_id"`
 	VCPUs          int              `json:"vcpus"`
 	MemoryBytes    int64            `json:"memory_bytes"`
 	StorageBytes   int64            `json:"storage_bytes"`
-	HypervisorType string           `json:"hypervisor_type" example:"kvm"`
+	HypervisorType string           `json:"hypervisor_type" example:"kvm" doc:"Empty for what is no machine."`
 	Status         AllocationStatus `json:"status" enum:"reserved,confirmed"`
 	ExpiresAt      *time.Time       `json:"expires_at,omitempty" doc:"When a reservation that nobody confirms is given back; absent once confirmed."`
 	AllocatedAt    time.Time        `json:"allocated_at"`

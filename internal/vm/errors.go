@@ -13,7 +13,7 @@ var (
 	ErrNoConsoleLog = errs.New(errs.NotFound, "vm.no_console_log", "the virtual machine has not written to its console yet")
 
 	ErrImageNotFound = errs.New(errs.NotFound, "image.not_found", "there is no such image")
-	ErrImageInUse    = errs.New(errs.Conflict, "image.in_use", "virtual machines were made from the image").WithAction("Delete them first.")
+	ErrImageInUse    = errs.New(errs.Conflict, "image.in_use", "virtual machines or volumes were made from the image").WithAction("Delete them first.")
 	ErrImageFailed   = errs.New(errs.Conflict, "image.failed", "the import of the image failed").WithAction("Upload it again.")
 	ErrImageBusy     = errs.New(errs.Unavailable, "image.importing", "the image is still being imported")
 	ErrImageInvalid  = errs.New(errs.Invalid, "image.invalid", "the upload is not a usable disk image")
@@ -30,9 +30,40 @@ var (
 	ErrNoAddressRange  = errs.New(errs.Conflict, "network.pool_exhausted", "no address range is free for the tenant's default network").WithAction("Create a network with a range of your choice and name it when creating the virtual machine.")
 )
 
+// The errors of storage.
+var (
+	ErrLocked           = errs.New(errs.Locked, "vm.locked", "an operation is at work on the virtual machine").WithAction("Wait for the operation, or cancel it.")
+	ErrVolumeNotFound   = errs.New(errs.NotFound, "volume.not_found", "there is no such volume")
+	ErrVolumeTaken      = errs.New(errs.Conflict, "volume.name_taken", "a volume of this name exists in the tenant").WithAction("Choose another name or delete the other one.")
+	ErrVolumeInvalid    = errs.New(errs.Invalid, "volume.invalid", "the volume cannot be made as asked")
+	ErrVolumeInUse      = errs.New(errs.Conflict, "volume.in_use", "the volume is attached to a virtual machine").WithAction("Detach it first.")
+	ErrVolumeDetached   = errs.New(errs.Conflict, "volume.not_attached", "the volume is not attached to the virtual machine")
+	ErrVolumeElsewhere  = errs.New(errs.Conflict, "volume.other_node", "the volume is on another node than the virtual machine").WithAction("Create a volume for this virtual machine with vm_id, or use one on its node.")
+	ErrVolumeHeld       = errs.New(errs.Conflict, "volume.held_by_guest", "the guest did not let go of the disk").WithAction("Unmount it in the guest and try again, or stop the virtual machine first.")
+	ErrVolumeSnapshots  = errs.New(errs.Conflict, "volume.in_snapshots", "snapshots of the virtual machine hold the volume").WithAction("Delete those snapshots first.")
+	ErrVolumeBusy       = errs.New(errs.Locked, "volume.locked", "an operation is at work on the volume").WithAction("Wait for the operation, or cancel it.")
+	ErrVolumeNotReady   = errs.New(errs.Conflict, "volume.not_ready", "the volume is being made or deleted")
+	ErrVolumeShrink     = errs.New(errs.Invalid, "disk.shrink", "a disk can grow but never shrink: what lies beyond the new end would be lost")
+	ErrVolumeVersion    = errs.New(errs.Precondition, "volume.version_mismatch", "the volume has changed since you read it").WithAction("Read it again and repeat the change.")
+	ErrDiskNotFound     = errs.New(errs.NotFound, "disk.not_found", "the virtual machine has no such disk")
+	ErrTooManyDisks     = errs.New(errs.Conflict, "disk.too_many", "the virtual machine has as many disks as it can have")
+	ErrPoolNotFound     = errs.New(errs.NotFound, "storage_pool.not_found", "there is no such storage pool")
+	ErrSnapshotNotFound = errs.New(errs.NotFound, "snapshot.not_found", "there is no such snapshot")
+	ErrSnapshotTaken    = errs.New(errs.Conflict, "snapshot.name_taken", "the virtual machine has a snapshot of this name").WithAction("Choose another name.")
+	ErrSnapshotNotReady = errs.New(errs.Conflict, "snapshot.not_ready", "the snapshot was not finished")
+	ErrSnapshotConfig   = errs.New(errs.Conflict, "snapshot.configuration_changed", "the virtual machine is another one than when the snapshot was taken")
+	ErrSnapshotRaw      = errs.New(errs.Conflict, "snapshot.unsupported_disk", "a disk of the virtual machine cannot be held in a snapshot").WithAction("Detach the volumes of format raw, or copy their content to volumes of format qcow2.")
+	ErrSnapshotMemory   = errs.New(errs.Conflict, "snapshot.no_memory", "there is no memory to save: the virtual machine does not run").WithAction("Start it first, or take the disks alone.")
+	ErrSnapshotTooMany  = errs.New(errs.Conflict, "snapshot.too_many", "the virtual machine has as many snapshots as it can have").WithAction("Delete those that are not needed.")
+	ErrNotFrozen        = errs.New(errs.Conflict, "snapshot.not_frozen", "the guest agent did not hold the guest's file systems").WithAction("Check that qemu-guest-agent runs in the guest, or take the snapshot without holding them.")
+)
+
 // Errors lists the contract's errors for the reference.
 func Errors() []*errs.Error {
 	return []*errs.Error{ErrNotFound, ErrNameTaken, ErrWrongState, ErrInvalid, ErrVanished, ErrDiskLost, ErrNoConsoleLog,
 		ErrImageNotFound, ErrImageInUse, ErrImageFailed, ErrImageBusy, ErrImageInvalid, ErrImageRefused, ErrImageTooLarge, ErrImageChecksum,
-		ErrNetworkNotFound, ErrNetworkTaken, ErrNetworkOverlap, ErrNetworkInUse, ErrNetworkInvalid, ErrNetworkBusy, ErrNoAddressRange}
+		ErrNetworkNotFound, ErrNetworkTaken, ErrNetworkOverlap, ErrNetworkInUse, ErrNetworkInvalid, ErrNetworkBusy, ErrNoAddressRange,
+		ErrLocked, ErrVolumeNotFound, ErrVolumeTaken, ErrVolumeInvalid, ErrVolumeInUse, ErrVolumeDetached, ErrVolumeElsewhere, ErrVolumeHeld,
+		ErrVolumeSnapshots, ErrVolumeBusy, ErrVolumeNotReady, ErrVolumeShrink, ErrVolumeVersion, ErrDiskNotFound, ErrTooManyDisks, ErrPoolNotFound,
+		ErrSnapshotNotFound, ErrSnapshotTaken, ErrSnapshotNotReady, ErrSnapshotConfig, ErrSnapshotRaw, ErrSnapshotMemory, ErrSnapshotTooMany, ErrNotFrozen}
 }

@@ -72,8 +72,9 @@ type Interface struct {
 
 // Disk is one disk of a virtual machine.
 type Disk struct {
-	Name      string `json:"name" example:"root"`
-	SizeBytes int64  `json:"size_bytes"`
+	Name      string     `json:"name" example:"root" doc:"root, or the name of the volume."`
+	VolumeID  *uuid.UUID `json:"volume_id,omitempty" doc:"Of a volume; the root disk has none."`
+	SizeBytes int64      `json:"size_bytes"`
 }
 
 // Image is a disk image that virtual machines are made from.

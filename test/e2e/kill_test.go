@@ -27,7 +27,7 @@ func TestKillAtEveryStep(t *testing.T) {
 		for _, step := range []string{"place", "image", "network", "disk", "seed", "define", "start"} {
 			t.Run("create "+step+" "+when, func(t *testing.T) { s.killDuring(t, "vm.create/"+step+"/"+when, false) })
 		}
-		for _, step := range []string{"remove", "release"} {
+		for _, step := range []string{"remove", "volumes", "snapshots", "release"} {
 			t.Run("delete "+step+" "+when, func(t *testing.T) { s.killDuring(t, "vm.delete/"+step+"/"+when, true) })
 		}
 	}

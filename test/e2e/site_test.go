@@ -284,11 +284,13 @@ func (s *site) nothingLeft() {
 	if domains := strings.TrimSpace(s.host.Virsh(s.t, "list", "--all", "--name")); domains != "" {
 		s.t.Errorf("domains are left: %s", domains)
 	}
-	if disks, err := os.ReadDir(filepath.Join(s.dir, "node", "disks")); err != nil && !errors.Is(err, os.ErrNotExist) || len(disks) != 0 {
-		s.t.Errorf("disks are left: %v %v", disks, err)
+	for _, folder := range []string{"disks", "volumes"} {
+		if disks, err := os.ReadDir(filepath.Join(s.dir, "node", folder)); err != nil && !errors.Is(err, os.ErrNotExist) || len(disks) != 0 {
+			s.t.Errorf("%s are left: %v %v", folder, disks, err)
+		}
 	}
 	var list struct{ Items []json.RawMessage }
-	for _, path := range []string{"/api/v1/vms", "/api/v1/scheduler/allocations", "/api/v1/operations?status=running", "/api/v1/operations?status=pending"} {
+	for _, path := range []string{"/api/v1/vms", "/api/v1/volumes", "/api/v1/scheduler/allocations", "/api/v1/operations?status=running", "/api/v1/operations?status=pending"} {
 		s.must(s.call(http.MethodGet, path, nil, &list), http.StatusOK)
 		if len(list.Items) != 0 {
 			s.t.Errorf("%s still lists %s", path, list.Items)
@@ -297,14 +299,15 @@ func (s *site) nothingLeft() {
 	var nodes struct {
 		Items []struct {
 			Allocated struct {
-				VCPUs       int64 `json:"vcpus"`
-				MemoryBytes int64 `json:"memory_bytes"`
+				VCPUs        int64 `json:"vcpus"`
+				MemoryBytes  int64 `json:"memory_bytes"`
+				StorageBytes int64 `json:"storage_bytes"`
 			}
 		}
 	}
 	s.must(s.call(http.MethodGet, "/api/v1/nodes", nil, &nodes), http.StatusOK)
 	for _, n := range nodes.Items {
-		if n.Allocated.VCPUs != 0 || n.Allocated.MemoryBytes != 0 {
+		if n.Allocated.VCPUs != 0 || n.Allocated.MemoryBytes != 0 || n.Allocated.StorageBytes != 0 {
 			s.t.Errorf("the node's counters are %+v", n.Allocated)
 		}
 	}

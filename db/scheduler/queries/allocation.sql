@@ -1,12 +1,15 @@
 -- name: AllocationInsert :one
-INSERT INTO resource_allocations (id, node_id, vm_id, tenant_id, hypervisor_type, cpu_allocated, memory_allocated, storage_allocated,
-    status, expires_at)
-VALUES (@id, @node_id, @vm_id, @tenant_id, @hypervisor_type, @cpu_allocated, @memory_allocated, @storage_allocated,
+INSERT INTO resource_allocations (id, kind, node_id, vm_id, tenant_id, hypervisor_type, cpu_allocated, memory_allocated,
+    storage_allocated, status, expires_at)
+VALUES (@id, @kind, @node_id, @vm_id, @tenant_id, @hypervisor_type, @cpu_allocated, @memory_allocated, @storage_allocated,
     'reserved', clock_timestamp() + make_interval(secs => @ttl_seconds::float8))
 RETURNING *;
 
 -- name: AllocationGet :one
 SELECT * FROM resource_allocations WHERE vm_id = @vm_id;
+
+-- name: AllocationSetStorage :one
+UPDATE resource_allocations SET storage_allocated = @storage_allocated WHERE vm_id = @vm_id RETURNING *;
 
 -- name: AllocationConfirm :one
 UPDATE resource_allocations SET status = 'confirmed', expires_at = NULL

@@ -99,7 +99,9 @@ func (f *Fake) node(n scheduler.Node) scheduler.Node {
 			n.Allocated.VCPUs += a.VCPUs
 			n.Allocated.MemoryBytes += a.MemoryBytes
 			n.Allocated.StorageBytes += a.StorageBytes
-			n.VMs++
+			if a.Kind == scheduler.AllocationVM {
+				n.VMs++
+			}
 		}
 	}
 	return n
@@ -109,7 +111,14 @@ func (f *Fake) node(n scheduler.Node) scheduler.Node {
 func (f *Fake) Reserve(ctx context.Context, req scheduler.ReserveRequest) (scheduler.ReserveResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if req.VMID == uuid.Nil || req.TenantID == uuid.Nil || req.VCPUs < 1 || req.MemoryBytes < 1 || req.StorageBytes < 0 || req.HypervisorType == "" || req.TTL < 0 {
+	if req.Kind == "" {
+		req.Kind = scheduler.AllocationVM
+	}
+	sized := req.VCPUs >= 1 && req.MemoryBytes >= 1 && req.HypervisorType != ""
+	if req.Kind != scheduler.AllocationVM {
+		sized = req.VCPUs == 0 && req.MemoryBytes == 0 && req.HypervisorType == ""
+	}
+	if req.VMID == uuid.Nil || req.TenantID == uuid.Nil || !sized || req.StorageBytes < 0 || req.TTL < 0 {
 		return scheduler.ReserveResponse{}, scheduler.ErrInvalid
 	}
 	if req.TTL == 0 {
@@ -118,7 +127,7 @@ func (f *Fake) Reserve(ctx context.Context, req scheduler.ReserveRequest) (sched
 	expiry := f.now().Add(req.TTL)
 	if a, ok := f.places[req.VMID]; ok && !f.expired(a) {
 		if a.TenantID != req.TenantID || a.VCPUs != req.VCPUs || a.MemoryBytes != req.MemoryBytes || a.StorageBytes != req.StorageBytes ||
-			a.HypervisorType != req.HypervisorType {
+			a.HypervisorType != req.HypervisorType || a.Kind != req.Kind || req.NodeID != nil && a.NodeID != *req.NodeID {
 			return scheduler.ReserveResponse{}, scheduler.ErrReservationMismatch
 		}
 		if a.ExpiresAt != nil && expiry.After(*a.ExpiresAt) {
@@ -135,25 +144,31 @@ func (f *Fake) Reserve(ctx context.Context, req scheduler.ReserveRequest) (sched
 	for _, n := range f.nodes {
 		nodes = append(nodes, f.node(n))
 	}
-	ranked := policy().Rank(nodes, placement.Request{VCPUs: req.VCPUs, MemoryBytes: req.MemoryBytes, StorageBytes: req.StorageBytes, HypervisorType: req.HypervisorType})
+	ranked := policy().Rank(nodes, placement.Request{VCPUs: req.VCPUs, MemoryBytes: req.MemoryBytes, StorageBytes: req.StorageBytes, HypervisorType: req.HypervisorType,
+		NodeID: req.NodeID})
 	if len(ranked) == 0 || !ranked[0].Fits() {
 		p, _ := identity.From(ctx)
 		return scheduler.ReserveResponse{}, placement.NoFit(ranked, p.Allows("node:read"))
 	}
-	a := scheduler.Allocation{VMID: req.VMID, NodeID: ranked[0].Node.ID, TenantID: req.TenantID, VCPUs: req.VCPUs, MemoryBytes: req.MemoryBytes,
+	a := scheduler.Allocation{Kind: req.Kind, VMID: req.VMID, NodeID: ranked[0].Node.ID, TenantID: req.TenantID, VCPUs: req.VCPUs, MemoryBytes: req.MemoryBytes,
 		StorageBytes: req.StorageBytes, HypervisorType: req.HypervisorType, Status: scheduler.AllocationReserved, ExpiresAt: &expiry, AllocatedAt: f.now()}
 	f.places[req.VMID] = a
 	return scheduler.ReserveResponse{Allocation: a, NodeName: ranked[0].Node.Name}, nil
 }
 
 func (f *Fake) checkQuota(req scheduler.ReserveRequest) error {
-	used := scheduler.Usage{VCPUs: int64(req.VCPUs), MemoryBytes: req.MemoryBytes, StorageBytes: req.StorageBytes, VMs: 1}
+	used := scheduler.Usage{VCPUs: int64(req.VCPUs), MemoryBytes: req.MemoryBytes, StorageBytes: req.StorageBytes}
+	if req.Kind == scheduler.AllocationVM {
+		used.VMs = 1
+	}
 	for _, a := range f.places {
 		if a.TenantID == req.TenantID {
 			used.VCPUs += int64(a.VCPUs)
 			used.MemoryBytes += a.MemoryBytes
 			used.StorageBytes += a.StorageBytes
-			used.VMs++
+			if a.Kind == scheduler.AllocationVM {
+				used.VMs++
+			}
 		}
 	}
 	var exceeded *errs.Error
@@ -175,6 +190,35 @@ func (f *Fake) checkQuota(req scheduler.ReserveRequest) error {
 		return nil // not exceeded itself: a nil pointer in an error is not nil
 	}
 	return exceeded
+}
+
+// ResizeStorage implements scheduler.Service.
+func (f *Fake) ResizeStorage(ctx context.Context, req scheduler.ResizeStorageRequest) (scheduler.ResizeStorageResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	a, ok := f.places[req.VMID]
+	more := req.StorageBytes - a.StorageBytes
+	switch {
+	case !ok:
+		return scheduler.ResizeStorageResponse{}, scheduler.ErrAllocationNotFound
+	case req.StorageBytes < 0:
+		return scheduler.ResizeStorageResponse{}, scheduler.ErrInvalid
+	case more > 0:
+		if err := f.checkQuota(scheduler.ReserveRequest{Kind: scheduler.AllocationVolume, TenantID: a.TenantID, StorageBytes: more}); err != nil {
+			return scheduler.ResizeStorageResponse{}, err
+		}
+		verdicts := policy().Rank([]scheduler.Node{f.node(f.nodes[a.NodeID])}, placement.Request{StorageBytes: more, NodeID: &a.NodeID})
+		if !verdicts[0].Fits() {
+			p, _ := identity.From(ctx)
+			return scheduler.ResizeStorageResponse{}, placement.NoFit(verdicts, p.Allows("node:read"))
+		}
+	}
+	if req.DryRun {
+		return scheduler.ResizeStorageResponse{Allocation: a}, nil
+	}
+	a.StorageBytes = req.StorageBytes
+	f.places[req.VMID] = a
+	return scheduler.ResizeStorageResponse{Allocation: a}, nil
 }
 
 // Confirm implements scheduler.Service.

@@ -57,6 +57,8 @@ func Run(t *testing.T, newSubject func(t *testing.T) Subject) {
 		{"what does not fit says why, for each node", noFit},
 		{"without a node there is a reason too", noNodes},
 		{"quota is charged and given back", quota},
+		{"storage is taken alone, on a node of choice", storage},
+		{"a place grows and shrinks", resizeStorage},
 		{"machines are spread", spread},
 		{"degraded nodes come last", degraded},
 		{"nodes are listed newest first, in pages", listNodes},
@@ -489,4 +491,103 @@ func is(t *testing.T, err error, want *errs.Error) *errs.Error {
 		t.Fatalf("got %v, want %s", err, want.Code)
 	}
 	return e
+}
+
+// storageOf makes a request for storage alone.
+func storageOf(tenant uuid.UUID, node *uuid.UUID, bytes int64) scheduler.ReserveRequest {
+	return scheduler.ReserveRequest{Kind: scheduler.AllocationVolume, VMID: uuid.Must(uuid.NewV7()), TenantID: tenant, NodeID: node,
+		StorageBytes: bytes, TTL: time.Minute}
+}
+
+func storage(t *testing.T, s Subject) {
+	ctx, tenant := t.Context(), uuid.New()
+	small, large := Heartbeat("kvm-01", 4, 8*gib, 10*gib), Heartbeat("kvm-02", 4, 8*gib, 100*gib)
+	s.Heartbeat(small)
+	s.Heartbeat(large)
+	s.SetQuota(tenant, scheduler.Quota{VMs: 1, StorageBytes: 60 * gib})
+	req := storageOf(tenant, &small.NodeID, 8*gib)
+	resp, err := s.Service.Reserve(ctx, req)
+	must(t, err)
+	if a := resp.Allocation; a.NodeID != small.NodeID || a.Kind != scheduler.AllocationVolume || a.VCPUs != 0 || a.StorageBytes != 8*gib {
+		t.Errorf("took %+v", a)
+	}
+	again, err := s.Service.Reserve(ctx, req)
+	must(t, err)
+	if again.Allocation.VMID != req.VMID {
+		t.Errorf("the second time it took %+v", again.Allocation)
+	}
+	if _, err := s.Service.Reserve(ctx, storageOf(tenant, &small.NodeID, 8*gib)); !errors.Is(err, scheduler.ErrNoFit) {
+		t.Errorf("more than the node has: %v", err)
+	}
+	if resp, err = s.Service.Reserve(ctx, storageOf(tenant, nil, 50*gib)); err != nil || resp.Allocation.NodeID != large.NodeID {
+		t.Errorf("without a choice it took %+v, %v", resp.Allocation, err)
+	}
+	if _, err := s.Service.Reserve(ctx, storageOf(tenant, &large.NodeID, 3*gib)); !errors.Is(err, scheduler.ErrQuotaExceeded) {
+		t.Errorf("more than the quota: %v", err)
+	}
+	_, err = s.Service.Reserve(ctx, Request(tenant)) // storage counts as no machine
+	must(t, err)
+	for _, wrong := range []func(*scheduler.ReserveRequest){
+		func(r *scheduler.ReserveRequest) { r.VCPUs = 1 }, func(r *scheduler.ReserveRequest) { r.MemoryBytes = 1 },
+		func(r *scheduler.ReserveRequest) { r.HypervisorType = "kvm" }, func(r *scheduler.ReserveRequest) { r.StorageBytes = -1 },
+	} {
+		req := storageOf(tenant, nil, gib)
+		wrong(&req)
+		if _, err := s.Service.Reserve(ctx, req); !errors.Is(err, scheduler.ErrInvalid) {
+			t.Errorf("%+v: %v", req, err)
+		}
+	}
+	node, err := s.Service.GetNode(ctx, scheduler.GetNodeRequest{NodeID: small.NodeID})
+	must(t, err)
+	if node.Node.VMs+func() int {
+		other, err := s.Service.GetNode(ctx, scheduler.GetNodeRequest{NodeID: large.NodeID})
+		must(t, err)
+		return other.Node.VMs
+	}() != 1 {
+		t.Error("storage was counted as a machine")
+	}
+}
+
+func resizeStorage(t *testing.T, s Subject) {
+	ctx, tenant := t.Context(), uuid.New()
+	node := Heartbeat("kvm-01", 4, 8*gib, 20*gib)
+	s.Heartbeat(node)
+	s.SetQuota(tenant, scheduler.Quota{StorageBytes: 15 * gib})
+	req := storageOf(tenant, nil, 4*gib)
+	_, err := s.Service.Reserve(ctx, req)
+	must(t, err)
+	resize := func(bytes int64) error {
+		_, err := s.Service.ResizeStorage(ctx, scheduler.ResizeStorageRequest{VMID: req.VMID, StorageBytes: bytes})
+		return err
+	}
+	held := func(want int64) {
+		t.Helper()
+		n, err := s.Service.GetNode(ctx, scheduler.GetNodeRequest{NodeID: node.NodeID})
+		must(t, err)
+		if n.Node.Allocated.StorageBytes != want {
+			t.Errorf("the node counts %d, want %d", n.Node.Allocated.StorageBytes, want)
+		}
+	}
+	_, err = s.Service.ResizeStorage(ctx, scheduler.ResizeStorageRequest{VMID: req.VMID, StorageBytes: 10 * gib, DryRun: true})
+	must(t, err)
+	held(4 * gib)
+	must(t, resize(10*gib))
+	must(t, resize(10*gib))
+	held(10 * gib)
+	if err := resize(16 * gib); !errors.Is(err, scheduler.ErrQuotaExceeded) {
+		t.Errorf("beyond the quota: %v", err)
+	}
+	s.SetQuota(tenant, scheduler.Quota{})
+	if err := resize(21 * gib); !errors.Is(err, scheduler.ErrNoFit) {
+		t.Errorf("beyond the node: %v", err)
+	}
+	held(10 * gib)
+	must(t, resize(2*gib))
+	held(2 * gib)
+	_, err = s.Service.Release(ctx, scheduler.ReleaseRequest{VMID: req.VMID})
+	must(t, err)
+	held(0)
+	if err := resize(gib); !errors.Is(err, scheduler.ErrAllocationNotFound) {
+		t.Errorf("of a place that is given back: %v", err)
+	}
 }

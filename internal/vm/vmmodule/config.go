@@ -29,6 +29,7 @@ type Config struct {
 	LibvirtURI string // "qemu:///system"
 	Accel      string // auto, kvm or tcg
 
+	DetachPatience    time.Duration // how long a guest may take to let go of a disk
 	StopGrace         time.Duration // how long a guest may take to shut down before it is powered off
 	MaxImageBytes     int64         // the most an upload may have
 	NetworkPool       string        // CIDR that default networks are cut from, a /24 each
@@ -45,7 +46,7 @@ func Default() Config {
 	}
 	return Config{
 		Roles: []string{RoleController, RoleNode}, LibvirtURI: "qemu:///system", Accel: "auto",
-		StopGrace: 60 * time.Second, MaxImageBytes: 64 << 30, NetworkPool: "10.100.0.0/14", HeartbeatInterval: 5 * time.Second,
+		DetachPatience: 30 * time.Second, StopGrace: 60 * time.Second, MaxImageBytes: 64 << 30, NetworkPool: "10.100.0.0/14", HeartbeatInterval: 5 * time.Second,
 		ReservationTTL: 10 * time.Minute,
 		Flavors: []vm.Flavor{size("tiny", 1, 256, 1), size("small", 1, 1024, 10), size("medium", 2, 4096, 40),
 			size("large", 4, 8192, 80), size("xlarge", 8, 16384, 160)},
@@ -71,6 +72,9 @@ func (c Config) Validate() []error {
 	}
 	if c.LibvirtURI == "" {
 		bad("libvirt.uri", "must not be empty")
+	}
+	if c.DetachPatience < time.Second || c.DetachPatience > 10*time.Minute {
+		bad("detach_patience", "must be from 1s to 10m")
 	}
 	if c.StopGrace < 0 || c.StopGrace > time.Hour {
 		bad("stop_grace", "must be from 0 to 1h")

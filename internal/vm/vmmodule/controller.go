@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"path/filepath"
 	"time"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/novacron/novacron/db"
 	"github.com/novacron/novacron/internal/bus"
+	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/httpx/idempotent"
 	"github.com/novacron/novacron/internal/platform/operation"
@@ -38,6 +40,8 @@ type controller struct {
 	streams    *stream.Server
 	reports    bus.Subscription
 	sweeper    *startstop.Loop
+	storage    *startstop.Loop // the sweeper of volumes and snapshots
+	totals     *storageMetrics
 	tenants    bus.Subscription
 	revoked    bus.Subscription
 	gate       *tenancy.Gate
@@ -107,8 +111,20 @@ func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Se
 	keys := idempotency.New(c.pool)
 	c.idempotent = idempotent.Middleware(keys, httpx.WriteError)
 	c.sweeper = startstop.Every(time.Hour, func(ctx context.Context) {
-		if err := errors.Join(svc.SweepImages(ctx), keys.Sweep(ctx)); err != nil {
+		if err := errors.Join(svc.SweepImages(ctx), svc.SweepStorage(ctx), keys.Sweep(ctx)); err != nil {
 			deps.Log.WarnContext(ctx, "sweep failed", "error", err)
+		}
+	})
+	if c.totals, err = newStorageMetrics(deps.Registerer); err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
+	c.storage = startstop.Every(time.Minute, func(ctx context.Context) {
+		if err := errors.Join(svc.SweepSnapshots(ctx), svc.SweepVolumes(ctx), c.totals.update(ctx, svc)); err != nil && ctx.Err() == nil {
+			level := slog.LevelWarn
+			if errs.Retryable(err) { // a node that is not up yet, for example
+				level = slog.LevelDebug
+			}
+			deps.Log.Log(ctx, level, "sweep of volumes and snapshots failed", "error", err)
 		}
 	})
 	return c, nil
@@ -123,6 +139,10 @@ func (c *controller) stop(ctx context.Context) error {
 	if c.revoked != nil {
 		c.revoked.Close()
 	}
+	if c.storage != nil {
+		c.storage.Stop()
+	}
+	c.totals.unregister()
 	if c.tenants != nil {
 		c.tenants.Close()
 	}

@@ -58,7 +58,7 @@ func New(cfg Config, deps Deps) (*Module, error) {
 	}
 	m := &Module{cfg: cfg, deps: deps, kit: httpx.New("vm"), newDriver: libvirtDriver}
 	if cfg.has(RoleController) {
-		m.svc = service.New(service.Config{StopGrace: cfg.StopGrace, ReservationTTL: cfg.ReservationTTL, NetworkPool: cfg.NetworkPool,
+		m.svc = service.New(service.Config{DetachPatience: cfg.DetachPatience, StopGrace: cfg.StopGrace, ReservationTTL: cfg.ReservationTTL, NetworkPool: cfg.NetworkPool,
 			Flavors: cfg.Flavors}, deps.Log)
 		httpapi.Register(m.kit, m.svc, httpapi.Config{MaxImageBytes: cfg.MaxImageBytes, Log: deps.Log})
 	}

@@ -86,6 +86,7 @@ func TestLifeOfAVirtualMachine(t *testing.T) {
 func TestCreateFailsAtEveryPoint(t *testing.T) {
 	w := newWorld(t)
 	image := w.image()
+	w.succeeds(http.MethodDelete, w.vmPath(w.create("warm-up", image.ID).TargetID), nil) // image and network are there
 	broken := errs.New(errs.Conflict, "test.broken", "it is broken")
 	for _, step := range []string{"place", "image", "network", "disk", "seed", "define", "start"} {
 		for _, when := range []string{"before do", "after do"} {
@@ -114,7 +115,7 @@ func TestCreateFailsAtEveryPoint(t *testing.T) {
 func TestDeleteFailsAtEveryPoint(t *testing.T) {
 	w := newWorld(t)
 	image := w.image()
-	for _, step := range []string{"remove", "release"} {
+	for _, step := range []string{"remove", "volumes", "snapshots", "release"} {
 		for _, when := range []string{"before do", "after do"} {
 			t.Run(when+" "+step, func(t *testing.T) {
 				w.failing(nil)

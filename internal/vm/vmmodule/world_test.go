@@ -67,6 +67,7 @@ func newWorld(t *testing.T) *world {
 	}
 	cfg := Default()
 	cfg.DataDir, cfg.DatabaseURL, cfg.NodeName, cfg.Owner, cfg.StopGrace = w.dir, url, "node-1", "test", 20*time.Second
+	cfg.DetachPatience = 5 * time.Second
 	cfg.HeartbeatInterval = 200 * time.Millisecond
 	w.vm, err = New(cfg, Deps{Bus: w.bus, Scheduler: w.sched.Service(), Log: log, Fault: func(kind, step, when string) error {
 		if f := w.fault.Load(); f != nil {
@@ -138,6 +139,11 @@ func (w *world) do(method, path string, body any, headers ...string) *httptest.R
 
 func (w *world) doAs(p identity.Principal, method, path string, body any, headers ...string) *httptest.ResponseRecorder {
 	w.t.Helper()
+	return w.doOn(w.vm.Handler(), p, method, path, body, headers...)
+}
+
+func (w *world) doOn(handler http.Handler, p identity.Principal, method, path string, body any, headers ...string) *httptest.ResponseRecorder {
+	w.t.Helper()
 	var reader io.Reader
 	switch b := body.(type) {
 	case nil:
@@ -160,7 +166,7 @@ func (w *world) doAs(p identity.Principal, method, path string, body any, header
 		r.Header.Set(headers[i], headers[i+1])
 	}
 	rec := httptest.NewRecorder()
-	w.vm.Handler().ServeHTTP(rec, r.WithContext(identity.With(w.t.Context(), p)))
+	handler.ServeHTTP(rec, r.WithContext(identity.With(w.t.Context(), p)))
 	return rec
 }
 
@@ -230,9 +236,11 @@ func (w *world) nothingLeft() {
 	if err != nil || len(domains) != 0 {
 		w.t.Errorf("domains are left: %v %v", domains, err)
 	}
-	disks, err := os.ReadDir(filepath.Join(w.dir, "node", "disks"))
-	if err != nil || len(disks) != 0 {
-		w.t.Errorf("disks are left: %v %v", disks, err)
+	for _, folder := range []string{"disks", "volumes"} {
+		disks, err := os.ReadDir(filepath.Join(w.dir, "node", folder))
+		if err != nil || len(disks) != 0 {
+			w.t.Errorf("%s are left: %v %v", folder, disks, err)
+		}
 	}
 	allocations, err := w.sched.Service().ListAllocations(w.t.Context(), scheduler.ListAllocationsRequest{})
 	if err != nil || len(allocations.Allocations) != 0 {
@@ -245,6 +253,9 @@ func (w *world) nothingLeft() {
 	if list := decode[struct{ Items []vm.VM }](w.t, w.do(http.MethodGet, "/api/v1/vms", nil), http.StatusOK); len(list.Items) != 0 {
 		w.t.Errorf("rows are left: %+v", list.Items)
 	}
+	if list := decode[struct{ Items []vm.Volume }](w.t, w.do(http.MethodGet, "/api/v1/volumes", nil), http.StatusOK); len(list.Items) != 0 {
+		w.t.Errorf("volumes are left: %+v", list.Items)
+	}
 	// Those of the image and of the default network go on by themselves and end soon.
 	w.eventually("no operation is at work", func() bool {
 		for _, status := range []string{"pending", "running"} {
@@ -254,4 +265,35 @@ func (w *world) nothingLeft() {
 		}
 		return true
 	})
+}
+
+// restartNode ends the node role and starts it again on the same guests.
+func (w *world) restartNode() {
+	w.t.Helper()
+	w.vm.mu.Lock()
+	defer w.vm.mu.Unlock()
+	if err := w.vm.node.stop(w.t.Context()); err != nil {
+		w.t.Fatal(err)
+	}
+	w.driver = w.driver.Reborn()
+	n, err := startNode(w.t.Context(), w.vm.cfg, w.vm.deps, w.vm.newDriver)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.vm.node = n
+}
+
+func qemuIO(t *testing.T, path, command string) {
+	t.Helper()
+	out, err := exec.Command("qemu-io", "-f", "qcow2", "-c", command, path).CombinedOutput()
+	if err != nil || strings.Contains(string(out), "verification failed") {
+		t.Errorf("qemu-io %s of %s: %v: %s", command, filepath.Base(path), err, out)
+	}
+}
+
+func qemuImg(t *testing.T, args ...string) {
+	t.Helper()
+	if out, err := exec.Command("qemu-img", args...).CombinedOutput(); err != nil {
+		t.Fatalf("qemu-img %s: %v: %s", args[0], err, out)
+	}
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/novacron/novacron/internal/scheduler"
 )
 
@@ -26,7 +28,8 @@ type Request struct {
 	VCPUs          int
 	MemoryBytes    int64
 	StorageBytes   int64
-	HypervisorType string
+	HypervisorType string     // empty: for storage alone, which any node has
+	NodeID         *uuid.UUID // the only node that will do; nil: any. Who asks for one has something there already, so a cordon does not count
 }
 
 // Limits tells how much of a node may be allocated.
@@ -99,10 +102,10 @@ func (p Policy) Check(n scheduler.Node, r Request) []Reason {
 	if n.State != scheduler.NodeReady {
 		add(Unreachable, false, "is %s: its last heartbeat came at %s", n.State, n.LastHeartbeat.UTC().Format(time.RFC3339))
 	}
-	if n.Cordoned {
+	if n.Cordoned && r.NodeID == nil {
 		add(Cordoned, false, "is cordoned")
 	}
-	if !slices.Contains(n.Hypervisors, r.HypervisorType) {
+	if r.HypervisorType != "" && !slices.Contains(n.Hypervisors, r.HypervisorType) {
 		add(Hypervisor, true, "does not run %s, only %v", r.HypervisorType, n.Hypervisors)
 	}
 	if limit, free := n.Limits.VCPUs, n.Limits.VCPUs-n.Allocated.VCPUs; r.VCPUs > free {
@@ -132,8 +135,11 @@ func (v Verdict) Fits() bool { return len(v.Reasons) == 0 }
 
 // Rank judges every node. Those that fit come first, the best of them at the head: healthy before degraded, then the one whose memory is
 // filled least once the machine is on it, then the one whose vCPUs are, then by id so that equal nodes have one order. The others
-// follow by name.
+// follow by name. Where only one node will do, only that one is judged.
 func (p Policy) Rank(nodes []scheduler.Node, r Request) []Verdict {
+	if r.NodeID != nil {
+		nodes = slices.DeleteFunc(slices.Clone(nodes), func(n scheduler.Node) bool { return n.ID != *r.NodeID })
+	}
 	verdicts := make([]Verdict, len(nodes))
 	for i, n := range nodes {
 		verdicts[i] = Verdict{Node: n, Reasons: p.Check(n, r)}

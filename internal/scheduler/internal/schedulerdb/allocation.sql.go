@@ -15,7 +15,7 @@ import (
 const allocationConfirm = `-- name: AllocationConfirm :one
 UPDATE resource_allocations SET status = 'confirmed', expires_at = NULL
 WHERE vm_id = $1 AND (status = 'confirmed' OR expires_at > clock_timestamp())
-RETURNING id, node_id, vm_id, tenant_id, hypervisor_type, cpu_allocated, memory_allocated, storage_allocated, status, expires_at, allocated_at
+RETURNING id, node_id, vm_id, tenant_id, hypervisor_type, cpu_allocated, memory_allocated, storage_allocated, status, expires_at, allocated_at, kind
 `
 
 func (q *Queries) AllocationConfirm(ctx context.Context, db DBTX, vmID uuid.UUID) (ResourceAllocation, error) {
@@ -33,12 +33,13 @@ func (q *Queries) AllocationConfirm(ctx context.Context, db DBTX, vmID uuid.UUID
 		&i.Status,
 		&i.ExpiresAt,
 		&i.AllocatedAt,
+		&i.Kind,
 	)
 	return i, err
 }
 
 const allocationDelete = `-- name: AllocationDelete :one
-DELETE FROM resource_allocations WHERE vm_id = $1 RETURNING id, node_id, vm_id, tenant_id, hypervisor_type, cpu_allocated, memory_allocated, storage_allocated, status, expires_at, allocated_at
+DELETE FROM resource_allocations WHERE vm_id = $1 RETURNING id, node_id, vm_id, tenant_id, hypervisor_type, cpu_allocated, memory_allocated, storage_allocated, status, expires_at, allocated_at, kind
 `
 
 func (q *Queries) AllocationDelete(ctx context.Context, db DBTX, vmID uuid.UUID) (ResourceAllocation, error) {
@@ -56,12 +57,13 @@ func (q *Queries) AllocationDelete(ctx context.Context, db DBTX, vmID uuid.UUID)
 		&i.Status,
 		&i.ExpiresAt,
 		&i.AllocatedAt,
+		&i.Kind,
 	)
 	return i, err
 }
 
 const allocationDeleteExpired = `-- name: AllocationDeleteExpired :one
-DELETE FROM resource_allocations WHERE vm_id = $1 AND status = 'reserved' AND expires_at <= clock_timestamp() RETURNING id, node_id, vm_id, tenant_id, hypervisor_type, cpu_allocated, memory_allocated, storage_allocated, status, expires_at, allocated_at
+DELETE FROM resource_allocations WHERE vm_id = $1 AND status = 'reserved' AND expires_at <= clock_timestamp() RETURNING id, node_id, vm_id, tenant_id, hypervisor_type, cpu_allocated, memory_allocated, storage_allocated, status, expires_at, allocated_at, kind
 `
 
 func (q *Queries) AllocationDeleteExpired(ctx context.Context, db DBTX, vmID uuid.UUID) (ResourceAllocation, error) {
@@ -79,12 +81,13 @@ func (q *Queries) AllocationDeleteExpired(ctx context.Context, db DBTX, vmID uui
 		&i.Status,
 		&i.ExpiresAt,
 		&i.AllocatedAt,
+		&i.Kind,
 	)
 	return i, err
 }
 
 const allocationGet = `-- name: AllocationGet :one
-SELECT id, node_id, vm_id, tenant_id, hypervisor_type, cpu_allocated, memory_allocated, storage_allocated, status, expires_at, allocated_at FROM resource_allocations WHERE vm_id = $1
+SELECT id, node_id, vm_id, tenant_id, hypervisor_type, cpu_allocated, memory_allocated, storage_allocated, status, expires_at, allocated_at, kind FROM resource_allocations WHERE vm_id = $1
 `
 
 func (q *Queries) AllocationGet(ctx context.Context, db DBTX, vmID uuid.UUID) (ResourceAllocation, error) {
@@ -102,20 +105,22 @@ func (q *Queries) AllocationGet(ctx context.Context, db DBTX, vmID uuid.UUID) (R
 		&i.Status,
 		&i.ExpiresAt,
 		&i.AllocatedAt,
+		&i.Kind,
 	)
 	return i, err
 }
 
 const allocationInsert = `-- name: AllocationInsert :one
-INSERT INTO resource_allocations (id, node_id, vm_id, tenant_id, hypervisor_type, cpu_allocated, memory_allocated, storage_allocated,
-    status, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8,
-    'reserved', clock_timestamp() + make_interval(secs => $9::float8))
-RETURNING id, node_id, vm_id, tenant_id, hypervisor_type, cpu_allocated, memory_allocated, storage_allocated, status, expires_at, allocated_at
+INSERT INTO resource_allocations (id, kind, node_id, vm_id, tenant_id, hypervisor_type, cpu_allocated, memory_allocated,
+    storage_allocated, status, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9,
+    'reserved', clock_timestamp() + make_interval(secs => $10::float8))
+RETURNING id, node_id, vm_id, tenant_id, hypervisor_type, cpu_allocated, memory_allocated, storage_allocated, status, expires_at, allocated_at, kind
 `
 
 type AllocationInsertParams struct {
 	ID               uuid.UUID
+	Kind             string
 	NodeID           uuid.UUID
 	VmID             uuid.UUID
 	TenantID         uuid.UUID
@@ -129,6 +134,7 @@ type AllocationInsertParams struct {
 func (q *Queries) AllocationInsert(ctx context.Context, db DBTX, arg AllocationInsertParams) (ResourceAllocation, error) {
 	row := db.QueryRow(ctx, allocationInsert,
 		arg.ID,
+		arg.Kind,
 		arg.NodeID,
 		arg.VmID,
 		arg.TenantID,
@@ -151,12 +157,13 @@ func (q *Queries) AllocationInsert(ctx context.Context, db DBTX, arg AllocationI
 		&i.Status,
 		&i.ExpiresAt,
 		&i.AllocatedAt,
+		&i.Kind,
 	)
 	return i, err
 }
 
 const allocationList = `-- name: AllocationList :many
-SELECT id, node_id, vm_id, tenant_id, hypervisor_type, cpu_allocated, memory_allocated, storage_allocated, status, expires_at, allocated_at FROM resource_allocations
+SELECT id, node_id, vm_id, tenant_id, hypervisor_type, cpu_allocated, memory_allocated, storage_allocated, status, expires_at, allocated_at, kind FROM resource_allocations
 WHERE (allocated_at, vm_id) < ($1::timestamptz, $2::uuid)
 ORDER BY allocated_at DESC, vm_id DESC LIMIT $3
 `
@@ -188,6 +195,7 @@ func (q *Queries) AllocationList(ctx context.Context, db DBTX, arg AllocationLis
 			&i.Status,
 			&i.ExpiresAt,
 			&i.AllocatedAt,
+			&i.Kind,
 		); err != nil {
 			return nil, err
 		}
@@ -200,7 +208,7 @@ func (q *Queries) AllocationList(ctx context.Context, db DBTX, arg AllocationLis
 }
 
 const allocationListByNode = `-- name: AllocationListByNode :many
-SELECT id, node_id, vm_id, tenant_id, hypervisor_type, cpu_allocated, memory_allocated, storage_allocated, status, expires_at, allocated_at FROM resource_allocations
+SELECT id, node_id, vm_id, tenant_id, hypervisor_type, cpu_allocated, memory_allocated, storage_allocated, status, expires_at, allocated_at, kind FROM resource_allocations
 WHERE node_id = $1 AND (allocated_at, vm_id) < ($2::timestamptz, $3::uuid)
 ORDER BY allocated_at DESC, vm_id DESC LIMIT $4
 `
@@ -238,6 +246,7 @@ func (q *Queries) AllocationListByNode(ctx context.Context, db DBTX, arg Allocat
 			&i.Status,
 			&i.ExpiresAt,
 			&i.AllocatedAt,
+			&i.Kind,
 		); err != nil {
 			return nil, err
 		}
@@ -250,7 +259,7 @@ func (q *Queries) AllocationListByNode(ctx context.Context, db DBTX, arg Allocat
 }
 
 const allocationListByTenant = `-- name: AllocationListByTenant :many
-SELECT id, node_id, vm_id, tenant_id, hypervisor_type, cpu_allocated, memory_allocated, storage_allocated, status, expires_at, allocated_at FROM resource_allocations
+SELECT id, node_id, vm_id, tenant_id, hypervisor_type, cpu_allocated, memory_allocated, storage_allocated, status, expires_at, allocated_at, kind FROM resource_allocations
 WHERE tenant_id = $1 AND (allocated_at, vm_id) < ($2::timestamptz, $3::uuid)
 ORDER BY allocated_at DESC, vm_id DESC LIMIT $4
 `
@@ -288,6 +297,7 @@ func (q *Queries) AllocationListByTenant(ctx context.Context, db DBTX, arg Alloc
 			&i.Status,
 			&i.ExpiresAt,
 			&i.AllocatedAt,
+			&i.Kind,
 		); err != nil {
 			return nil, err
 		}
@@ -300,7 +310,7 @@ func (q *Queries) AllocationListByTenant(ctx context.Context, db DBTX, arg Alloc
 }
 
 const allocationListByTenantAndNode = `-- name: AllocationListByTenantAndNode :many
-SELECT id, node_id, vm_id, tenant_id, hypervisor_type, cpu_allocated, memory_allocated, storage_allocated, status, expires_at, allocated_at FROM resource_allocations
+SELECT id, node_id, vm_id, tenant_id, hypervisor_type, cpu_allocated, memory_allocated, storage_allocated, status, expires_at, allocated_at, kind FROM resource_allocations
 WHERE tenant_id = $1 AND node_id = $2 AND (allocated_at, vm_id) < ($3::timestamptz, $4::uuid)
 ORDER BY allocated_at DESC, vm_id DESC LIMIT $5
 `
@@ -340,6 +350,7 @@ func (q *Queries) AllocationListByTenantAndNode(ctx context.Context, db DBTX, ar
 			&i.Status,
 			&i.ExpiresAt,
 			&i.AllocatedAt,
+			&i.Kind,
 		); err != nil {
 			return nil, err
 		}
@@ -384,7 +395,7 @@ func (q *Queries) AllocationListExpired(ctx context.Context, db DBTX, maxRows in
 const allocationRenew = `-- name: AllocationRenew :one
 UPDATE resource_allocations SET expires_at = greatest(expires_at, clock_timestamp() + make_interval(secs => $1::float8))
 WHERE vm_id = $2 AND status = 'reserved' AND expires_at > clock_timestamp()
-RETURNING id, node_id, vm_id, tenant_id, hypervisor_type, cpu_allocated, memory_allocated, storage_allocated, status, expires_at, allocated_at
+RETURNING id, node_id, vm_id, tenant_id, hypervisor_type, cpu_allocated, memory_allocated, storage_allocated, status, expires_at, allocated_at, kind
 `
 
 type AllocationRenewParams struct {
@@ -407,6 +418,36 @@ func (q *Queries) AllocationRenew(ctx context.Context, db DBTX, arg AllocationRe
 		&i.Status,
 		&i.ExpiresAt,
 		&i.AllocatedAt,
+		&i.Kind,
+	)
+	return i, err
+}
+
+const allocationSetStorage = `-- name: AllocationSetStorage :one
+UPDATE resource_allocations SET storage_allocated = $1 WHERE vm_id = $2 RETURNING id, node_id, vm_id, tenant_id, hypervisor_type, cpu_allocated, memory_allocated, storage_allocated, status, expires_at, allocated_at, kind
+`
+
+type AllocationSetStorageParams struct {
+	StorageAllocated int64
+	VmID             uuid.UUID
+}
+
+func (q *Queries) AllocationSetStorage(ctx context.Context, db DBTX, arg AllocationSetStorageParams) (ResourceAllocation, error) {
+	row := db.QueryRow(ctx, allocationSetStorage, arg.StorageAllocated, arg.VmID)
+	var i ResourceAllocation
+	err := row.Scan(
+		&i.ID,
+		&i.NodeID,
+		&i.VmID,
+		&i.TenantID,
+		&i.HypervisorType,
+		&i.CpuAllocated,
+		&i.MemoryAllocated,
+		&i.StorageAllocated,
+		&i.Status,
+		&i.ExpiresAt,
+		&i.AllocatedAt,
+		&i.Kind,
 	)
 	return i, err
 }

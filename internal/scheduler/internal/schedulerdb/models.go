@@ -68,4 +68,5 @@ type ResourceAllocation struct {
 	Status           string
 	ExpiresAt        *time.Time
 	AllocatedAt      time.Time
+	Kind             string
 }

@@ -116,7 +116,16 @@ func checkReserve(req scheduler.ReserveRequest) error {
 	if req.TTL < time.Second || req.TTL > maxReservation {
 		bad("ttl", "must be from a second to a day")
 	}
-	checkSize(bad, "", req.VCPUs, req.MemoryBytes, req.StorageBytes, req.HypervisorType)
+	switch req.Kind {
+	case "", scheduler.AllocationVM:
+		checkSize(bad, "", req.VCPUs, req.MemoryBytes, req.StorageBytes, req.HypervisorType)
+	case scheduler.AllocationVolume, scheduler.AllocationSnapshot:
+		if req.VCPUs != 0 || req.MemoryBytes != 0 || req.HypervisorType != "" || req.StorageBytes < 0 {
+			bad("kind", "takes storage and nothing else")
+		}
+	default:
+		bad("kind", "must be vm, volume or snapshot")
+	}
 	if len(invalid.Fields) > 0 {
 		return invalid
 	}
@@ -136,6 +145,18 @@ func checkSize(bad func(location, message string), prefix string, vcpus int, mem
 	if hypervisor == "" {
 		bad(prefix+"hypervisor_type", "must be named")
 	}
+}
+
+// ResizeStorage implements scheduler.Service.
+func (s *Service) ResizeStorage(ctx context.Context, req scheduler.ResizeStorageRequest) (scheduler.ResizeStorageResponse, error) {
+	if req.StorageBytes < 0 {
+		return scheduler.ResizeStorageResponse{}, scheduler.ErrInvalid.WithField("storage_bytes", "must not be negative", "")
+	}
+	a, verdicts, err := s.store.ResizeStorage(ctx, req)
+	if err == nil && len(verdicts) > 0 {
+		err = placement.NoFit(verdicts, mayReadNodes(ctx))
+	}
+	return scheduler.ResizeStorageResponse{Allocation: a}, err
 }
 
 // Confirm implements scheduler.Service.

@@ -78,7 +78,7 @@ func (r *rig) node(id uuid.UUID) scheduler.Node {
 const drift = `
 SELECT 'node ' || n.name || ': ' || format('%s/%s/%s/%s', n.cpu_allocated, n.memory_allocated, n.storage_allocated, n.vms) || ' counted, '
     || format('%s/%s/%s/%s', s.v, s.m, s.d, s.n) || ' held'
-FROM nodes n, LATERAL (SELECT coalesce(sum(cpu_allocated), 0) v, coalesce(sum(memory_allocated), 0) m, coalesce(sum(storage_allocated), 0) d, count(*) n
+FROM nodes n, LATERAL (SELECT coalesce(sum(cpu_allocated), 0) v, coalesce(sum(memory_allocated), 0) m, coalesce(sum(storage_allocated), 0) d, count(*) FILTER (WHERE kind = 'vm') n
     FROM resource_allocations a WHERE a.node_id = n.id) s
 WHERE (n.cpu_allocated, n.memory_allocated, n.storage_allocated, n.vms) <> (s.v, s.m, s.d, s.n)
 UNION ALL
@@ -86,7 +86,7 @@ SELECT 'tenant ' || t.tenant_id || ': ' || format('%s/%s/%s/%s', coalesce(u.vcpu
     || format('%s/%s/%s/%s', s.v, s.m, s.d, s.n) || ' held'
 FROM (SELECT tenant_id FROM quota_usage UNION SELECT tenant_id FROM resource_allocations) t
 LEFT JOIN quota_usage u USING (tenant_id),
-LATERAL (SELECT coalesce(sum(cpu_allocated), 0) v, coalesce(sum(memory_allocated), 0) m, coalesce(sum(storage_allocated), 0) d, count(*) n
+LATERAL (SELECT coalesce(sum(cpu_allocated), 0) v, coalesce(sum(memory_allocated), 0) m, coalesce(sum(storage_allocated), 0) d, count(*) FILTER (WHERE kind = 'vm') n
     FROM resource_allocations a WHERE a.tenant_id = t.tenant_id) s
 WHERE (coalesce(u.vcpus, 0), coalesce(u.memory_bytes, 0), coalesce(u.storage_bytes, 0), coalesce(u.vms, 0)) <> (s.v, s.m, s.d, s.n)`
 

@@ -78,7 +78,8 @@ func (s *Store) reserve(ctx context.Context, tx pgx.Tx, req scheduler.ReserveReq
 	if err != nil {
 		return Reservation{}, err
 	}
-	want := placement.Request{VCPUs: req.VCPUs, MemoryBytes: req.MemoryBytes, StorageBytes: req.StorageBytes, HypervisorType: req.HypervisorType}
+	want := placement.Request{VCPUs: req.VCPUs, MemoryBytes: req.MemoryBytes, StorageBytes: req.StorageBytes, HypervisorType: req.HypervisorType,
+		NodeID: req.NodeID}
 	ranked := s.cfg.Policy.Rank(nodes, want)
 	if len(ranked) == 0 || !ranked[0].Fits() {
 		return Reservation{Verdicts: ranked}, nil
@@ -97,6 +98,14 @@ func (s *Store) reserve(ctx context.Context, tx pgx.Tx, req scheduler.ReserveReq
 	return s.take(ctx, tx, req, node)
 }
 
+// kindOf tells what asks for a place.
+func kindOf(req scheduler.ReserveRequest) scheduler.AllocationKind {
+	if req.Kind == "" {
+		return scheduler.AllocationVM
+	}
+	return req.Kind
+}
+
 // held finds the place that the machine holds already, with a fresh expiry. Without one the answer is empty.
 func (s *Store) held(ctx context.Context, tx pgx.Tx, req scheduler.ReserveRequest) (Reservation, error) {
 	row, err := s.q.AllocationGet(ctx, tx, req.VMID)
@@ -106,7 +115,7 @@ func (s *Store) held(ctx context.Context, tx pgx.Tx, req scheduler.ReserveReques
 	if err != nil {
 		return Reservation{}, fmt.Errorf("read allocation: %w", err)
 	}
-	if row.TenantID != req.TenantID {
+	if row.TenantID != req.TenantID || row.Kind != string(kindOf(req)) {
 		return Reservation{}, scheduler.ErrReservationMismatch
 	}
 	if row.Status == string(scheduler.AllocationReserved) {
@@ -119,7 +128,7 @@ func (s *Store) held(ctx context.Context, tx pgx.Tx, req scheduler.ReserveReques
 		}
 	}
 	if int(row.CpuAllocated) != req.VCPUs || row.MemoryAllocated != req.MemoryBytes || row.StorageAllocated != req.StorageBytes ||
-		row.HypervisorType != req.HypervisorType {
+		row.HypervisorType != req.HypervisorType || req.NodeID != nil && row.NodeID != *req.NodeID {
 		return Reservation{}, scheduler.ErrReservationMismatch
 	}
 	node, err := s.q.NodeGet(ctx, tx, row.NodeID)
@@ -136,7 +145,7 @@ func (s *Store) take(ctx context.Context, tx pgx.Tx, req scheduler.ReserveReques
 		return Reservation{}, fmt.Errorf("make allocation id: %w", err)
 	}
 	row, err := s.q.AllocationInsert(ctx, tx, schedulerdb.AllocationInsertParams{
-		ID: id, NodeID: node.ID, VmID: req.VMID, TenantID: req.TenantID, HypervisorType: req.HypervisorType,
+		ID: id, Kind: string(kindOf(req)), NodeID: node.ID, VmID: req.VMID, TenantID: req.TenantID, HypervisorType: req.HypervisorType,
 		CpuAllocated: clampInt32(req.VCPUs), MemoryAllocated: req.MemoryBytes, StorageAllocated: req.StorageBytes, TtlSeconds: req.TTL.Seconds(),
 	})
 	if err != nil {
@@ -151,12 +160,16 @@ func (s *Store) take(ctx context.Context, tx pgx.Tx, req scheduler.ReserveReques
 // count adds an allocation to the counters of its tenant and its node, or takes it off with sign -1.
 func (s *Store) count(ctx context.Context, tx pgx.Tx, r schedulerdb.ResourceAllocation, sign int64) error {
 	vcpus, memory, storage := sign*int64(r.CpuAllocated), sign*r.MemoryAllocated, sign*r.StorageAllocated
+	machines := sign
+	if r.Kind != string(scheduler.AllocationVM) {
+		machines = 0
+	}
 	if err := s.q.UsageAdd(ctx, tx, schedulerdb.UsageAddParams{TenantID: r.TenantID, Vcpus: vcpus, MemoryBytes: memory,
-		StorageBytes: storage, Vms: sign}); err != nil {
+		StorageBytes: storage, Vms: machines}); err != nil {
 		return fmt.Errorf("count for tenant: %w", err)
 	}
 	if err := s.q.NodeAdd(ctx, tx, schedulerdb.NodeAddParams{ID: r.NodeID, Vcpus: vcpus, MemoryBytes: memory,
-		StorageBytes: storage, Vms: int32(sign)}); err != nil {
+		StorageBytes: storage, Vms: int32(machines)}); err != nil {
 		return fmt.Errorf("count on node: %w", err)
 	}
 	return nil

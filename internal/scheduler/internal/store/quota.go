@@ -125,7 +125,9 @@ func checkQuota(limits scheduler.Quota, used scheduler.Usage, req scheduler.Rese
 	check("vcpus", limits.VCPUs, used.VCPUs, int64(req.VCPUs), count)
 	check("memory_bytes", limits.MemoryBytes, used.MemoryBytes, req.MemoryBytes, placement.Bytes)
 	check("storage_bytes", limits.StorageBytes, used.StorageBytes, req.StorageBytes, placement.Bytes)
-	check("vms", limits.VMs, used.VMs, 1, count)
+	if kindOf(req) == scheduler.AllocationVM {
+		check("vms", limits.VMs, used.VMs, 1, count)
+	}
 	if exceeded == nil {
 		return nil // not exceeded itself: a nil pointer in an error is not nil
 	}

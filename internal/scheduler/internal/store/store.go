@@ -96,7 +96,7 @@ func rows(limit int) int32 {
 
 func toAllocation(r schedulerdb.ResourceAllocation) scheduler.Allocation {
 	a := scheduler.Allocation{
-		VMID: r.VmID, NodeID: r.NodeID, TenantID: r.TenantID, VCPUs: int(r.CpuAllocated), MemoryBytes: r.MemoryAllocated,
+		Kind: scheduler.AllocationKind(r.Kind), VMID: r.VmID, NodeID: r.NodeID, TenantID: r.TenantID, VCPUs: int(r.CpuAllocated), MemoryBytes: r.MemoryAllocated,
 		StorageBytes: r.StorageAllocated, HypervisorType: r.HypervisorType, Status: scheduler.AllocationStatus(r.Status),
 		AllocatedAt: r.AllocatedAt.UTC(),
 	}

@@ -63,6 +63,8 @@ type Driver interface {
 	ReleaseLeases(ctx context.Context, vm uuid.UUID) error
 	// OpenConsole connects to the serial console of a running domain and takes it over from an earlier session.
 	OpenConsole(ctx context.Context, vm uuid.UUID) (io.ReadWriteCloser, error)
+
+	Disks
 }
 
 // Info describes a host and its hypervisor.
@@ -112,15 +114,18 @@ type DomainDef struct {
 	VCPUs          int
 	MemoryBytes    int64
 	Disks          []Disk // in boot order
+	Volumes        []Disk // never booted from
 	SeedPath       string // ISO image; empty: none
 	NICs           []nodeapi.NIC
 	ConsoleLog     string // file that the serial console is logged to
 }
 
-// Disk is one qcow2 disk.
+// Disk is one disk.
 type Disk struct {
 	Path    string
 	Backing string // qcow2 image below it; empty: none
+	Format  string // qcow2 or raw; empty: qcow2
+	Serial  string // what the guest finds it by; empty: none
 }
 
 // DomainState is what a hypervisor tells of a managed domain.

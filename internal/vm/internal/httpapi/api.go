@@ -29,4 +29,7 @@ func Register(kit *httpx.API, svc *service.Service, cfg Config) {
 	a.registerImages(kit)
 	a.registerNetworks(kit)
 	a.registerOperations(kit)
+	a.registerVolumes(kit)
+	a.registerDisks(kit)
+	a.registerSnapshots(kit)
 }

@@ -127,11 +127,13 @@ func (a *API) registerVMs(kit *httpx.API) {
 	type deleteInput struct {
 		VMPath
 		WaitParams
+		DeleteVolumes bool `query:"delete_volumes" doc:"Delete the attached volumes, too; needs volume:delete. They are only detached otherwise."`
 	}
 	httpx.Handle(kit, httpx.Op{ID: "vm-delete", Method: http.MethodDelete, Path: "/api/v1/vms/{id}", Permission: "vm:delete", Owned: true,
-		Summary: "Delete a virtual machine and its disks, in whatever state it is", Tag: "vms", Status: http.StatusAccepted, Errors: []*errs.Error{vm.ErrNotFound}},
+		Summary: "Delete a virtual machine with its disks and snapshots, in whatever state it is", Tag: "vms", Status: http.StatusAccepted,
+		Description: "Volumes that are attached to it are detached and stay, unless delete_volumes is set.", Errors: []*errs.Error{vm.ErrNotFound}},
 		func(ctx context.Context, in *deleteInput) (*accepted, error) {
-			op, err := a.svc.Delete(ctx, service.Request{VMID: in.ID})
+			op, err := a.svc.Delete(ctx, service.Request{VMID: in.ID, DeleteVolumes: in.DeleteVolumes})
 			if err != nil {
 				return nil, err
 			}

@@ -17,6 +17,7 @@ type metrics struct {
 	duration *prometheus.HistogramVec
 	repeated prometheus.Counter
 	connects prometheus.Counter
+	pause    prometheus.Histogram
 }
 
 func newMetrics(registry prometheus.Registerer, count func() map[nodeapi.Observed]int) (*metrics, error) {
@@ -36,7 +37,11 @@ func newMetrics(registry prometheus.Registerer, count func() map[nodeapi.Observe
 			Name: "novacron_vm_node_hypervisor_connects_total", Help: "Connections to the hypervisor; all but the first are reconnections.",
 		}),
 	}
-	m.all = []prometheus.Collector{m.commands, m.duration, m.repeated, m.connects}
+	m.pause = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "novacron_vm_node_snapshot_pause_seconds", Help: "How long guests were held while snapshots of them were taken.",
+		Buckets: prometheus.ExponentialBuckets(0.005, 3, 10),
+	})
+	m.all = []prometheus.Collector{m.commands, m.duration, m.repeated, m.connects, m.pause}
 	for _, state := range []nodeapi.Observed{
 		nodeapi.ObservedRunning, nodeapi.ObservedPaused, nodeapi.ObservedStopped, nodeapi.ObservedCrashed,
 	} {

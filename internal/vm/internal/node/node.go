@@ -95,6 +95,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 		return fmt.Errorf("open the hypervisor: %w", err)
 	}
 	n.started = true
+	n.thawAll(ctx)
 	n.running.Go(func() { n.reporter.Run(ctx) }) // these end with ctx
 	n.running.Go(func() { n.pollLoop(ctx) })
 	n.running.Go(func() { n.heartbeatLoop(ctx) })
@@ -254,6 +255,7 @@ func (n *Node) look(ctx context.Context, greeted bool) bool {
 		return false
 	}
 	n.reporter.Hello(statuses)
+	n.finishReverts(n.life)
 	return true
 }
 

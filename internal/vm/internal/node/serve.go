@@ -18,14 +18,17 @@ import (
 type verb struct {
 	fenced bool // takes its turn with the other commands for the virtual machine, by generation
 	once   bool // does something each time, so that the same command must not do it again
-	limit  time.Duration
-	do     func(ctx context.Context, n *Node, c nodeapi.Command) (any, error)
+	// removal says that it removes what the command is about, so that the tombstone that it leaves does not keep it from being repeated.
+	removal bool
+	limit   time.Duration
+	do      func(ctx context.Context, n *Node, c nodeapi.Command) (any, error)
 }
 
 // Limits of the time that a command may take. The grace time of a shutdown comes on top.
 const (
 	quickLimit = time.Minute
 	workLimit  = 5 * time.Minute
+	longLimit  = time.Hour
 	pullLimit  = 2 * time.Hour
 	maxGrace   = 30 * time.Minute
 )
@@ -49,7 +52,21 @@ func verbs() map[nodeapi.Verb]verb {
 		nodeapi.VerbReset:      {fenced: true, once: true, limit: workLimit, do: body((*Node).reset)},
 		nodeapi.VerbPause:      {fenced: true, limit: workLimit, do: body((*Node).pause)},
 		nodeapi.VerbResume:     {fenced: true, limit: workLimit, do: body((*Node).resume)},
-		nodeapi.VerbRemove:     {fenced: true, limit: workLimit, do: body((*Node).removeVM)},
+		nodeapi.VerbRemove:     {fenced: true, removal: true, limit: workLimit, do: body((*Node).removeVM)},
+
+		nodeapi.VerbEnsureVolume: {fenced: true, limit: pullLimit, do: body((*Node).ensureVolume)},
+		nodeapi.VerbGrowVolume:   {fenced: true, limit: workLimit, do: body((*Node).growVolume)},
+		nodeapi.VerbCleanVolume:  {fenced: true, limit: longLimit, do: body((*Node).cleanVolume)},
+		nodeapi.VerbRemoveVolume: {fenced: true, removal: true, limit: workLimit, do: body((*Node).removeVolume)},
+
+		nodeapi.VerbPlugDisks:      {fenced: true, limit: workLimit, do: body((*Node).plugDisks)},
+		nodeapi.VerbUnplugDisk:     {fenced: true, limit: workLimit + maxUnplug, do: body((*Node).unplugDisk)},
+		nodeapi.VerbGrowDisk:       {fenced: true, limit: workLimit, do: body((*Node).growDisk)},
+		nodeapi.VerbTakeSnapshot:   {fenced: true, limit: longLimit, do: body((*Node).takeSnapshot)},
+		nodeapi.VerbDropSnapshot:   {fenced: true, limit: longLimit, do: body((*Node).dropSnapshot)},
+		nodeapi.VerbRevertSnapshot: {fenced: true, limit: longLimit, do: body((*Node).revertSnapshot)},
+		nodeapi.VerbListVolumes:    {limit: quickLimit, do: body((*Node).listVolumes)},
+		nodeapi.VerbListDisks:      {limit: quickLimit, do: body((*Node).listDisks)},
 
 		// These change no intent. They never wait for a command at work and are refused to nobody.
 		nodeapi.VerbInspect:     {limit: quickLimit, do: body((*Node).inspect)},
@@ -157,8 +174,7 @@ func (n *Node) inTurn(ctx context.Context, c nodeapi.Command, v verb) (any, erro
 		return nil, nodeapi.ErrInvalidCommand.WithMessage("%s names no virtual machine", c.Verb)
 	}
 	n.isKnown(c.VMID)
-	removal := c.Verb == nodeapi.VerbRemove
-	if err := n.journal.Check(c.VMID, c.Generation, removal); err != nil {
+	if err := n.journal.Check(c.VMID, c.Generation, v.removal); err != nil {
 		return nil, err
 	}
 	turn, leave, err := n.fence.enter(ctx, c.VMID, c.Generation)
@@ -172,7 +188,7 @@ func (n *Node) inTurn(ctx context.Context, c nodeapi.Command, v verb) (any, erro
 	case <-turn.Done():
 		return nil, context.Cause(turn)
 	}
-	if err := n.journal.Advance(c.VMID, c.Generation, removal); err != nil {
+	if err := n.journal.Advance(c.VMID, c.Generation, v.removal); err != nil {
 		return nil, err
 	}
 	answer, err := v.do(turn, n, c)

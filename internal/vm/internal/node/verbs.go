@@ -54,6 +54,11 @@ func (n *Node) define(ctx context.Context, c nodeapi.Command, req nodeapi.Domain
 		}
 		def.Disks = append(def.Disks, driver.Disk{Path: path, Backing: backing})
 	}
+	volumes, err := n.volumeDisks(req.Volumes)
+	if err != nil {
+		return nodeapi.Status{}, err
+	}
+	def.Volumes = volumes
 	if req.Seed {
 		if !n.store.HasSeed(c.VMID) {
 			return nodeapi.Status{}, nodeapi.ErrStorage.WithMessage("the seed is not on the node")
@@ -95,6 +100,9 @@ func (n *Node) act(ctx context.Context, vm uuid.UUID, do func(context.Context, u
 }
 
 func (n *Node) startVM(ctx context.Context, c nodeapi.Command, _ nodeapi.Empty) (nodeapi.Status, error) {
+	if err := n.finishRevert(ctx, c.VMID); err != nil {
+		return nodeapi.Status{}, err
+	}
 	return n.act(ctx, c.VMID, n.cfg.Driver.Start)
 }
 

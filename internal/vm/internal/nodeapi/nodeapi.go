@@ -116,6 +116,7 @@ type DomainSpec struct {
 	Disks       []string  `json:"disks"` // names of disks made by VerbEnsureDisk, in boot order
 	Seed        bool      `json:"seed"`
 	NICs        []NIC     `json:"nics"`
+	Volumes     []Volume  `json:"volumes,omitempty"` // attached beside the disks of its own
 }
 
 // ShutdownSpec bounds how long a guest may take to shut down before it is powered off. Zero powers off at once.
@@ -231,5 +232,5 @@ var (
 // Errors lists the package's errors for the reference.
 func Errors() []*errs.Error {
 	return []*errs.Error{ErrStaleGeneration, ErrNotDefined, ErrHypervisor, ErrHypervisorRefused, ErrStorage, ErrStorageFull,
-		ErrWrongInstallation, ErrNodeSilent, ErrNotReady, ErrUnknownVerb, ErrInvalidCommand}
+		ErrWrongInstallation, ErrNodeSilent, ErrNotReady, ErrUnknownVerb, ErrInvalidCommand, ErrSnapshotLost}
 }

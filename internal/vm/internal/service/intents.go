@@ -16,6 +16,7 @@ type Request struct {
 	VMID           uuid.UUID
 	IdempotencyKey string
 	Force          bool           // stop, restart: power off at once
+	DeleteVolumes  bool           // delete: the attached volumes too, which are only detached otherwise
 	Grace          *time.Duration // stop, restart: how long the guest may take; nil: the configured time
 }
 
@@ -47,7 +48,9 @@ func (s *Service) begin(ctx context.Context, req Request, kind, permission strin
 		}
 		if live != nil && live.Kind == store.KindDelete {
 			if kind == store.KindDelete {
-				return store.Intent{Join: true}, nil
+				intent, err := decide(r, live)
+				intent.Join = true
+				return intent, err
 			}
 			return store.Intent{}, vm.ErrWrongState.WithMessage("the virtual machine is being deleted").WithMeta("operation_id", live.ID.String())
 		}
@@ -128,9 +131,27 @@ func (s *Service) Resume(ctx context.Context, req Request) (operation.Operation,
 	})
 }
 
-// Delete removes a virtual machine with its disks. It is accepted in every state.
+// Delete removes a virtual machine with its disks; volumes that are attached are detached. It is accepted in every state.
 func (s *Service) Delete(ctx context.Context, req Request) (operation.Operation, error) {
+	if req.DeleteVolumes {
+		if _, err := s.recordTo(ctx, req.VMID, "vm:delete"); err != nil {
+			return operation.Operation{}, err
+		}
+		volumes, err := s.store.VolumesOf(ctx, req.VMID)
+		if err != nil {
+			return operation.Operation{}, err
+		}
+		for _, v := range volumes {
+			if err := mayVolume(ctx, v, "volume:delete"); err != nil {
+				return operation.Operation{}, err
+			}
+		}
+	}
 	return s.begin(ctx, req, store.KindDelete, "vm:delete", func(store.Record, *operation.Operation) (store.Intent, error) {
-		return store.Intent{Kind: store.KindDelete, Desired: vm.DesiredDeleted}, nil
+		intent := store.Intent{Kind: store.KindDelete, Desired: vm.DesiredDeleted}
+		if req.DeleteVolumes {
+			intent.Then = s.store.DeletingVolumes()
+		}
+		return intent, nil
 	})
 }

@@ -15,7 +15,12 @@ import (
 // Get reads a virtual machine that the caller may know.
 func (s *Service) Get(ctx context.Context, id uuid.UUID) (vm.VM, error) {
 	r, err := s.record(ctx, id)
-	return r.VM, err
+	if err != nil {
+		return r.VM, err
+	}
+	one := []vm.VM{r.VM}
+	err = s.withVolumes(ctx, one)
+	return one[0], err
 }
 
 func (s *Service) record(ctx context.Context, id uuid.UUID) (store.Record, error) {
@@ -69,7 +74,7 @@ func (s *Service) List(ctx context.Context, req ListRequest) ([]vm.VM, error) {
 	for i := range records {
 		vms[i] = records[i].VM
 	}
-	return vms, nil
+	return vms, s.withVolumes(ctx, vms)
 }
 
 // GetOperation reads an operation of the caller's tenant. It belongs to whoever asked for it.

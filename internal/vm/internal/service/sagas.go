@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"time"
 
 	"github.com/novacron/novacron/internal/platform/operation"
@@ -57,23 +56,27 @@ func (s *Service) vmSagas() []operation.Saga {
 	create[0].Undo = s.release
 	create[3].Undo = s.remove
 
+	// What overtakes the attachment of a volume to a guest that goes on running gives the guest what its row says.
+	plug := operation.Step{Name: "plug", Do: s.onVM(s.plug)}
 	end := s.store.EndVM
 	return []operation.Saga{
 		{Kind: store.KindCreate, Deadline: 2 * time.Hour, OnEnd: end, Steps: create},
 		{Kind: store.KindStart, Deadline: time.Hour, OnEnd: end, Steps: with(
 			operation.Step{Name: "stop", Do: s.onVM(s.stopFirst)},
-			operation.Step{Name: "start", Do: s.onVM(s.start), Undo: s.powerOff})},
+			operation.Step{Name: "start", Do: s.onVM(s.start), Undo: s.powerOff},
+			operation.Step{Name: "plug", Do: s.onVM(s.plug)})},
 		{Kind: store.KindStop, Deadline: time.Hour, OnEnd: end, Steps: with(operation.Step{Name: "stop", Do: s.onVM(s.stop)})},
 		{Kind: store.KindRestart, Deadline: time.Hour, OnEnd: end, Steps: with(
 			operation.Step{Name: "stop", Do: s.onVM(s.stop)},
 			operation.Step{Name: "start", Do: s.onVM(s.start)})},
-		{Kind: store.KindReset, Deadline: 10 * time.Minute, OnEnd: end, Steps: []operation.Step{{Name: "reset", Do: s.onVM(s.verb(nodeapi.VerbReset))}}},
+		{Kind: store.KindReset, Deadline: 10 * time.Minute, OnEnd: end, Steps: []operation.Step{plug, {Name: "reset", Do: s.onVM(s.verb(nodeapi.VerbReset))}}},
 		{Kind: store.KindPause, Deadline: 10 * time.Minute, OnEnd: end, Steps: []operation.Step{
-			{Name: "pause", Do: s.onVM(s.verb(nodeapi.VerbPause)), Undo: s.onVM(s.verb(nodeapi.VerbResume))}}},
+			plug, {Name: "pause", Do: s.onVM(s.verb(nodeapi.VerbPause)), Undo: s.onVM(s.verb(nodeapi.VerbResume))}}},
 		{Kind: store.KindResume, Deadline: 10 * time.Minute, OnEnd: end, Steps: []operation.Step{
-			{Name: "resume", Do: s.onVM(s.verb(nodeapi.VerbResume))}}},
+			plug, {Name: "resume", Do: s.onVM(s.verb(nodeapi.VerbResume))}}},
 		{Kind: store.KindDelete, Deadline: 24 * time.Hour, OnEnd: end, PointOfNoReturn: "remove", Steps: []operation.Step{
-			{Name: "remove", Do: s.remove}, {Name: "release", Do: s.release}}},
+			{Name: "remove", Do: s.remove}, {Name: "volumes", Do: s.leaveVolumes}, {Name: "snapshots", Do: s.releaseSnapshots},
+			{Name: "release", Do: s.release}}},
 	}
 }
 
@@ -115,7 +118,10 @@ func (s *Service) verb(verb nodeapi.Verb) func(context.Context, *operation.Run, 
 }
 
 func (s *Service) place(ctx context.Context, _ *operation.Run, r store.Record) error {
-	_, err := s.placer.Confirm(ctx, scheduler.ConfirmRequest{VMID: r.ID})
+	held, err := s.placer.Confirm(ctx, scheduler.ConfirmRequest{VMID: r.ID})
+	if booked := r.Resources.DiskGiB * gib; err == nil && held.Allocation.StorageBytes > booked { // of a resize that was overtaken
+		_, err = s.placer.ResizeStorage(ctx, scheduler.ResizeStorageRequest{VMID: r.ID, StorageBytes: booked})
+	}
 	return err
 }
 
@@ -130,24 +136,7 @@ func (s *Service) pullImage(ctx context.Context, _ *operation.Run, r store.Recor
 	if r.Provisioned {
 		return nil
 	}
-	image, err := s.store.GetImage(ctx, r.ImageID)
-	if err != nil {
-		return err
-	}
-	switch image.Status {
-	case vm.ImageImporting:
-		return vm.ErrImageBusy
-	case vm.ImageFailed:
-		return vm.ErrImageFailed
-	}
-	url, revoke := s.streams.Offer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		s.serveImage(w, req, image)
-	}), false, pullTimeout)
-	defer revoke()
-	ctx, cancel := context.WithTimeout(ctx, pullTimeout)
-	defer cancel()
-	_, err = nodeapi.Do[nodeapi.ImagePulled](ctx, s.nodes, nodeapi.Target{NodeID: *r.NodeID}, nodeapi.VerbPullImage, nodeapi.ImagePull{
-		ImageID: image.ID, SHA256: image.StoredSHA256, SizeBytes: image.SizeBytes, StreamURL: url})
+	_, err := s.pull(ctx, r.ImageID, *r.NodeID)
 	return err
 }
 
@@ -197,13 +186,21 @@ func (s *Service) prepare(ctx context.Context, r store.Record, verb nodeapi.Verb
 }
 
 func (s *Service) define(ctx context.Context, _ *operation.Run, r store.Record) error {
+	volumes, err := s.store.VolumesOf(ctx, r.ID)
+	if err != nil {
+		return err
+	}
+	return s.defineWith(ctx, r, volumes)
+}
+
+func (s *Service) defineWith(ctx context.Context, r store.Record, volumes []vm.Volume) error {
 	nics := make([]nodeapi.NIC, len(r.Networks))
 	for i, nic := range r.Networks {
 		nics[i] = nodeapi.NIC{NetworkID: nic.NetworkID, MAC: nic.MAC}
 	}
 	_, err := s.command(ctx, r, nodeapi.VerbDefine, nodeapi.DomainSpec{
 		Name: r.Name, TenantID: r.TenantID, VCPUs: r.Resources.VCPUs, MemoryBytes: r.Resources.MemoryMiB * mib,
-		Disks: []string{rootDisk}, Seed: true, NICs: nics,
+		Disks: []string{rootDisk}, Seed: true, NICs: nics, Volumes: refs(volumes),
 	}, commandTimeout)
 	if err != nil {
 		return err

@@ -25,11 +25,14 @@ type Placer interface {
 	Reserve(context.Context, scheduler.ReserveRequest) (scheduler.ReserveResponse, error)
 	Confirm(context.Context, scheduler.ConfirmRequest) (scheduler.ConfirmResponse, error)
 	Release(context.Context, scheduler.ReleaseRequest) (scheduler.ReleaseResponse, error)
+	ResizeStorage(context.Context, scheduler.ResizeStorageRequest) (scheduler.ResizeStorageResponse, error)
 	ListNodes(context.Context, scheduler.ListNodesRequest) (scheduler.ListNodesResponse, error)
+	GetNode(context.Context, scheduler.GetNodeRequest) (scheduler.GetNodeResponse, error)
 }
 
 // Config bounds the use cases.
 type Config struct {
+	DetachPatience time.Duration // how long a guest may take to let go of a disk
 	StopGrace      time.Duration // how long a guest may take to shut down before it is powered off
 	ReservationTTL time.Duration // how long a place is held before the first step of the saga confirms it
 	NetworkPool    string        // CIDR that the tenants' default networks are cut from, a /24 each
@@ -68,8 +71,10 @@ type Backends struct {
 // called once, before the first request.
 func (s *Service) Bind(b Backends) {
 	s.store, s.ops, s.placer, s.nodes, s.images, s.streams = b.Store, b.Ops, b.Placer, b.Nodes, b.Images, b.Streams
-	for _, saga := range append(s.vmSagas(), append(s.imageSagas(), s.networkSagas()...)...) {
-		s.ops.Register(saga)
+	for _, sagas := range [][]operation.Saga{s.vmSagas(), s.imageSagas(), s.networkSagas(), s.volumeSagas(), s.diskSagas(), s.snapshotSagas()} {
+		for _, saga := range sagas {
+			s.ops.Register(saga)
+		}
 	}
 }
 

@@ -23,7 +23,14 @@ type Intent struct {
 	Done bool
 	// Join answers with the live operation, which does what is asked already.
 	Join bool
+	// TargetID is of the operation, where that is about a part of the virtual machine; zero stands for the virtual machine.
+	TargetID uuid.UUID
+	// Then writes what belongs to the intent beside the virtual machine's own row, in the same transaction. It may be nil.
+	Then Then
 }
+
+// Then is what an intent writes beside the row of its virtual machine. The store makes them.
+type Then func(ctx context.Context, tx pgx.Tx, r Record, op operation.Operation) error
 
 // Begin locks a virtual machine, lets decide look at it, and begins the operation that decide chose. An operation that is still
 // at work is superseded: newer intent wins. decide gets the live operation, or nil, and may refuse with an error.
@@ -55,14 +62,21 @@ func (s *Store) Begin(ctx context.Context, id, requestedBy uuid.UUID, idempotenc
 }
 
 func (s *Store) begin(ctx context.Context, tx pgx.Tx, r Record, live *operation.Operation, requestedBy uuid.UUID, key string, intent Intent) (operation.Operation, error) {
+	if intent.Then == nil {
+		intent.Then = func(context.Context, pgx.Tx, Record, operation.Operation) error { return nil }
+	}
 	if intent.Join {
-		return *live, nil
+		return *live, intent.Then(ctx, tx, r, *live)
 	}
 	opID, err := uuid.NewV7()
 	if err != nil {
 		return operation.Operation{}, fmt.Errorf("make operation id: %w", err)
 	}
-	n := operation.New{ID: opID, Kind: intent.Kind, TargetID: r.ID, TenantID: r.TenantID, RequestedBy: requestedBy,
+	target := r.ID
+	if intent.TargetID != uuid.Nil {
+		target = intent.TargetID
+	}
+	n := operation.New{ID: opID, Kind: intent.Kind, TargetID: target, TenantID: r.TenantID, RequestedBy: requestedBy,
 		Generation: r.Generation + 1, Input: intent.Input, IdempotencyKey: key}
 	if intent.Done {
 		n.Generation = r.Generation
@@ -77,7 +91,11 @@ func (s *Store) begin(ctx context.Context, tx pgx.Tx, r Record, live *operation.
 		DesiredState: string(intent.Desired)}); err != nil {
 		return operation.Operation{}, err
 	}
-	return s.ops.Create(ctx, tx, n)
+	begun, err := s.ops.Create(ctx, tx, n)
+	if err != nil {
+		return operation.Operation{}, err
+	}
+	return begun, intent.Then(ctx, tx, r, begun)
 }
 
 // liveOperation reads the operation that holds the virtual machine, or nil where it has ended.
@@ -101,7 +119,11 @@ func (s *Store) liveOperation(ctx context.Context, r Record) (*operation.Operati
 // EndVM is what the end of every operation on a virtual machine does to its row, in the transaction that ends the operation.
 // A superseded operation changes nothing: the row belongs to the newer one.
 func (s *Store) EndVM(ctx context.Context, tx pgx.Tx, op operation.Operation) error {
-	row, err := s.q.VMGetForUpdate(ctx, tx, op.TargetID)
+	return s.endVM(ctx, tx, op, op.TargetID)
+}
+
+func (s *Store) endVM(ctx context.Context, tx pgx.Tx, op operation.Operation, id uuid.UUID) error {
+	row, err := s.q.VMGetForUpdate(ctx, tx, id)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil
 	}

@@ -47,7 +47,8 @@ func (s *Store) observe(ctx context.Context, tx pgx.Tx, r Record, epoch int64, s
 	if epoch != 0 && epoch < seen.Epoch {
 		return nil // a report of a node role that has been replaced
 	}
-	if (epoch == 0 || epoch == seen.Epoch) && seen.At != nil && status.At.Before(*seen.At) {
+	// Answers to commands carry no epoch: until the first report there is none to compare with, but the clock is the same node's.
+	if (epoch == 0 || seen.Epoch == 0 || epoch == seen.Epoch) && seen.At != nil && status.At.Before(*seen.At) {
 		if status.Observed != seen.State {
 			return nil
 		}

@@ -20,7 +20,9 @@ type Record struct {
 	SSHKeys     []string
 	Provisioned bool // disks and domain were made once
 	Observed    Observation
-	failure     []byte // the encoded error behind VM.Error
+	// CurrentSnapshot is what the disks stand on.
+	CurrentSnapshot *uuid.UUID
+	failure         []byte // the encoded error behind VM.Error
 }
 
 // Observation is what a node saw last.
@@ -40,7 +42,7 @@ func recordOf(row vmdb.Vm) (Record, error) {
 			ImageID: row.ImageID, Flavor: row.Flavor, Generation: row.Generation, OperationID: row.OperationID,
 			CreatedAt: row.CreatedAt.UTC(), UpdatedAt: row.UpdatedAt.UTC(), Error: problemOf(row.Error),
 		},
-		UserData: row.UserData, Provisioned: row.Provisioned, failure: row.Error,
+		UserData: row.UserData, Provisioned: row.Provisioned, failure: row.Error, CurrentSnapshot: row.CurrentSnapshotID,
 		Observed: Observation{State: nodeapi.Observed(row.ObservedState), Reason: row.ObservedReason, NodeID: row.ObservedNode,
 			Epoch: row.ObservedEpoch, At: row.ObservedAt},
 	}

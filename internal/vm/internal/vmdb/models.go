@@ -77,33 +77,34 @@ type Image struct {
 }
 
 type Vm struct {
-	ID             uuid.UUID
-	Name           string
-	State          VmStateEnum
-	HypervisorType string
-	NodeID         *uuid.UUID
-	OwnerID        uuid.UUID
-	TenantID       uuid.UUID
-	ResourceConfig []byte
-	NetworkConfig  []byte
-	StorageConfig  []byte
-	CreatedAt      time.Time
-	UpdatedAt      time.Time
-	ImageID        uuid.UUID
-	Flavor         string
-	UserData       string
-	SshKeys        []byte
-	Tags           []byte
-	DesiredState   string
-	Generation     int64
-	OperationID    *uuid.UUID
-	Provisioned    bool
-	ObservedState  string
-	ObservedReason string
-	ObservedNode   *uuid.UUID
-	ObservedEpoch  int64
-	ObservedAt     *time.Time
-	Error          []byte
+	ID                uuid.UUID
+	Name              string
+	State             VmStateEnum
+	HypervisorType    string
+	NodeID            *uuid.UUID
+	OwnerID           uuid.UUID
+	TenantID          uuid.UUID
+	ResourceConfig    []byte
+	NetworkConfig     []byte
+	StorageConfig     []byte
+	CreatedAt         time.Time
+	UpdatedAt         time.Time
+	ImageID           uuid.UUID
+	Flavor            string
+	UserData          string
+	SshKeys           []byte
+	Tags              []byte
+	DesiredState      string
+	Generation        int64
+	OperationID       *uuid.UUID
+	Provisioned       bool
+	ObservedState     string
+	ObservedReason    string
+	ObservedNode      *uuid.UUID
+	ObservedEpoch     int64
+	ObservedAt        *time.Time
+	Error             []byte
+	CurrentSnapshotID *uuid.UUID
 }
 
 type VmNetwork struct {
@@ -122,4 +123,48 @@ type VmNetwork struct {
 	OperationID *uuid.UUID
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
+}
+
+type VmSnapshot struct {
+	ID              uuid.UUID
+	VmID            uuid.UUID
+	TenantID        uuid.UUID
+	OwnerID         uuid.UUID
+	Name            string
+	Description     string
+	ParentID        *uuid.UUID
+	Status          string
+	Memory          bool
+	Frozen          bool
+	VmState         string
+	Config          []byte
+	SizeBytes       int64
+	MemoryBytes     int64
+	ExpectedPauseMs int64
+	PauseMs         *int64
+	OperationID     *uuid.UUID
+	Error           []byte
+	CreatedAt       time.Time
+	UpdatedAt       time.Time
+}
+
+type Volume struct {
+	ID             uuid.UUID
+	TenantID       uuid.UUID
+	OwnerID        uuid.UUID
+	Name           string
+	Description    string
+	Tags           []byte
+	NodeID         uuid.UUID
+	Format         string
+	SizeBytes      int64
+	AllocatedBytes int64
+	ImageID        *uuid.UUID
+	Status         string
+	VmID           *uuid.UUID
+	AttachedAt     *time.Time
+	Generation     int64
+	OperationID    *uuid.UUID
+	CreatedAt      time.Time
+	UpdatedAt      time.Time
 }

@@ -90,7 +90,7 @@ func (q *Queries) VMExisting(ctx context.Context, db DBTX, ids []uuid.UUID) ([]u
 }
 
 const vMGet = `-- name: VMGet :one
-SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error FROM vms WHERE id = $1
+SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, current_snapshot_id FROM vms WHERE id = $1
 `
 
 func (q *Queries) VMGet(ctx context.Context, db DBTX, id uuid.UUID) (Vm, error) {
@@ -124,12 +124,13 @@ func (q *Queries) VMGet(ctx context.Context, db DBTX, id uuid.UUID) (Vm, error) 
 		&i.ObservedEpoch,
 		&i.ObservedAt,
 		&i.Error,
+		&i.CurrentSnapshotID,
 	)
 	return i, err
 }
 
 const vMGetForUpdate = `-- name: VMGetForUpdate :one
-SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error FROM vms WHERE id = $1 FOR UPDATE
+SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, current_snapshot_id FROM vms WHERE id = $1 FOR UPDATE
 `
 
 func (q *Queries) VMGetForUpdate(ctx context.Context, db DBTX, id uuid.UUID) (Vm, error) {
@@ -163,6 +164,7 @@ func (q *Queries) VMGetForUpdate(ctx context.Context, db DBTX, id uuid.UUID) (Vm
 		&i.ObservedEpoch,
 		&i.ObservedAt,
 		&i.Error,
+		&i.CurrentSnapshotID,
 	)
 	return i, err
 }
@@ -216,7 +218,7 @@ func (q *Queries) VMInsert(ctx context.Context, db DBTX, arg VMInsertParams) err
 }
 
 const vMList = `-- name: VMList :many
-SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error FROM vms
+SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, current_snapshot_id FROM vms
 WHERE tenant_id = $1 AND ($2::uuid IS NULL OR owner_id = $2) AND (created_at, id) < ($3::timestamptz, $4::uuid)
 ORDER BY created_at DESC, id DESC LIMIT $5
 `
@@ -272,6 +274,7 @@ func (q *Queries) VMList(ctx context.Context, db DBTX, arg VMListParams) ([]Vm, 
 			&i.ObservedEpoch,
 			&i.ObservedAt,
 			&i.Error,
+			&i.CurrentSnapshotID,
 		); err != nil {
 			return nil, err
 		}
@@ -284,7 +287,7 @@ func (q *Queries) VMList(ctx context.Context, db DBTX, arg VMListParams) ([]Vm, 
 }
 
 const vMListAll = `-- name: VMListAll :many
-SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error FROM vms
+SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, current_snapshot_id FROM vms
 WHERE (created_at, id) < ($1::timestamptz, $2::uuid)
 ORDER BY created_at DESC, id DESC LIMIT $3
 `
@@ -332,6 +335,7 @@ func (q *Queries) VMListAll(ctx context.Context, db DBTX, arg VMListAllParams) (
 			&i.ObservedEpoch,
 			&i.ObservedAt,
 			&i.Error,
+			&i.CurrentSnapshotID,
 		); err != nil {
 			return nil, err
 		}
@@ -344,7 +348,7 @@ func (q *Queries) VMListAll(ctx context.Context, db DBTX, arg VMListAllParams) (
 }
 
 const vMListByName = `-- name: VMListByName :many
-SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error FROM vms
+SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, current_snapshot_id FROM vms
 WHERE tenant_id = $1 AND name = $2 AND ($3::uuid IS NULL OR owner_id = $3) AND (created_at, id) < ($4::timestamptz, $5::uuid)
 ORDER BY created_at DESC, id DESC LIMIT $6
 `
@@ -402,6 +406,7 @@ func (q *Queries) VMListByName(ctx context.Context, db DBTX, arg VMListByNamePar
 			&i.ObservedEpoch,
 			&i.ObservedAt,
 			&i.Error,
+			&i.CurrentSnapshotID,
 		); err != nil {
 			return nil, err
 		}
@@ -414,7 +419,7 @@ func (q *Queries) VMListByName(ctx context.Context, db DBTX, arg VMListByNamePar
 }
 
 const vMListByNode = `-- name: VMListByNode :many
-SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error FROM vms WHERE node_id = $1 ORDER BY id
+SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, current_snapshot_id FROM vms WHERE node_id = $1 ORDER BY id
 `
 
 func (q *Queries) VMListByNode(ctx context.Context, db DBTX, nodeID *uuid.UUID) ([]Vm, error) {
@@ -454,6 +459,7 @@ func (q *Queries) VMListByNode(ctx context.Context, db DBTX, nodeID *uuid.UUID) 
 			&i.ObservedEpoch,
 			&i.ObservedAt,
 			&i.Error,
+			&i.CurrentSnapshotID,
 		); err != nil {
 			return nil, err
 		}
@@ -466,7 +472,7 @@ func (q *Queries) VMListByNode(ctx context.Context, db DBTX, nodeID *uuid.UUID) 
 }
 
 const vMListByState = `-- name: VMListByState :many
-SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error FROM vms
+SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, current_snapshot_id FROM vms
 WHERE tenant_id = $1 AND state = $2 AND ($3::uuid IS NULL OR owner_id = $3) AND (created_at, id) < ($4::timestamptz, $5::uuid)
 ORDER BY created_at DESC, id DESC LIMIT $6
 `
@@ -524,6 +530,7 @@ func (q *Queries) VMListByState(ctx context.Context, db DBTX, arg VMListByStateP
 			&i.ObservedEpoch,
 			&i.ObservedAt,
 			&i.Error,
+			&i.CurrentSnapshotID,
 		); err != nil {
 			return nil, err
 		}

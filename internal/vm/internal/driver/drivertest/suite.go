@@ -30,6 +30,9 @@ func Run(t *testing.T, make func(t *testing.T) Harness) {
 		"EndedContext":     testEndedContext,
 		"ClosedDriver":     testClosedDriver,
 		"AddressesOfNoNIC": testAddresses,
+		"Disks":            testDisks,
+		"Snapshots":        testSnapshots,
+		"FreezeNobody":     testFreezeWithoutAgent,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t, make(t))) })
 	}

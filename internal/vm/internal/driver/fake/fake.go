@@ -27,6 +27,7 @@ type Driver struct {
 	blocks    map[string]chan struct{}
 	calls     []string
 	acpiAfter int
+	holdDisks bool
 	on        func(driver.Event)
 	pending   []driver.Event
 	wake      chan struct{}
@@ -41,6 +42,10 @@ type domain struct {
 	acpi      int // presses of the power button since the start
 	addresses []nodeapi.Address
 	console   *console
+	live      []string                    // paths of the disks while it is on
+	memory    map[string]nodeapi.Observed // snapshots with memory, and how the guest was
+	agent     Agent
+	frozen    bool
 }
 
 var _ driver.Driver = (*Driver)(nil)
@@ -141,7 +146,7 @@ func (d *Driver) Reborn() *Driver {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	again := New()
-	again.domains, again.networks, again.acpiAfter = d.domains, d.networks, d.acpiAfter
+	again.domains, again.networks, again.acpiAfter, again.holdDisks = d.domains, d.networks, d.acpiAfter, d.holdDisks
 	return again
 }
 
@@ -225,6 +230,11 @@ func (d *Driver) set(vm uuid.UUID, o nodeapi.Observed, reason string) {
 	if dom.console != nil && o != nodeapi.ObservedRunning && o != nodeapi.ObservedPaused {
 		dom.console.end()
 		dom.console = nil
+	}
+	if wasOn := isOn(dom); o != nodeapi.ObservedRunning && o != nodeapi.ObservedPaused {
+		dom.live, dom.frozen = nil, false
+	} else if !wasOn {
+		dom.live = pathsOf(dom.def)
 	}
 	dom.observed, dom.reason = o, reason
 	if o == nodeapi.ObservedAbsent {

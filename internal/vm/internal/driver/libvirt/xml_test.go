@@ -49,6 +49,12 @@ func fixedNetwork(mode string, dhcp bool) driver.NetworkDef {
 func TestXML(t *testing.T) {
 	bare := fixedDomain()
 	bare.Disks, bare.SeedPath, bare.NICs = bare.Disks[1:], "", nil
+	withVolumes := fixedDomain()
+	withVolumes.Disks = withVolumes.Disks[:1]
+	withVolumes.Volumes = []driver.Disk{
+		{Path: "/var/lib/novacron/node/volumes/1.qcow2", Format: "qcow2", Serial: "0199aaaa-0000-7000-8000-000000000005", Backing: "/var/lib/novacron/node/images/ab.qcow2"},
+		{Path: "/var/lib/novacron/node/volumes/2.raw", Format: "raw", Serial: "0199aaaa-0000-7000-8000-000000000006"},
+	}
 	network := func(mode string, dhcp bool) func() (string, error) {
 		return func() (string, error) {
 			n, err := networkOf(fixedNetwork(mode, dhcp))
@@ -64,6 +70,7 @@ func TestXML(t *testing.T) {
 	}{
 		"domain-tcg":       {"domain", func() (string, error) { return domainXML(fixedDomain(), AccelTCG) }},
 		"domain-kvm":       {"domain", func() (string, error) { return domainXML(fixedDomain(), AccelKVM) }},
+		"domain-volumes":   {"domain", func() (string, error) { return domainXML(withVolumes, AccelTCG) }},
 		"domain-bare":      {"domain", func() (string, error) { return domainXML(bare, AccelTCG) }},
 		"network-nat":      {"network", network(driver.ModeNAT, true)},
 		"network-isolated": {"network", network(driver.ModeIsolated, false)},

@@ -83,14 +83,22 @@ func (s *Store) createDisk(ctx context.Context, path, image string, size int64) 
 	if err := s.qemuImg(ctx, append(args, temp.Name(), strconv.FormatInt(size, 10))...); err != nil {
 		return err
 	}
+	if err := s.finish(temp, path); err != nil {
+		return err
+	}
+	if err := atomicfile.SyncDir(s.disks); err != nil { // the folder itself may be new
+		return failed("put the disk in place", err)
+	}
+	return nil
+}
+
+// finish makes a file that a tool has written durable, and gives it its name.
+func (s *Store) finish(temp *os.File, path string) error {
 	// qemu-img truncates and fills the file that is open here: it is the same inode.
 	if err := errors.Join(temp.Chmod(0o600), temp.Sync()); err != nil {
 		return failed("make the disk durable", err)
 	}
 	if err := atomicfile.Publish(temp.Name(), path); err != nil {
-		return failed("put the disk in place", err)
-	}
-	if err := atomicfile.SyncDir(s.disks); err != nil { // the folder itself may be new
 		return failed("put the disk in place", err)
 	}
 	return nil
@@ -105,31 +113,43 @@ const (
 
 // qemuImg runs qemu-img under limits.
 func (s *Store) qemuImg(ctx context.Context, args ...string) error {
+	_, err := s.tool(ctx, toolTimeout, args...)
+	return err
+}
+
+// tool runs qemu-img for so long at most, and gives what it printed.
+func (s *Store) tool(ctx context.Context, limit time.Duration, args ...string) (out []byte, err error) {
 	select {
 	case s.tools <- struct{}{}:
 		defer func() { <-s.tools }()
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	}
-	ctx, cancel := context.WithTimeout(ctx, toolTimeout)
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	limited := append([]string{fmt.Sprintf("--as=%d", toolMemory), fmt.Sprintf("--cpu=%d", toolProcessor), "--", "qemu-img"}, args...)
+	limited := append([]string{fmt.Sprintf("--as=%d", toolMemory), fmt.Sprintf("--cpu=%d", max(toolProcessor, int(limit.Seconds()))), "--", "qemu-img"}, args...)
 	cmd := exec.CommandContext(ctx, "prlimit", limited...) //nolint:gosec // our own paths and numbers
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	cmd.WaitDelay = time.Second
-	out, err := cmd.CombinedOutput()
+	var complaint strings.Builder
+	cmd.Stderr = &complaint
+	out, err = cmd.Output()
 	if err == nil {
-		return nil
+		return out, nil
 	}
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.DeadlineExceeded) {
-		return cause
+		return nil, cause
 	}
-	said := strings.TrimSpace(string(out))
+	said := strings.TrimSpace(string(out) + complaint.String())
 	cause := fmt.Errorf("qemu-img %s: %w: %s", args[0], err, said)
-	if strings.Contains(said, "No space left on device") { // qemu-img tells it in words only
-		return nodeapi.ErrStorageFull.Wrap(cause)
+	failure := nodeapi.ErrStorage.WithMessage("qemu-img failed: %s", said).Wrap(cause)
+	switch { // qemu-img tells it in words only
+	case strings.Contains(said, "No space left on device"):
+		return nil, nodeapi.ErrStorageFull.Wrap(cause)
+	case strings.Contains(said, `Failed to get`) && strings.Contains(said, "lock"): // a guest that has just started or just ended has it
+		return nil, failure.WithRetryable(true)
 	}
-	return nodeapi.ErrStorage.WithMessage("qemu-img failed: %s", said).Wrap(cause)
+	return nil, failure
 }
 
 // DiskAndBacking tells the paths of a disk and of the image below it, which is empty for a disk that stands alone.
@@ -138,18 +158,24 @@ func (s *Store) DiskAndBacking(vm uuid.UUID, name string) (disk, backing string,
 	if err != nil {
 		return "", "", err
 	}
+	backing, err = s.backingOf(path, name)
+	return path, backing, err
+}
+
+// backingOf tells the image below a qcow2 file, which people know by a name.
+func (s *Store) backingOf(path, name string) (string, error) {
 	h, err := readHeader(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return "", "", nodeapi.ErrStorage.WithMessage("the disk %q is not on the node", name)
+		return "", nodeapi.ErrStorage.WithMessage("the disk %q is not on the node", name)
 	}
 	if err != nil {
-		return "", "", failed("read the disk "+name, err)
+		return "", failed("read the disk "+name, err)
 	}
 	// The header can be written by the guest's QEMU: nothing but a cached image may stand in it.
 	if h.backing != "" && !s.isImage(h.backing) {
-		return "", "", nodeapi.ErrStorage.WithMessage("the disk %q names a backing file that is no image of the node", name)
+		return "", nodeapi.ErrStorage.WithMessage("the disk %q names a backing file that is no image of the node", name)
 	}
-	return path, h.backing, nil
+	return h.backing, nil
 }
 
 func (s *Store) isImage(path string) bool {

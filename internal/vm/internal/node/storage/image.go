@@ -66,8 +66,12 @@ func (s *Store) usedImages() (map[string]bool, error) {
 	if err != nil {
 		return nil, failed("look for disks", err)
 	}
+	volumes, err := filepath.Glob(filepath.Join(s.volumes, "*.qcow2"))
+	if err != nil {
+		return nil, failed("look for volumes", err)
+	}
 	used := map[string]bool{}
-	for _, disk := range disks {
+	for _, disk := range append(disks, volumes...) {
 		h, err := readHeader(disk)
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // removed meanwhile

@@ -3,6 +3,8 @@
 //	images/<sha256>.qcow2            cached image, never written again; <sha256>.dropped beside it when it may go
 //	disks/<vm id>/<disk>.qcow2       copy-on-write overlay over an image, or an empty disk
 //	disks/<vm id>/seed.iso           NoCloud seed
+//	disks/<vm id>/snapshots/<id>     what is known of a snapshot that the disks hold
+//	volumes/<volume id>.qcow2, .raw  volume, attached or not
 //	disks/<vm id>/console.log        what the guest said on its serial console
 //
 // Invariants: a file under its final name is complete and on the disk; a disk is never made over one that exists; an image stays as
@@ -30,11 +32,11 @@ import (
 
 // Store is the storage of one node. Make it with Open.
 type Store struct {
-	images, disks string
-	dialer        streamdial.Dialer
-	log           *slog.Logger
-	tools         chan struct{} // a slot for each qemu-img that may run at once
-	downloads     chan struct{} // a slot for each image that may be fetched at once
+	images, disks, volumes string
+	dialer                 streamdial.Dialer
+	log                    *slog.Logger
+	tools                  chan struct{} // a slot for each qemu-img that may run at once
+	downloads              chan struct{} // a slot for each image that may be fetched at once
 
 	imagesLock sync.RWMutex // held to read by what makes a disk stand on an image, to write by what removes images
 
@@ -55,25 +57,30 @@ const (
 // Open makes the folders below dir where they are missing, and removes what a crash left half made.
 func Open(dir string, dialer streamdial.Dialer, log *slog.Logger) (*Store, error) {
 	s := &Store{
-		images: filepath.Join(dir, "images"), disks: filepath.Join(dir, "disks"), dialer: dialer, log: log,
+		images: filepath.Join(dir, "images"), disks: filepath.Join(dir, "disks"),
+		volumes: filepath.Join(dir, "volumes"), dialer: dialer, log: log,
 		tools: make(chan struct{}, parallelTools), downloads: make(chan struct{}, parallelDownloads), pulls: map[string]*pull{},
 	}
 	s.life, s.end = context.WithCancel(context.Background())
-	for _, d := range []string{dir, s.images, s.disks} {
+	for _, d := range []string{dir, s.images, s.disks, s.volumes} {
 		if err := makeFolder(d); err != nil {
 			return nil, err
 		}
 	}
-	if err := atomicfile.RemoveLeftovers(s.images); err != nil {
-		return nil, err
+	for _, d := range []string{s.images, s.volumes} {
+		if err := atomicfile.RemoveLeftovers(d); err != nil {
+			return nil, err
+		}
 	}
 	vms, err := s.VMs()
 	if err != nil {
 		return nil, err
 	}
 	for _, vm := range vms {
-		if err := atomicfile.RemoveLeftovers(s.folder(vm)); err != nil {
-			return nil, err
+		for _, d := range []string{s.folder(vm), filepath.Join(s.folder(vm), snapshotsFolder)} {
+			if err := atomicfile.RemoveLeftovers(d); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return s, s.sweep()
