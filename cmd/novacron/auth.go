@@ -10,8 +10,8 @@ import (
 
 // newAuth holds what concerns identity as a whole.
 func newAuth(e *env) *cobra.Command {
-	cmd := &cobra.Command{Use: "auth", Short: "Keys that sign access tokens"}
-	cmd.AddCommand(newAuthKeys(e), newAuthRotate(e))
+	cmd := &cobra.Command{Use: "auth", Short: "Keys that sign access tokens, and the way back in on the host"}
+	cmd.AddCommand(newAuthKeys(e), newAuthRotate(e), newAuthResetPassword(e))
 	return cmd
 }
 

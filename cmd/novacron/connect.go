@@ -12,7 +12,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/novacron/novacron/internal/apiclient"
-	"github.com/novacron/novacron/internal/apiclient/tokenfile"
 	"github.com/novacron/novacron/internal/auth"
 	"github.com/novacron/novacron/internal/platform/buildinfo"
 	"github.com/novacron/novacron/internal/platform/errs"
@@ -33,18 +32,25 @@ func (e *env) connectKept(err error) (*apiclient.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	path, err := tokenfile.Path()
+	tokens, err := e.logins()
 	if err != nil {
 		return nil, err
 	}
-	return e.connectWith(tokenfile.Store{Path: path, Server: strings.TrimRight(e.serverURL(), "/")})
+	return e.connectWith(tokens)
 }
 
 func (e *env) connectWith(tokens apiclient.TokenStore) (*apiclient.Client, error) {
 	if err := e.readOutput(); err != nil {
 		return nil, err
 	}
-	return apiclient.New(apiclient.Config{BaseURL: strings.TrimRight(e.serverURL(), "/"), Tokens: tokens,
+	if err := e.choose(); err != nil {
+		return nil, err
+	}
+	roots, err := e.roots()
+	if err != nil {
+		return nil, err
+	}
+	return apiclient.New(apiclient.Config{BaseURL: strings.TrimRight(e.serverURL(), "/"), Tokens: tokens, Roots: roots,
 		Tenant: e.tenantName(), UserAgent: "novacron-cli/" + buildinfo.Get().Version})
 }
 

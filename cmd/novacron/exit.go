@@ -158,7 +158,7 @@ func (e *env) explain(err error) {
 		switch {
 		case refused.Code == apiclient.CodeUnreachable:
 			p.Action = "Start the server with 'novacron serve', or name another one with --server or " + envServer + "."
-		case refused.Status == http.StatusUnauthorized && refused.Code != "auth.invalid_credentials":
+		case refused.Status == http.StatusUnauthorized && refused.Code != "auth.invalid_credentials" && !strings.HasPrefix(refused.Code, "auth.mfa_"):
 			p.Action = "Log in: novacron login --server " + e.serverURL()
 		}
 		e.explainProblem(p)

@@ -7,11 +7,16 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
+	"github.com/pquerna/otp/totp"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/novacron/novacron/internal/auth"
@@ -59,7 +64,7 @@ func TestIdentityScripts(t *testing.T) {
 			ts.Setenv("XDG_CONFIG_HOME", ts.WorkDir+"/config")
 			return os.WriteFile(filepath.Join(ts.WorkDir, "admin"), password, 0o600)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "secret": secret},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "secret": secret, "code": appCode, "pick": pick},
 	})
 }
 
@@ -71,6 +76,30 @@ func secret(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("there is no one-time password in the output")
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), line, 0o600))
+}
+
+// appCode computes what an authenticator app shows: code FILE VARIABLE [STEPS], of the otpauth URI in the file, so many time steps from now.
+func appCode(ts *testscript.TestScript, _ bool, args []string) {
+	uri, err := url.Parse(strings.TrimSpace(ts.ReadFile(args[0])))
+	ts.Check(err)
+	at := time.Now()
+	if len(args) > 2 {
+		steps, err := strconv.Atoi(args[2])
+		ts.Check(err)
+		at = at.Add(time.Duration(steps) * 30 * time.Second)
+	}
+	code, err := totp.GenerateCode(uri.Query().Get("secret"), at)
+	ts.Check(err)
+	ts.Setenv(args[1], code)
+}
+
+// pick puts the last line of a file, or what follows the last space of it, into a variable: pick FILE VARIABLE.
+func pick(ts *testscript.TestScript, _ bool, args []string) {
+	fields := strings.Fields(ts.ReadFile(args[0]))
+	if len(fields) == 0 {
+		ts.Fatalf("%s is empty", args[0])
+	}
+	ts.Setenv(args[1], fields[len(fields)-1])
 }
 
 // withCallers does what the gateway does with credentials.

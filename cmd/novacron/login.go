@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,10 +13,11 @@ import (
 	"golang.org/x/term"
 
 	"github.com/novacron/novacron/internal/apiclient"
+	"github.com/novacron/novacron/internal/platform/identity"
 )
 
 func newLogin(e *env) *cobra.Command {
-	var username, passwordFile string
+	var username, passwordFile, code string
 	cmd := &cobra.Command{
 		Use: "login", Short: "Log in to a server", Args: cobra.NoArgs,
 		Long: "Log in to a server. The tokens are kept in $XDG_CONFIG_HOME/novacron (by default ~/.config/novacron), for each server by its address, in\n" +
@@ -38,7 +40,7 @@ func newLogin(e *env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := c.Login(ctx, username, password); err != nil {
+			if err := e.logIn(ctx, c, username, password, code); err != nil {
 				return err
 			}
 			me, err := c.Me(ctx)
@@ -51,13 +53,47 @@ func newLogin(e *env) *cobra.Command {
 			_, err = fmt.Fprintf(e.out, "Logged in to %s as %s (role %s, tenant %s).\n", c.BaseURL(), me.Value.Username, me.Value.Role, me.Value.Tenant.Name)
 			if err == nil && me.Value.PasswordChangeRequired {
 				_, err = fmt.Fprintln(e.out, "The password is a one-time one: replace it with 'novacron passwd'. Nothing else works before.")
+			} else if err == nil && me.Value.Pending == identity.PendingMFA {
+				_, err = fmt.Fprintln(e.out, "A second factor is asked for here: set it up with 'novacron mfa enrol'. Nothing else works before.")
 			}
 			return err
 		},
 	}
 	cmd.Flags().StringVarP(&username, "username", "u", "", "user (default $"+envUsername+", or asked for)")
 	cmd.Flags().StringVar(&passwordFile, "password-file", "", "file with the password; - reads standard input")
+	cmd.Flags().StringVar(&code, "code", "", "code of the authenticator app, or a recovery code (default $"+envMFACode+", or asked for)")
 	return cmd
+}
+
+// logIn proves who it is, with a second factor where the account has one.
+func (e *env) logIn(ctx context.Context, c *apiclient.Client, username, password, code string) error {
+	err := c.Login(ctx, username, password)
+	var more *apiclient.MFARequired
+	if !errors.As(err, &more) {
+		return err
+	}
+	if code == "" {
+		code = os.Getenv(envMFACode)
+	}
+	if code == "" {
+		if code, err = e.askCode(ctx); err != nil {
+			return err
+		}
+	}
+	return c.LoginMFA(ctx, username, more.Token, code)
+}
+
+// askCode asks a person for a code.
+func (e *env) askCode(ctx context.Context) (string, error) {
+	if _, ok := terminal(e.in); !ok {
+		return "", usageError{"a second factor is asked for, and there is no terminal: give --code, or set " + envMFACode}
+	}
+	fmt.Fprint(e.errOut, "Code of the authenticator app, or a recovery code: ")
+	code, err := e.askLine(ctx)
+	if code == "" && err == nil {
+		err = usageError{"the code is empty"}
+	}
+	return code, err
 }
 
 // loginWithKey keeps an API key for the commands that follow.

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/novacron/novacron/internal/apiclient"
+	"github.com/novacron/novacron/internal/apiclient/contextfile"
 	"github.com/novacron/novacron/internal/auth"
 )
 
@@ -20,10 +21,13 @@ type env struct {
 	out, errOut io.Writer
 
 	server  string
+	context string
 	tenant  string
 	keyFile string
 	output  outputFormat
 	quiet   bool
+
+	chosen contextfile.Context // by choose; empty: none
 
 	running bool // a command has begun; what fails before is a mistake in how it was called
 }
@@ -60,12 +64,13 @@ func newRoot(e *env) *cobra.Command {
 		}
 	}
 	add(groupCloud, newLogin(e), newLogout(e), newWhoami(e), newVM(e), newVolume(e), newStoragePool(e), newImage(e), newNetwork(e), newNode(e), newOperation(e), newFlavor(e),
-		newUser(e), newTenant(e), newRole(e), newPasswd(e), newAPIKey(e), newServiceAccount(e), newAuth(e))
+		newUser(e), newTenant(e), newRole(e), newPasswd(e), newPassword(e), newMFA(e), newSession(e), newContext(e), newAPIKey(e), newServiceAccount(e), newAuth(e))
 	add(groupServer, newServe(), newModules(), newConfig(), newDoctor(e), newPKI(e))
 	root.AddCommand(newVersion(e))
 
 	flags := root.PersistentFlags()
 	flags.StringVar(&e.server, "server", "", "address of the server (default $"+envServer+", or "+defaultServer+")")
+	flags.StringVar(&e.context, "context", "", "server to use, by the name of a context (default $"+envContext+", or the current one; see 'novacron context')")
 	flags.StringVar(&e.tenant, "tenant", "", "tenant to act in, by name or id (default $"+envTenant+", or your own)")
 	flags.StringVar(&e.keyFile, "api-key-file", "", "file with an API key to use instead of a login (default $"+envAPIKeyFile+", or the key in $"+envAPIKey+")")
 	flags.VarP(&e.output, "output", "o", "table, json or yaml (default $"+envOutput+", or table)")
@@ -74,6 +79,7 @@ func newRoot(e *env) *cobra.Command {
 	must(root.RegisterFlagCompletionFunc("tenant", e.completion(0, func(ctx context.Context, c *apiclient.Client) iter.Seq2[named, error] {
 		return only(c.MyTenants(ctx), func(t auth.Tenant) named { return named{t.ID, t.Name} })
 	})))
+	must(root.RegisterFlagCompletionFunc("context", completeContext))
 	must(root.RegisterFlagCompletionFunc("server", cobra.NoFileCompletions))
 	e.prepare(root)
 	return root
@@ -120,6 +126,8 @@ const (
 	envPasswordFile = "NOVACRON_PASSWORD_FILE"
 	envOutput       = "NOVACRON_OUTPUT"
 	envTenant       = "NOVACRON_TENANT"
+	envContext      = "NOVACRON_CONTEXT"
+	envMFACode      = "NOVACRON_MFA_CODE"
 	envAPIKey       = "NOVACRON_API_KEY"
 	envAPIKeyFile   = "NOVACRON_API_KEY_FILE"
 )
@@ -133,6 +141,8 @@ func environmentText() string {
 		{envUsername, "user of 'novacron login', where --username is not given"},
 		{envPassword, "password of 'novacron login'"},
 		{envPasswordFile, "file with the password, where --password-file is not given"},
+		{envMFACode, "code of the second factor for 'novacron login'"},
+		{envContext, "context to use, where --context is not given"},
 		{envTenant, "tenant to act in, where --tenant is not given"},
 		{envAPIKey, "API key to use instead of a login"},
 		{envAPIKeyFile, "file with the API key, where --api-key-file is not given"},
@@ -150,7 +160,10 @@ func (e *env) tenantName() string {
 	if e.tenant != "" {
 		return e.tenant
 	}
-	return os.Getenv(envTenant)
+	if tenant := os.Getenv(envTenant); tenant != "" {
+		return tenant
+	}
+	return e.chosen.Tenant
 }
 
 // serverURL gives the address of the server that is meant.
@@ -158,6 +171,8 @@ func (e *env) serverURL() string {
 	switch {
 	case e.server != "":
 		return e.server
+	case e.chosen.Server != "":
+		return e.chosen.Server
 	case os.Getenv(envServer) != "":
 		return os.Getenv(envServer)
 	default:

@@ -16,7 +16,7 @@ import (
 func newUser(e *env) *cobra.Command {
 	cmd := &cobra.Command{Use: "user", Short: "Users"}
 	cmd.AddCommand(newUserList(e), newUserCreate(e), newUserShow(e), newUserUpdate(e), newUserDisable(e, "disable", "End a user's sessions and let them in no more", true),
-		newUserDisable(e, "enable", "Let a disabled user in again", false), newUserResetPassword(e), newUserDelete(e))
+		newUserDisable(e, "enable", "Let a disabled user in again", false), newUserResetPassword(e), newUserPasswordLink(e), newUserResetMFA(e), newUserDelete(e))
 	return cmd
 }
 

@@ -3,6 +3,8 @@ package apiclient
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,6 +28,8 @@ type Config struct {
 	Tokens    TokenStore   // nil: in memory
 	HTTP      *http.Client // nil: one of its own, without a limit on the time of a request
 	UserAgent string
+	// Roots are the authorities that the server's certificate is checked against, where HTTP is nil. Nil: those of the system.
+	Roots *x509.CertPool
 	// Tenant is the id or the name of the tenant to act in. Empty: the caller's own.
 	Tenant string
 	// Timeout bounds an ordinary request; uploads and streams have no bound but their context. 0: a minute.
@@ -58,7 +62,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	if cfg.HTTP == nil {
 		cfg.HTTP = &http.Client{Transport: &http.Transport{
-			Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: 10 * time.Second}).DialContext, ForceAttemptHTTP2: true,
+			TLSClientConfig: &tls.Config{RootCAs: cfg.Roots, MinVersion: tls.VersionTLS12}, Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: 10 * time.Second}).DialContext, ForceAttemptHTTP2: true,
 			TLSHandshakeTimeout: 10 * time.Second, ExpectContinueTimeout: 2 * time.Second, IdleConnTimeout: time.Minute, MaxIdleConnsPerHost: 4,
 		}}
 	}

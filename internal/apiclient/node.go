@@ -67,7 +67,10 @@ type Me struct {
 	Permissions []string  `json:"permissions"`
 	// The password is a one-time one, and nothing else works until it is replaced.
 	PasswordChangeRequired bool `json:"password_change_required"`
-	Tenant                 struct {
+	MFAEnabled             bool `json:"mfa_enabled"`
+	// What has to be done before anything else works; see identity.Principal.
+	Pending string `json:"pending"`
+	Tenant  struct {
 		ID   uuid.UUID `json:"id"`
 		Name string    `json:"name"`
 	} `json:"tenant"`

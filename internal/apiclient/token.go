@@ -6,8 +6,6 @@ import (
 	"net/http"
 	"sync"
 	"time"
-
-	"github.com/novacron/novacron/internal/platform/errs"
 )
 
 const headerAPIKey = "X-Api-Key"
@@ -106,17 +104,18 @@ func (c *Client) renew(ctx context.Context, used Tokens) (Tokens, error) {
 
 func (c *Client) askTokens(ctx context.Context, path string, body map[string]string) (Tokens, error) {
 	var answer struct {
-		Access      string `json:"access_token"`
-		Refresh     string `json:"refresh_token"`
-		ExpiresIn   int    `json:"expires_in"`
-		MFARequired bool   `json:"mfa_required"`
+		Access      string   `json:"access_token"`
+		Refresh     string   `json:"refresh_token"`
+		ExpiresIn   int      `json:"expires_in"`
+		MFARequired bool     `json:"mfa_required"`
+		MFAToken    string   `json:"mfa_token"`
+		Methods     []string `json:"methods"`
 	}
 	if err := c.json(ctx, call{method: http.MethodPost, path: path, body: body, anonymous: true}, &answer); err != nil {
 		return Tokens{}, err
 	}
 	if answer.MFARequired {
-		return Tokens{}, &Error{Problem: errs.Problem{Code: "client.mfa_required", Status: http.StatusUnauthorized,
-			Detail: "the account asks for a second factor, which this client cannot give"}}
+		return Tokens{}, &MFARequired{Token: answer.MFAToken, Methods: answer.Methods}
 	}
 	if answer.Access == "" {
 		return Tokens{}, protocolError("the server's answer to %s holds no token", path)
@@ -124,7 +123,7 @@ func (c *Client) askTokens(ctx context.Context, path string, body map[string]str
 	return Tokens{Access: answer.Access, Refresh: answer.Refresh, ExpiresAt: c.now().Add(time.Duration(answer.ExpiresIn) * time.Second)}, nil
 }
 
-// Login opens a session and keeps its tokens.
+// Login opens a session and keeps its tokens. It fails with *MFARequired where the account has a second factor.
 func (c *Client) Login(ctx context.Context, username, password string) error {
 	t, err := c.askTokens(ctx, "/auth/login", map[string]string{"username": username, "password": password})
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/novacron/novacron/internal/app/topology"
 	"github.com/novacron/novacron/internal/bus/membus"
 	"github.com/novacron/novacron/internal/config"
+	"github.com/novacron/novacron/internal/platform/audit"
 	"github.com/novacron/novacron/internal/platform/cache"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/logx"
@@ -149,6 +150,9 @@ func (b *builder) run(ctx context.Context, hangup <-chan os.Signal) error {
 		},
 		OnStopping: func(error) {
 			b.notify(systemd.Stopping("stopping"))
+			for _, r := range b.recorders { // while there is somebody who takes it
+				r.Flush(context.WithoutCancel(ctx))
+			}
 			if innerErr != nil {
 				return
 			}
@@ -163,6 +167,10 @@ func (b *builder) run(ctx context.Context, hangup <-chan os.Signal) error {
 		return err
 	}
 	b.runtime = runtime
+	for _, r := range b.recorders {
+		r.Start(audit.Remote{Bus: b.bus})
+		defer r.Stop()
+	}
 	return errors.Join(runtime.Run(running), innerErr)
 }
 

@@ -16,9 +16,11 @@ import (
 	"github.com/novacron/novacron/internal/federation/federationmodule"
 	"github.com/novacron/novacron/internal/gateway/gatewaymodule"
 	"github.com/novacron/novacron/internal/monitoring/monitoringmodule"
+	"github.com/novacron/novacron/internal/platform/audit"
 	"github.com/novacron/novacron/internal/platform/cache"
 	"github.com/novacron/novacron/internal/platform/grpcx"
 	"github.com/novacron/novacron/internal/platform/logx"
+	"github.com/novacron/novacron/internal/platform/mail"
 	"github.com/novacron/novacron/internal/scheduler/schedulermodule"
 	"github.com/novacron/novacron/internal/vm/vmmodule"
 )
@@ -53,6 +55,9 @@ func Graph(cfg config.Config) (*topology.Graph, error) {
 // not answer may have some.
 func tenantHolders() []string { return []string{"vm", "scheduler"} }
 
+// auditSources are the schemas, besides auth's, whose outboxes hold audit records.
+func auditSources() []string { return []string{"vm", "scheduler"} }
+
 // builder builds the modules of one process.
 type builder struct {
 	cfg      config.Config
@@ -69,6 +74,8 @@ type builder struct {
 	runtime  *topology.Runtime
 	gateway  *gatewaymodule.Module
 	surfaces []gatewaymodule.Surface
+	// recorders make the audit records of the modules without a database.
+	recorders []*audit.Recorder
 }
 
 // modules builds those that the configuration runs here. None of them does anything before it is started.
@@ -83,15 +90,25 @@ func (b *builder) modules() ([]topology.Module, error) {
 		make func() (topology.Module, error)
 	}{
 		{"auth", func() (_ topology.Module, err error) {
-			auth, err = authmodule.New(b.cfg.AuthModule(), authmodule.Deps{Bus: b.bus, Cache: b.cache, Log: logx.ForModule(b.log, "auth"),
-				Registerer: b.registry, Permissions: b.permissions, OnFirstAdmin: b.opts.OnFirstAdmin, TenantHolders: tenantHolders()})
+			deps := authmodule.Deps{Bus: b.bus, Cache: b.cache, Log: logx.ForModule(b.log, "auth"),
+				Registerer: b.registry, Permissions: b.permissions, OnFirstAdmin: b.opts.OnFirstAdmin, TenantHolders: tenantHolders(), AuditSources: auditSources()}
+			if cfg := b.cfg.Mailer(); cfg.Host != "" {
+				if deps.Mail, err = mail.New(cfg); err != nil {
+					return nil, err
+				}
+			}
+			auth, err = authmodule.New(b.cfg.AuthModule(), deps)
 			if err == nil {
 				b.auth = auth.Service()
 			}
 			return auth, err
 		}},
 		{"monitoring", func() (_ topology.Module, err error) {
-			monitoring, err = monitoringmodule.New(monitoringmodule.Default(), monitoringmodule.Deps{Bus: b.bus, Log: logx.ForModule(b.log, "monitoring")})
+			rec, err := b.recorder("monitoring")
+			if err != nil {
+				return nil, err
+			}
+			monitoring, err = monitoringmodule.New(monitoringmodule.Default(), monitoringmodule.Deps{Bus: b.bus, Log: logx.ForModule(b.log, "monitoring"), Audit: rec})
 			return monitoring, err
 		}},
 		{"scheduler", func() (_ topology.Module, err error) {
@@ -109,7 +126,11 @@ func (b *builder) modules() ([]topology.Module, error) {
 			return vm, err
 		}},
 		{"federation", func() (topology.Module, error) {
-			return federationmodule.New(federationmodule.Deps{VM: vm.Service(), Monitoring: monitoring})
+			rec, err := b.recorder("federation")
+			if err != nil {
+				return nil, err
+			}
+			return federationmodule.New(federationmodule.Deps{VM: vm.Service(), Monitoring: monitoring, Audit: rec})
 		}},
 		{"gateway", func() (_ topology.Module, err error) {
 			identities, err := b.authService(auth)
@@ -120,10 +141,14 @@ func (b *builder) modules() ([]topology.Module, error) {
 			if err != nil {
 				return nil, err
 			}
+			rec, err := b.recorder("gateway")
+			if err != nil {
+				return nil, err
+			}
 			b.gateway, err = gatewaymodule.New(b.cfg.GatewayModule(), gatewaymodule.Deps{Auth: identities, Surfaces: b.surfaces,
 				Counters: b.cache, CountersShared: b.cfg.Redis.URL != "", Answers: b.answers, Bus: b.bus,
 				Readiness: b.readiness, Gatherer: b.registry, Registerer: b.registry, Log: logx.ForModule(b.log, "gateway"), Build: b.opts.Build,
-				Modules: b.cfg.Modules, Errors: reference})
+				Modules: b.cfg.Modules, Errors: reference, Audit: rec})
 			return b.gateway, err
 		}},
 	} {
@@ -153,6 +178,15 @@ func (b *builder) authService(local *authmodule.Module) (auth.Service, error) {
 	}
 	b.conns = append(b.conns, conn)
 	return authgrpc.NewClient(conn), nil
+}
+
+// recorder makes the audit recorder of a module without a database.
+func (b *builder) recorder(module string) (*audit.Recorder, error) {
+	r, err := audit.New(audit.Config{Module: module, Node: b.cfg.Node.Name, Log: logx.ForModule(b.log, module), Registerer: b.registry})
+	if err == nil {
+		b.recorders = append(b.recorders, r)
+	}
+	return r, err
 }
 
 // permissions lists what the routes of the process ask for.

@@ -53,7 +53,8 @@ func TestEveryRouteHasAPermissionAndADocumentation(t *testing.T) {
 		t.Error(err)
 	}
 	public := map[string]bool{"/health": true, "/ready": true, "/metrics": true, "/docs": true, "/docs/errors": true, "/docs/{file}": true, "/api/v1/info": true, "/api/v1/vms/{id}/console/ws": true,
-		"/api/v1/openapi.json": true, "/api/v1/openapi.yaml": true, "/auth/login": true, "/auth/refresh": true, "/auth/register": true, "/.well-known/jwks.json": true}
+		"/api/v1/openapi.json": true, "/api/v1/openapi.yaml": true, "/auth/login": true, "/auth/refresh": true, "/auth/register": true,
+		"/auth/login/mfa": true, "/auth/password/forgot": true, "/auth/password/reset": true, "/auth/password/reset/form": true, "/.well-known/jwks.json": true}
 	n := 0
 	for _, s := range surfaces {
 		for _, r := range s.Routes() {

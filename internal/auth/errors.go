@@ -35,8 +35,10 @@ var (
 	ErrServiceAccount    = errs.New(errs.Conflict, "auth.service_account", "a service account has no password").WithAction("It uses API keys: POST /api/v1/api-keys.")
 	ErrNoServiceAccount  = errs.New(errs.NotFound, "auth.service_account_not_found", "there is no such service account")
 
-	ErrUserNotFound    = errs.New(errs.NotFound, "auth.user_not_found", "there is no such user")
-	ErrTenantNotFound  = errs.New(errs.NotFound, "auth.tenant_not_found", "there is no such tenant")
+	ErrUserNotFound   = errs.New(errs.NotFound, "auth.user_not_found", "there is no such user")
+	ErrTenantNotFound = errs.New(errs.NotFound, "auth.tenant_not_found", "there is no such tenant")
+	// ErrAuditNotFound also answers for records of other tenants.
+	ErrAuditNotFound   = errs.New(errs.NotFound, "auth.audit_record_not_found", "there is no such audit record")
 	ErrSessionNotFound = errs.New(errs.NotFound, "auth.session_not_found", "there is no such session")
 	ErrUnknownRole     = errs.New(errs.Invalid, "auth.unknown_role", "there is no such role in the tenant").
 				WithAction("GET /api/v1/roles lists those there are.")
@@ -85,6 +87,31 @@ var (
 	ErrGrantExceedsOwn = errs.New(errs.Forbidden, "auth.grant_exceeds_own", "nobody can grant, or act on who holds, a permission they lack themselves")
 	ErrPlatformOnly    = errs.New(errs.Forbidden, "auth.platform_only", "this needs a role that reaches every tenant")
 
+	// ErrMFAToken answers for a login that was never begun, has ended, took too long, or had too many wrong codes.
+	ErrMFAToken = errs.New(errs.Unauthenticated, "auth.mfa_token_invalid", "the login that waits for a second factor has ended").
+			WithAction("Begin again: POST /auth/login.")
+	ErrMFACode = errs.New(errs.Unauthenticated, "auth.mfa_code_wrong", "the code is wrong, or was used before").
+			WithAction("Wait for the next code of the app, see that the phone's clock is right, or use a recovery code.")
+	ErrWrongCode = errs.New(errs.Invalid, "auth.wrong_code", "the code is wrong, or was used before").
+			WithAction("Wait for the next code of the app, and see that the phone's clock is right.")
+	ErrMFANotPending = errs.New(errs.Conflict, "auth.mfa_not_pending", "no authenticator app waits to be confirmed").
+				WithAction("POST /api/v1/me/mfa/enrol begins; there are ten minutes to confirm it.")
+	ErrMFAOff      = errs.New(errs.Conflict, "auth.mfa_off", "there is no second factor").WithAction("POST /api/v1/me/mfa/enrol begins to set one up.")
+	ErrMFARequired = errs.New(errs.Conflict, "auth.mfa_required", "your tenant or your role asks for a second factor").
+			WithAction("To use another phone, enrol again: the new app replaces the old one.")
+	ErrOwnMFA = errs.New(errs.Conflict, "auth.own_mfa", "your own second factor is taken away with your password or a code").
+			WithAction("Use POST /api/v1/me/mfa/disable.")
+	ErrReauthenticate = errs.New(errs.Forbidden, "auth.reauthentication_required", "that takes your password, or a code, once more").
+				WithAction("Send password or code with the request.")
+	ErrMFAUnreadable = errs.New(errs.Unavailable, "auth.mfa_unreadable", "the secret of the authenticator app cannot be read").
+				WithAction("Log in with a recovery code, or have an administrator reset your second factor. The operator finds the cause in the log of the auth module.").WithRetryable(false)
+
+	// ErrResetToken answers for links that never were, were used, have expired, or were replaced by a later one.
+	ErrResetToken = errs.New(errs.Invalid, "auth.reset_token_invalid", "the link does not work, or no longer").
+			WithAction("Ask for another one. Only the last one works, once, and for a limited time.")
+	ErrMailOff = errs.New(errs.Conflict, "auth.mail_off", "this installation sends no mail").
+			WithAction("Ask an administrator: they can give you a one-time password or a link.")
+
 	ErrWeakPassword  = errs.New(errs.Invalid, "auth.weak_password", "the password is not acceptable")
 	ErrWrongPassword = errs.New(errs.Invalid, "auth.wrong_password", "the current password is wrong")
 )
@@ -98,7 +125,9 @@ func Errors() []*errs.Error {
 		ErrRegistrationOff,
 		ErrUserNotFound, ErrTenantNotFound, ErrSessionNotFound, ErrUnknownRole, ErrUsernameTaken, ErrEmailTaken, ErrTenantExists,
 		ErrLastAdmin, ErrOwnTenant, ErrOwnPassword, ErrVersion, ErrGrantExceedsOwn, ErrPlatformOnly, ErrWeakPassword, ErrWrongPassword,
+		ErrMFAToken, ErrMFACode, ErrWrongCode, ErrMFANotPending, ErrMFAOff, ErrMFARequired, ErrOwnMFA, ErrReauthenticate, ErrMFAUnreadable,
+		ErrResetToken, ErrMailOff,
 		ErrInvalidAPIKey, ErrAPIKeyExpired, ErrAPIKeyRevoked, ErrLoginNeeded, ErrAPIKeyNotFound, ErrTooManyAPIKeys, ErrTooManySecrets,
-		ErrInvalidAPIKeySpec, ErrServiceAccount, ErrNoServiceAccount,
+		ErrInvalidAPIKeySpec, ErrServiceAccount, ErrNoServiceAccount, ErrAuditNotFound,
 	}
 }

@@ -104,3 +104,10 @@ type Session struct {
 	LastUsedAt time.Time `json:"last_used_at" doc:"When it was last logged in or refreshed."`
 	ExpiresAt  time.Time `json:"expires_at"`
 }
+
+// MFAPolicy says who must have a second factor, in a tenant and its projects, or everywhere.
+type MFAPolicy struct {
+	TenantID *uuid.UUID `json:"tenant_id,omitempty" doc:"The tenant that it is about; absent: it counts everywhere."`
+	Required bool       `json:"required" doc:"Everybody must have one."`
+	Roles    []string   `json:"roles" nullable:"false" doc:"Who has one of these roles must have one." example:"[\"admin\",\"operator\"]"`
+}

@@ -15,6 +15,7 @@ const (
 	SubjectAuditEvents        = "audit.events"
 	SubjectAuthEvents         = "auth.events"
 	SubjectAuditRecords       = "audit.records"
+	SubjectAuditIntake        = "audit.intake" // request/reply: records of modules without a database
 
 	// SubjectNodeReports matches the reports of every node.
 	SubjectNodeReports = "vm.node.*.report"

@@ -17,6 +17,7 @@ type Config struct {
 	Redis    RedisConfig    `mapstructure:"redis"`
 	Log      LogConfig      `mapstructure:"log"`
 	Auth     AuthConfig     `mapstructure:"auth"`
+	Mail     MailConfig     `mapstructure:"mail"`
 	VM       VMConfig       `mapstructure:"vm"`
 	Sched    SchedConfig    `mapstructure:"scheduler"`
 }
@@ -29,6 +30,7 @@ type NodeConfig struct {
 // HTTPConfig is about the listener of the API.
 type HTTPConfig struct {
 	Listen            string        `mapstructure:"listen" doc:"HOST:PORT of the API. Port 0 takes a free one. Beyond this host, set http.tls."`
+	PublicURL         string        `mapstructure:"public_url" doc:"Where people reach the API, https://cloud.example.org, for the links in mails."`
 	TLS               TLSConfig     `mapstructure:"tls"`
 	CORSOrigins       []string      `mapstructure:"cors_origins" doc:"Origins of web pages that may use the API, https://ui.example.org. Read anew on SIGHUP."`
 	ReadHeaderTimeout time.Duration `mapstructure:"read_header_timeout" doc:"A client has so long to send the head of a request."`
@@ -149,8 +151,24 @@ type AuthConfig struct {
 	Issuer          string        `mapstructure:"issuer" doc:"Issuer that is written into tokens and asked of them."`
 	Audience        string        `mapstructure:"audience" doc:"Audience that is written into tokens and asked of them."`
 
+	AuditRetention     time.Duration      `mapstructure:"audit_retention" doc:"How long audit records are kept. 0: for ever."`
 	OneTimePasswordTTL time.Duration      `mapstructure:"one_time_password_ttl" doc:"How long a one-time password works, which a new user gets or an administrator gives."`
+	PasswordLinkTTL    time.Duration      `mapstructure:"password_link_ttl" doc:"How long a link to reset a password works."`
 	SelfRegistration   RegistrationConfig `mapstructure:"self_registration"`
+}
+
+// MailConfig is about the SMTP server that mails go through.
+type MailConfig struct {
+	Host         string        `mapstructure:"host" doc:"Name of the SMTP server. Empty: no mail is sent, and administrators reset passwords. Needs http.public_url."`
+	Port         int           `mapstructure:"port" doc:"Its port. 0: 587, with tls 465, with none 25."`
+	TLS          string        `mapstructure:"tls" doc:"starttls (or no mail is sent), tls (from the first byte), or none, for a relay on this host."`
+	CAFile       string        `mapstructure:"ca_file" doc:"Certificates that the server's is checked against. Empty: those of the system."`
+	Username     string        `mapstructure:"username" doc:"User to log in as. Empty: nobody does."`
+	Password     string        `mapstructure:"password" secret:"true" doc:"Their password."`
+	PasswordFile string        `mapstructure:"password_file" doc:"File that holds mail.password."`
+	From         string        `mapstructure:"from" doc:"Sender, NovaCron <novacron@example.org>."`
+	HELO         string        `mapstructure:"helo" doc:"Name that this host gives to the server. Empty: its own."`
+	Timeout      time.Duration `mapstructure:"timeout" doc:"How long each step of a conversation may take."`
 }
 
 // RegistrationConfig is about accounts that people make for themselves.

@@ -1,8 +1,11 @@
 package config
 
 import (
+	"time"
+
 	"github.com/novacron/novacron/internal/auth/authmodule"
 	"github.com/novacron/novacron/internal/gateway/gatewaymodule"
+	"github.com/novacron/novacron/internal/platform/mail"
 	"github.com/novacron/novacron/internal/scheduler/schedulermodule"
 	"github.com/novacron/novacron/internal/vm/vmmodule"
 )
@@ -22,7 +25,8 @@ func Default() Config {
 		Database: DatabaseConfig{MaxConns: 10},
 		Log:      LogConfig{Level: "info", Format: "auto"},
 		Auth: AuthConfig{AccessTTL: a.AccessTTL, RefreshTTL: a.RefreshTTL, SessionTTL: a.SessionTTL, KeyRotation: a.KeyRotation, KeyPublishDelay: a.KeyPublishDelay, Issuer: a.Issuer, Audience: a.Audience,
-			OneTimePasswordTTL: a.OneTimePasswordTTL},
+			OneTimePasswordTTL: a.OneTimePasswordTTL, PasswordLinkTTL: a.PasswordLinkTTL, AuditRetention: a.AuditRetention},
+		Mail: MailConfig{TLS: mail.TLSStart, Timeout: 15 * time.Second},
 		VM: VMConfig{Roles: v.Roles, Libvirt: LibvirtConfig{URI: v.LibvirtURI, Accel: v.Accel}, DetachPatience: v.DetachPatience, StopGrace: v.StopGrace,
 			ImageMaxBytes: v.MaxImageBytes, NetworkPool: v.NetworkPool, ReservationTTL: v.ReservationTTL},
 		Sched: SchedConfig{OvercommitVCPU: s.OvercommitVCPU, OvercommitMemory: s.OvercommitMemory,

@@ -10,6 +10,7 @@ import (
 	"github.com/novacron/novacron/internal/gateway/gatewaymodule"
 	"github.com/novacron/novacron/internal/platform/grpcx"
 	"github.com/novacron/novacron/internal/platform/hop"
+	"github.com/novacron/novacron/internal/platform/mail"
 	"github.com/novacron/novacron/internal/scheduler"
 	"github.com/novacron/novacron/internal/scheduler/schedulermodule"
 	"github.com/novacron/novacron/internal/vm/vmmodule"
@@ -22,9 +23,16 @@ func (c Config) AuthModule() authmodule.Config {
 	m.AccessTTL, m.RefreshTTL, m.SessionTTL = c.Auth.AccessTTL, c.Auth.RefreshTTL, c.Auth.SessionTTL
 	m.KeyRotation, m.KeyPublishDelay = c.Auth.KeyRotation, c.Auth.KeyPublishDelay
 	m.Issuer, m.Audience = c.Auth.Issuer, c.Auth.Audience
-	m.OneTimePasswordTTL = c.Auth.OneTimePasswordTTL
+	m.OneTimePasswordTTL, m.AuditRetention = c.Auth.OneTimePasswordTTL, c.Auth.AuditRetention
+	m.PasswordLinkTTL, m.PublicURL = c.Auth.PasswordLinkTTL, c.HTTP.PublicURL
 	m.SelfRegistration, m.RegistrationTenant = c.Auth.SelfRegistration.Enabled, c.Auth.SelfRegistration.Tenant
 	return m
+}
+
+// Mailer tells how mail is sent; without a host there is none.
+func (c Config) Mailer() mail.Config {
+	m := c.Mail
+	return mail.Config{Host: m.Host, Port: m.Port, TLS: m.TLS, CAFile: m.CAFile, Username: m.Username, Password: m.Password, From: m.From, HELO: m.HELO, Timeout: m.Timeout}
 }
 
 // GatewayModule gives the gateway module its part.
@@ -121,6 +129,12 @@ func (c Config) moduleMistakes() []error {
 	list := append(c.innerMistakes(), c.GatewayModule().Validate()...)
 	list = append(list, c.SchedulerModule().Validate()...)
 	list = append(list, c.VMModule().Validate()...)
+	for _, err := range c.Mailer().Validate() {
+		list = append(list, fmt.Errorf("mail.%w", err))
+	}
+	if c.Mail.Host != "" && c.HTTP.PublicURL == "" {
+		list = append(list, errors.New("mail.host: needs http.public_url, for the links in mails"))
+	}
 	auth := c.AuthModule()
 	auth.DatabaseURL = "postgres://set-at-start" // it is known once the private server runs
 	if err := auth.Validate(); err != nil {

@@ -34,6 +34,7 @@ func (c *Config) resolve() []error {
 	}
 	fromFile("database.url", &c.Database.URL, c.Database.URLFile)
 	fromFile("redis.url", &c.Redis.URL, c.Redis.URLFile)
+	fromFile("mail.password", &c.Mail.Password, c.Mail.PasswordFile)
 	if c.Database.URL != "" {
 		if u, err := url.Parse(c.Database.URL); err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") {
 			bad("database.url", "is not a postgres:// URL")

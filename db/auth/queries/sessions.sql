@@ -47,6 +47,10 @@ SELECT EXISTS (
     WHERE lower(u.username) = lower(@username::text) AND s.ip = @ip
 )::boolean;
 
+-- SessionOfUserFromAddress is SessionFromAddress for an account that is known.
+-- name: SessionOfUserFromAddress :one
+SELECT EXISTS (SELECT 1 FROM sessions WHERE user_id = @user_id AND ip = @ip)::boolean;
+
 -- name: RefreshInsert :exec
 INSERT INTO refresh_tokens (token_hash, session_id, issued_at, expires_at) VALUES (@token_hash, @session_id, @issued_at, @expires_at);
 

@@ -26,6 +26,7 @@ CREATE TABLE volumes (
 CREATE INDEX volumes_tenant_page ON volumes (tenant_id, created_at DESC, id DESC);
 CREATE INDEX volumes_page ON volumes (created_at DESC, id DESC);
 CREATE INDEX volumes_vm ON volumes (vm_id, attached_at) WHERE vm_id IS NOT NULL;
+CREATE INDEX volumes_deleting ON volumes (updated_at) WHERE status = 'deleting';
 CREATE INDEX volumes_node ON volumes (node_id);
 CREATE INDEX volumes_image ON volumes (image_id) WHERE image_id IS NOT NULL;
 

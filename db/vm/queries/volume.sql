@@ -62,6 +62,9 @@ UPDATE volumes SET status = 'deleting', operation_id = @operation_id, generation
 -- name: VolumeDelete :exec
 DELETE FROM volumes WHERE id = @id;
 
+-- name: VolumeUndeleted :many
+SELECT * FROM volumes WHERE status = 'deleting' AND vm_id IS NULL ORDER BY updated_at LIMIT @max_rows;
+
 -- name: VolumeExisting :many
 SELECT id FROM volumes WHERE id = ANY (@ids::uuid[]);
 

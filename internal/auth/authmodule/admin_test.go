@@ -341,7 +341,8 @@ func TestRoutes(t *testing.T) {
 	if err := json.Unmarshal(text, &doc); err != nil {
 		t.Fatal(err)
 	}
-	public := map[string]bool{"/auth/login": true, "/auth/refresh": true, "/auth/register": true, "/.well-known/jwks.json": true}
+	public := map[string]bool{"/auth/login": true, "/auth/refresh": true, "/auth/register": true, "/auth/login/mfa": true, "/auth/password/forgot": true,
+		"/auth/password/reset": true, "/auth/password/reset/form": true, "/.well-known/jwks.json": true}
 	for _, r := range p.module.Routes() {
 		op, documented := doc.Paths[r.Path][strings.ToLower(r.Method)]
 		if !documented || op.Permission != r.Permission || op.Summary == "" {

@@ -3,6 +3,7 @@ package authmodule_test
 import (
 	"context"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -61,6 +62,17 @@ func (s *sharedCache) Delete(_ context.Context, keys ...string) error {
 		delete(s.entries, k)
 	}
 	return s.broken
+}
+
+// forget drops what has part in its key, as time does.
+func (s *sharedCache) forget(part string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k := range s.entries {
+		if strings.Contains(k, part) {
+			delete(s.entries, k)
+		}
+	}
 }
 
 // contextForCleanup gives a context for what runs after the test's own has ended.

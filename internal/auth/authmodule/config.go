@@ -3,6 +3,7 @@ package authmodule
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"path/filepath"
 	"runtime"
 	"time"
@@ -43,8 +44,14 @@ type Config struct {
 	PasswordConcurrency int
 	// PasswordQueue is how many callers may wait for that; more are turned away with 503. Default 64.
 	PasswordQueue int
+	// PasswordLinkTTL is how long a link to reset a password works. Default an hour; 5 minutes to 7 days.
+	PasswordLinkTTL time.Duration
+	// PublicURL is where people reach the API, "https://cloud.example.org", for links. Empty: links begin with the path, and no mail is sent.
+	PublicURL string
 	// OneTimePasswordTTL is how long a one-time password works. Default 72 hours; 1 minute to 30 days.
 	OneTimePasswordTTL time.Duration
+	// AuditRetention is how long audit records are kept. Default 365 days; 0: for ever. At least a day otherwise.
+	AuditRetention time.Duration
 	// SelfRegistration lets anybody make an account of their own. Default false.
 	SelfRegistration bool
 	// RegistrationTenant is the name of the tenant that they join. Default empty: each gets a tenant of their own.
@@ -58,7 +65,8 @@ func Default() Config {
 		MaxConns: 10, AccessTTL: 15 * time.Minute, RefreshTTL: 30 * 24 * time.Hour, SessionTTL: 90 * 24 * time.Hour,
 		KeyRotation: 30 * 24 * time.Hour, KeyPublishDelay: 10 * time.Minute, Issuer: "novacron", Audience: "novacron", CacheEntries: 50_000,
 		PasswordMemoryKiB: p.MemoryKiB, PasswordIterations: p.Iterations, PasswordParallelism: p.Parallelism,
-		PasswordConcurrency: runtime.GOMAXPROCS(0), PasswordQueue: 64, OneTimePasswordTTL: 72 * time.Hour,
+		PasswordConcurrency: runtime.GOMAXPROCS(0), PasswordQueue: 64, PasswordLinkTTL: time.Hour, OneTimePasswordTTL: 72 * time.Hour,
+		AuditRetention: 365 * 24 * time.Hour,
 	}
 }
 
@@ -82,8 +90,15 @@ func (c Config) Validate() error {
 	refuse(c.Audience == "", "no audience")
 	refuse(c.CacheEntries < 100, "cache_entries is %d, must be at least 100", c.CacheEntries)
 	refuse(c.PasswordConcurrency < 1, "password_concurrency is %d, must be at least 1", c.PasswordConcurrency)
+	refuse(c.PasswordLinkTTL < 5*time.Minute || c.PasswordLinkTTL > 7*24*time.Hour, "password_link_ttl is %s, must be 5m to 168h", c.PasswordLinkTTL)
+	if c.PublicURL != "" {
+		u, err := url.Parse(c.PublicURL)
+		refuse(err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil,
+			"public_url %q does not look like https://HOST", c.PublicURL)
+	}
 	refuse(c.PasswordQueue < 0, "password_queue is %d, must not be negative", c.PasswordQueue)
 	refuse(c.OneTimePasswordTTL < time.Minute || c.OneTimePasswordTTL > 30*24*time.Hour, "one_time_password_ttl is %s, must be 1m to 720h", c.OneTimePasswordTTL)
+	refuse(c.AuditRetention != 0 && c.AuditRetention < 24*time.Hour, "audit_retention is %s, must be 0 or at least 24h", c.AuditRetention)
 	if err := c.params().Validate(); err != nil {
 		wrong = append(wrong, fmt.Errorf("auth: password hashing: %w", err))
 	}
@@ -100,4 +115,5 @@ func (c Config) keyPlan() token.Plan {
 
 // keyDir and passwordFile are where the module keeps its files.
 func (c Config) keyDir() string       { return filepath.Join(c.DataDir, "keys") }
+func (c Config) auditDir() string     { return filepath.Join(c.DataDir, "audit") }
 func (c Config) passwordFile() string { return filepath.Join(c.DataDir, "initial-admin-password") }

@@ -18,15 +18,21 @@ import (
 	"github.com/novacron/novacron/internal/auth"
 	"github.com/novacron/novacron/internal/auth/internal/httpapi"
 	"github.com/novacron/novacron/internal/auth/internal/password"
+	"github.com/novacron/novacron/internal/auth/internal/seal"
 	"github.com/novacron/novacron/internal/auth/internal/service"
 	"github.com/novacron/novacron/internal/auth/internal/store"
 	"github.com/novacron/novacron/internal/auth/internal/throttle"
 	"github.com/novacron/novacron/internal/auth/internal/token"
+	"github.com/novacron/novacron/internal/auth/internal/trail"
 	"github.com/novacron/novacron/internal/bus"
+	"github.com/novacron/novacron/internal/platform/audit"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/httpx/idempotent"
+	"github.com/novacron/novacron/internal/platform/mail"
 	"github.com/novacron/novacron/internal/platform/pg"
+	"github.com/novacron/novacron/internal/platform/pg/auditrow"
 	"github.com/novacron/novacron/internal/platform/pg/idempotency"
+	"github.com/novacron/novacron/internal/platform/pg/outbox"
 	"github.com/novacron/novacron/internal/platform/startstop"
 )
 
@@ -43,11 +49,20 @@ type Deps struct {
 	Permissions func() []string
 	// TenantHolders are the modules, besides this one, that are asked before a tenant is deleted.
 	TenantHolders []string
+	// AuditSources are the schemas of modules, besides this one, whose outboxes hold audit records.
+	AuditSources []string
 	// OnFirstAdmin is told, once in the life of an installation, the password of its first administrator, to show on the console. It is
 	// also in file. May be nil. The log never holds it.
 	OnFirstAdmin func(username, password, file string)
+	// Mail sends mail; nil: there is none, and passwords are reset by administrators only.
+	Mail Mailer
 	// Now is the clock; nil is the system's.
 	Now func() time.Time
+}
+
+// Mailer sends mail.
+type Mailer interface {
+	Send(ctx context.Context, m mail.Message) error
 }
 
 // Module is the auth module.
@@ -57,11 +72,16 @@ type Module struct {
 	api     *httpx.API
 	store   *store.Store
 	ring    *token.Ring
+	box     *seal.Box
 	service *service.Service
+	audit   *audit.Recorder
+	trail   *trail.Trail
 
 	mu      sync.Mutex // guards what follows, and makes Start and Stop one at a time
 	pool    *pgxpool.Pool
 	sweeper *startstop.Loop
+	relay   *outbox.Relay
+	intake  bus.Subscription // records of modules without a database
 
 	idempotent atomic.Pointer[http.Handler] // the routes, POST requests of one Idempotency-Key carried out once; nil: not started
 }
@@ -87,20 +107,30 @@ func New(cfg Config, deps Deps) (*Module, error) {
 	}
 	m := &Module{cfg: cfg, deps: deps, api: httpx.New("auth"), store: store.New()}
 	m.ring = token.NewRing(cfg.keyDir(), cfg.keyPlan(), deps.Now, func(err error) { deps.Log.Warn("the signing keys could not be read again", "error", err) })
+	m.box = seal.NewBox(cfg.keyDir())
 	m.service, err = service.New(service.Config{
 		AccessTTL: cfg.AccessTTL, RefreshTTL: cfg.RefreshTTL, SessionTTL: cfg.SessionTTL, CacheEntries: cfg.CacheEntries,
 		PasswordFile: cfg.passwordFile(), OneTimePasswordTTL: cfg.OneTimePasswordTTL, SelfRegistration: cfg.SelfRegistration,
-		RegistrationTenant: cfg.RegistrationTenant,
+		RegistrationTenant: cfg.RegistrationTenant, Issuer: cfg.Issuer, ResetTTL: cfg.PasswordLinkTTL, PublicURL: cfg.PublicURL,
 	}, service.Deps{
 		Store: m.store, Codec: token.NewCodec(m.ring, cfg.Issuer, cfg.Audience, deps.Now), Ring: m.ring, Hasher: hasher,
 		Limiter: throttle.New(deps.Cache, throttle.DefaultRules(), deps.Now), Counters: deps.Cache, Bus: deps.Bus, Log: deps.Log,
 		Metrics: metrics, Now: deps.Now, Known: m.permissions,
-		TenantHolders: deps.TenantHolders,
+		TenantHolders: deps.TenantHolders, Box: m.box, Mail: deps.Mail,
 	})
 	if err != nil {
 		return nil, err
 	}
-	httpapi.Register(m.api, m.service, m.ring)
+	if m.audit, err = audit.New(audit.Config{Module: schema, Log: deps.Log, Registerer: deps.Registerer, Now: deps.Now}); err != nil {
+		return nil, err
+	}
+	m.api.Audit(m.audit)
+	m.trail, err = trail.New(trail.Config{Dir: cfg.auditDir(), Retention: cfg.AuditRetention},
+		trail.Deps{Store: m.store, Bus: deps.Bus, Log: deps.Log, Registerer: deps.Registerer, Now: deps.Now, Sources: append([]string{schema}, deps.AuditSources...)})
+	if err != nil {
+		return nil, err
+	}
+	httpapi.Register(m.api, m.service, m.ring, m.trail)
 	return m, nil
 }
 
@@ -137,6 +167,9 @@ func (m *Module) Start(ctx context.Context) error {
 	if err := m.ring.Open(); err != nil {
 		return err
 	}
+	if err := m.box.Open(); err != nil {
+		return fmt.Errorf("auth: %w", err)
+	}
 	pool, err := pg.Open(ctx, pg.Config{URL: m.cfg.DatabaseURL, Schema: schema, MaxConns: m.cfg.MaxConns})
 	if err != nil {
 		return err
@@ -146,6 +179,11 @@ func (m *Module) Start(ctx context.Context) error {
 		return m.abandon(pool, err)
 	}
 	if err := m.service.Start(ctx); err != nil {
+		return m.abandon(pool, err)
+	}
+	if err := m.startAudit(ctx, pool); err != nil {
+		m.stopAudit(ctx)
+		m.service.Stop()
 		return m.abandon(pool, err)
 	}
 	m.pool = pool
@@ -158,6 +196,34 @@ func (m *Module) Start(ctx context.Context) error {
 		}
 	})
 	return nil
+}
+
+// startAudit lets calls be recorded and records be chained.
+func (m *Module) startAudit(ctx context.Context, pool *pgxpool.Pool) (err error) {
+	m.relay = outbox.NewRelay(pool, m.deps.Bus, outbox.Config{Subjects: []string{bus.SubjectAuditEvents},
+		Shared: []string{bus.SubjectAuditRecords}, Log: m.deps.Log})
+	if err = m.relay.Start(ctx); err != nil {
+		return err
+	}
+	records := auditrow.New(pool)
+	if m.intake, err = audit.ServeRemote(m.deps.Bus, records); err != nil {
+		return fmt.Errorf("take audit records: %w", err)
+	}
+	m.audit.Start(records)
+	return m.trail.Start(ctx)
+}
+
+// stopAudit ends what startAudit began.
+func (m *Module) stopAudit(ctx context.Context) {
+	if m.intake != nil {
+		m.intake.Close()
+	}
+	m.audit.Stop()
+	m.trail.Stop()
+	if err := m.relay.Stop(ctx); err != nil {
+		m.deps.Log.WarnContext(ctx, "the outbox of auth was not stopped in time", "error", err)
+	}
+	m.intake, m.relay = nil, nil
 }
 
 func (m *Module) abandon(pool *pgxpool.Pool, err error) error {
@@ -189,6 +255,7 @@ func (m *Module) Stop(ctx context.Context) error {
 	m.sweeper.Stop()
 	m.idempotent.Store(nil)
 	m.service.Stop()
+	m.stopAudit(ctx)
 	m.store.Detach()
 	closed := make(chan struct{})
 	go func(pool *pgxpool.Pool) { // ends with the last query; statements have a timeout

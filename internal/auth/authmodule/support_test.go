@@ -61,6 +61,7 @@ type site struct {
 	bus   bus.Bus
 	// holders are the modules that are asked before a tenant is deleted.
 	holders []string
+	mail    authmodule.Mailer // nil: none
 }
 
 func newSite(t testing.TB) *site {
@@ -87,21 +88,29 @@ type process struct {
 	reg    *prometheus.Registry
 }
 
-func (s *site) build(t testing.TB) *process {
+func (s *site) build(t testing.TB) *process { return s.buildWith(t, nil) }
+
+func (s *site) buildWith(t testing.TB, change func(*authmodule.Deps)) *process {
 	t.Helper()
 	reg := prometheus.NewRegistry()
-	m, err := authmodule.New(s.cfg, authmodule.Deps{
-		Bus: s.bus, Cache: s.cache, Log: slog.New(slog.DiscardHandler), Registerer: reg, Now: s.clock.now, TenantHolders: s.holders,
-	})
+	deps := authmodule.Deps{
+		Bus: s.bus, Cache: s.cache, Log: slog.New(slog.DiscardHandler), Registerer: reg, Now: s.clock.now, TenantHolders: s.holders, Mail: s.mail,
+	}
+	if change != nil {
+		change(&deps)
+	}
+	m, err := authmodule.New(s.cfg, deps)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return &process{t: t, site: s, module: m, http: gateway(m), reg: reg}
 }
 
-func (s *site) start(t testing.TB) *process {
+func (s *site) start(t testing.TB) *process { return s.startWith(t, nil) }
+
+func (s *site) startWith(t testing.TB, change func(*authmodule.Deps)) *process {
 	t.Helper()
-	p := s.build(t)
+	p := s.buildWith(t, change)
 	if err := p.module.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -33,6 +33,10 @@ const (
 	AuthUserUpdated     = "user.updated" // role, e-mail address, or disabled
 	AuthUserDeleted     = "user.deleted"
 	AuthPasswordChanged = "user.password_changed"
+	AuthMFAEnabled      = "user.mfa_enabled"
+	AuthMFADisabled     = "user.mfa_disabled" // by the user, or reset by an administrator
+	AuthRecoveryUsed    = "user.mfa_recovery_code_used"
+	AuthMFAPolicy       = "mfa_policy.updated" // TenantID nil: everywhere
 	AuthTenantCreated   = "tenant.created"
 	AuthTenantUpdated   = "tenant.updated" // name, or disabled
 	AuthTenantDeleted   = "tenant.deleted"

@@ -9,6 +9,7 @@ import (
 
 	"github.com/novacron/novacron/internal/federation"
 	"github.com/novacron/novacron/internal/monitoring"
+	"github.com/novacron/novacron/internal/platform/audit"
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/vm"
@@ -18,6 +19,8 @@ import (
 type Deps struct {
 	VM         vm.Service
 	Monitoring monitoring.Service
+	// Audit makes records of calls and refusals. May be nil.
+	Audit *audit.Recorder
 }
 
 // Module is the federation module.
@@ -30,6 +33,7 @@ type Module struct {
 // New prepares the module.
 func New(deps Deps) (*Module, error) {
 	m := &Module{deps: deps, kit: httpx.New("federation")}
+	m.kit.Audit(deps.Audit)
 	type providersOutput struct {
 		Body httpx.Page[federation.Provider]
 	}

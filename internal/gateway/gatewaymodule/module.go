@@ -22,6 +22,7 @@ import (
 	"github.com/novacron/novacron/internal/gateway/internal/encode"
 	"github.com/novacron/novacron/internal/gateway/internal/keep"
 	"github.com/novacron/novacron/internal/gateway/internal/limit"
+	"github.com/novacron/novacron/internal/platform/audit"
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/pki"
@@ -49,6 +50,8 @@ type Deps struct {
 	CountersShared bool
 	// Answers keeps answers on routes that have a cache_ttl. nil: none are kept.
 	Answers Answers
+	// Audit makes records of requests that the gateway refuses itself. May be nil.
+	Audit *audit.Recorder
 	// Bus tells of changes, which make kept answers old. May be nil.
 	Bus      bus.Bus
 	Surfaces []Surface // of the modules that this process runs, without the gateway itself
@@ -117,6 +120,7 @@ func New(cfg Config, deps Deps) (*Module, error) {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
 	m := &Module{cfg: cfg, deps: deps, kit: httpx.New("gateway"), http: metrics, failed: make(chan error, 1)}
+	m.kit.Audit(deps.Audit)
 	if err := m.register(); err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
@@ -142,7 +146,7 @@ func New(cfg Config, deps Deps) (*Module, error) {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
 	m.edge = edge.New(edge.Config{MaxUploadBytes: cfg.MaxUploadBytes, ReadStall: cfg.ReadStall, WriteStall: cfg.WriteStall},
-		edge.Deps{Auth: deps.Auth, Load: load, Encoder: encoder, Keeper: m.keeper, Metrics: metrics, Log: deps.Log})
+		edge.Deps{Auth: deps.Auth, Load: load, Encoder: encoder, Keeper: m.keeper, Metrics: metrics, Log: deps.Log, Audit: deps.Audit})
 	if err := m.rebuild(cfg); err != nil {
 		return nil, err
 	}

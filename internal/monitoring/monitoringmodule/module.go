@@ -18,6 +18,7 @@ import (
 	"github.com/novacron/novacron/internal/bus"
 	"github.com/novacron/novacron/internal/bus/event"
 	"github.com/novacron/novacron/internal/monitoring"
+	"github.com/novacron/novacron/internal/platform/audit"
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/httpx"
 )
@@ -39,6 +40,8 @@ type Deps struct {
 	Bus bus.Bus
 	Log *slog.Logger
 	Now func() time.Time // nil: time.Now
+	// Audit makes records of calls and refusals. May be nil.
+	Audit *audit.Recorder
 }
 
 // Module is the monitoring module.
@@ -63,6 +66,7 @@ func New(cfg Config, deps Deps) (*Module, error) {
 		deps.Now = time.Now
 	}
 	m := &Module{cfg: cfg, deps: deps, kit: httpx.New("monitoring"), nodes: map[uuid.UUID]event.NodeHeartbeat{}}
+	m.kit.Audit(deps.Audit)
 	type output struct{ Body monitoring.Health }
 	httpx.Handle(m.kit, httpx.Op{ID: "monitoring-health", Method: http.MethodGet, Path: "/api/v1/monitoring/health", Permission: "monitoring:read",
 		Summary: "Tell how the installation and each of its nodes do", Tag: "monitoring"},

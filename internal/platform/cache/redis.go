@@ -34,7 +34,9 @@ func newRedis(url string, dialTimeout, callTimeout time.Duration) (*Redis, error
 	opts.DialTimeout, opts.DialerRetries, opts.MaxRetries = dialTimeout, 1, -1
 	opts.ReadTimeout, opts.WriteTimeout, opts.PoolTimeout = callTimeout, callTimeout, callTimeout
 	opts.ContextTimeoutEnabled = true
-	return &Redis{client: redis.NewClient(opts)}, nil
+	client := redis.NewClient(opts)
+	client.AddHook(newBreaker())
+	return &Redis{client: client}, nil
 }
 
 func unavailable(doing string, err error) error {

@@ -67,6 +67,31 @@ func TestRedisAwayAndBack(t *testing.T) {
 	}
 }
 
+// A server that is away costs the first callers the time of a connection, and the others nothing.
+func TestRedisAwayIsToldAtOnce(t *testing.T) {
+	s := redistest.Start(t)
+	r := openRedis(t, s.URL())
+	defer r.Close()
+	must(t, r.Set(t.Context(), "k", []byte("v"), time.Minute))
+	must(t, s.Signal(syscall.SIGSTOP)) // it hangs: each call waits for half a second
+	defer func() { _ = s.Signal(syscall.SIGCONT) }()
+	begun := time.Now()
+	const calls = 50
+	for range calls {
+		if _, _, err := r.Get(t.Context(), "k"); !errors.Is(err, ErrUnavailable) {
+			t.Fatal(err)
+		}
+	}
+	if took := time.Since(begun); took > calls*redisCallTimeout/2 {
+		t.Errorf("%d calls took %v", calls, took)
+	}
+	must(t, s.Signal(syscall.SIGCONT))
+	poll(t, "the server to be used again", func() bool {
+		_, ok, err := r.Get(t.Context(), "k")
+		return ok && err == nil
+	})
+}
+
 // A connection that was open when the server restarted must not fail the next call.
 func TestRedisRestartBetweenCalls(t *testing.T) {
 	s := redistest.Start(t)

@@ -13,6 +13,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humachi"
 	"github.com/go-chi/chi/v5"
 
+	"github.com/novacron/novacron/internal/platform/audit"
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/identity"
 )
@@ -36,6 +37,8 @@ type Op struct {
 	Status       int           // of success; 0 means 200, or 204 where the output has no body
 	Errors       []*errs.Error // what the handler may answer beyond the kit's own
 	MaxBody      int64         // bytes; 0 means DefaultMaxBody
+	// Audited makes calls of a route that only reads leave an audit record, as those of all routes that change something do.
+	Audited bool
 }
 
 // Route is what the gateway and the tests know of a registered route.
@@ -44,8 +47,9 @@ type Route struct {
 	Method      string `json:"method"`
 	Path        string `json:"path"`
 	Permission  string `json:"permission"`
-	Owned       bool   `json:"owned,omitempty"` // the permission may be held for one's own things only
-	Raw         bool   `json:"raw,omitempty"`   // reads or writes bytes as they come, possibly for long
+	Owned       bool   `json:"owned,omitempty"`   // the permission may be held for one's own things only
+	Raw         bool   `json:"raw,omitempty"`     // reads or writes bytes as they come, possibly for long
+	Audited     bool   `json:"audited,omitempty"` // its calls leave audit records
 }
 
 // API is the HTTP surface of one module.
@@ -53,6 +57,7 @@ type API struct {
 	huma   huma.API
 	mux    *chi.Mux
 	routes []Route
+	audit  *audit.Recorder // nil: no records are made
 }
 
 // The errors that the kit itself answers.
@@ -70,6 +75,9 @@ var (
 	// ErrPasswordChange refuses who logged in with a one-time password.
 	ErrPasswordChange = errs.New(errs.Forbidden, "auth.password_change_required", "the one-time password must be replaced first").
 				WithAction("PUT /api/v1/me/password sets a new one.")
+	// ErrMFAEnrolment refuses who lacks the second factor that their tenant or role asks for.
+	ErrMFAEnrolment = errs.New(errs.Forbidden, "auth.mfa_enrolment_required", "a second factor must be set up first").
+			WithAction("POST /api/v1/me/mfa/enrol begins; 'novacron mfa enrol' does all of it.")
 	// ErrPending refuses who has something else to do first.
 	ErrPending = errs.New(errs.Forbidden, "auth.pending", "something else has to be done first")
 	ErrCursor  = errs.New(errs.Invalid, "request.invalid_cursor", "the cursor is not one that this list gave").
@@ -78,8 +86,8 @@ var (
 
 // Errors lists the kit's errors for the reference.
 func Errors() []*errs.Error {
-	return []*errs.Error{errs.ErrInternal, ErrMalformed, ErrInvalid, ErrTooLarge, ErrUnsupportedMedia, ErrBodyTimeout, ErrNotFound,
-		ErrMethodNotAllowed, ErrUnauthenticated, ErrForbidden, ErrPasswordChange, ErrPending, ErrCursor}
+	return []*errs.Error{errs.ErrInternal, audit.ErrUnavailable, ErrMalformed, ErrInvalid, ErrTooLarge, ErrUnsupportedMedia, ErrBodyTimeout, ErrNotFound,
+		ErrMethodNotAllowed, ErrUnauthenticated, ErrForbidden, ErrPasswordChange, ErrMFAEnrolment, ErrPending, ErrCursor}
 }
 
 // installErrors replaces huma's error constructors, which are variables of its package, by ours. Once is enough for all APIs.
@@ -111,7 +119,13 @@ func New(module string) *API {
 func (a *API) Handler() http.Handler { return a.mux }
 
 // Routes lists what is registered.
-func (a *API) Routes() []Route { return slices.Clone(a.routes) }
+func (a *API) Routes() []Route {
+	list := slices.Clone(a.routes)
+	for i := range list {
+		list[i].Audited = list[i].Audited && a.audit != nil
+	}
+	return list
+}
 
 // OpenAPI gives the module's part of the OpenAPI 3.1 document as JSON.
 func (a *API) OpenAPI() ([]byte, error) { return a.huma.OpenAPI().MarshalJSON() }
@@ -120,9 +134,16 @@ func (a *API) OpenAPI() ([]byte, error) { return a.huma.OpenAPI().MarshalJSON() 
 func Handle[I, O any](a *API, op Op, handler func(context.Context, *I) (*O, error)) {
 	refuseHidden(reflect.TypeFor[I](), op)
 	huma.Register(a.huma, a.declare(op), func(ctx context.Context, in *I) (*O, error) {
+		recorded := audit.Recorded(ctx)
+		if recorded {
+			noteInput(ctx, reflect.ValueOf(in))
+		}
 		out, err := handler(ctx, in)
 		if err != nil {
 			return nil, problemFor(ctx, err)
+		}
+		if recorded && out != nil {
+			noteOutput(ctx, reflect.ValueOf(out))
 		}
 		return out, nil
 	})
@@ -210,12 +231,14 @@ func (a *API) Raw(op Op, doc RawDoc, h http.HandlerFunc) {
 		}}
 	}
 	a.huma.OpenAPI().AddOperation(&o)
+	watch := a.watched(op)
 	a.mux.MethodFunc(op.Method, op.Path, func(w http.ResponseWriter, r *http.Request) {
 		if err := authorize(r.Context(), op); err != nil {
 			WriteError(w, r, err)
+			watch.refused(r, err)
 			return
 		}
-		h(w, r)
+		watch.raw(w, r, h)
 	})
 }
 
@@ -224,7 +247,7 @@ func (a *API) declare(op Op) huma.Operation {
 	if op.Permission == "" || op.ID == "" || op.Summary == "" {
 		panic("httpx: route " + op.Method + " " + op.Path + " lacks a permission, an id or a summary")
 	}
-	a.routes = append(a.routes, Route{OperationID: op.ID, Method: op.Method, Path: op.Path, Permission: op.Permission, Owned: op.Owned})
+	a.routes = append(a.routes, Route{OperationID: op.ID, Method: op.Method, Path: op.Path, Permission: op.Permission, Owned: op.Owned, Audited: audited(op)})
 	if op.MaxBody == 0 {
 		op.MaxBody = DefaultMaxBody
 	}
@@ -239,13 +262,15 @@ func (a *API) declare(op Op) huma.Operation {
 	if op.Permission != identity.Public {
 		hop.Security = []map[string][]string{{"bearer": {}}, {"api_key": {}}}
 	}
+	watch := a.watched(op)
 	hop.Middlewares = huma.Middlewares{func(ctx huma.Context, next func(huma.Context)) {
 		if err := authorize(ctx.Context(), op); err != nil {
 			r, w := humachi.Unwrap(ctx)
 			WriteError(w, r, err)
+			watch.refused(r, err)
 			return
 		}
-		next(ctx)
+		watch.typed(ctx, next)
 	}}
 	return hop
 }
@@ -296,6 +321,8 @@ func authorize(ctx context.Context, op Op) error {
 		return ErrUnauthenticated
 	case p.Pending == identity.PendingPassword && !op.WhilePending:
 		return ErrPasswordChange
+	case p.Pending == identity.PendingMFA && !op.WhilePending:
+		return ErrMFAEnrolment
 	case p.Pending != "" && !op.WhilePending:
 		return ErrPending.WithMessage("%s has to be done first", p.Pending).WithMeta("pending", p.Pending)
 	case p.Allows(op.Permission), op.Owned && p.AllowsOwn(op.Permission):

@@ -42,6 +42,7 @@ type Principal struct {
 // What a Principal may have to do first.
 const (
 	PendingPassword = "password_change" // replace a one-time password
+	PendingMFA      = "mfa_enrolment"   // set up the second factor that their tenant or role asks for
 )
 
 // Permission marks that need no grant.

@@ -16,9 +16,12 @@ import (
 	"github.com/novacron/novacron/db"
 	"github.com/novacron/novacron/internal/bus"
 	"github.com/novacron/novacron/internal/bus/event"
+	"github.com/novacron/novacron/internal/platform/audit"
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/pg"
+	"github.com/novacron/novacron/internal/platform/pg/auditrow"
+	"github.com/novacron/novacron/internal/platform/pg/outbox"
 	"github.com/novacron/novacron/internal/platform/startstop"
 	"github.com/novacron/novacron/internal/platform/tenancy"
 	"github.com/novacron/novacron/internal/scheduler"
@@ -52,6 +55,7 @@ type Module struct {
 	svc     *service.Service
 	metrics *metrics
 	gate    *tenancy.Gate
+	audit   *audit.Recorder
 
 	mu      sync.Mutex // guards running
 	running *running   // nil: stopped
@@ -64,6 +68,8 @@ type running struct {
 	heartbeats bus.Subscription
 	tenants    bus.Subscription
 	sweeper    *startstop.Loop
+	relay      *outbox.Relay
+	audit      *audit.Recorder
 }
 
 // New checks the configuration and prepares the routes; Start does the rest.
@@ -78,6 +84,11 @@ func New(cfg Config, deps Deps) (*Module, error) {
 	m.store = store.New(store.Config{Policy: cfg.policy(), DefaultQuota: cfg.DefaultQuota})
 	m.svc = service.New(service.Config{Policy: cfg.policy(), ReservationTTL: cfg.ReservationTTL}, m.store, m.metrics, deps.Log)
 	m.gate = tenancy.New(m.store)
+	var err error
+	if m.audit, err = audit.New(audit.Config{Module: schema, Log: deps.Log, Registerer: deps.Registerer}); err != nil {
+		return nil, err
+	}
+	m.kit.Audit(m.audit)
 	httpapi.Register(m.kit, m.svc)
 	return m, nil
 }
@@ -113,6 +124,12 @@ func (m *Module) start(ctx context.Context, r *running) error {
 		return fmt.Errorf("open database: %w", err)
 	}
 	m.store.Attach(r.pool)
+	r.relay = outbox.NewRelay(r.pool, m.deps.Bus, outbox.Config{Shared: []string{bus.SubjectAuditRecords}, Log: m.deps.Log})
+	if err := r.relay.Start(ctx); err != nil {
+		return fmt.Errorf("start outbox relay: %w", err)
+	}
+	m.audit.Start(auditrow.New(r.pool))
+	r.audit = m.audit
 	if m.deps.Registerer != nil {
 		if err := m.deps.Registerer.Register(m.metrics); err != nil {
 			return fmt.Errorf("register metrics: %w", err)
@@ -172,6 +189,16 @@ func (m *Module) stop(r *running) {
 	}
 	if r.registered {
 		m.deps.Registerer.Unregister(m.metrics)
+	}
+	if r.audit != nil {
+		r.audit.Stop()
+	}
+	if r.relay != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
+		defer cancel()
+		if err := r.relay.Stop(ctx); err != nil {
+			m.deps.Log.Warn("the outbox of the scheduler was not stopped in time", "error", err)
+		}
 	}
 	m.store.Attach(nil)
 	if r.pool != nil {

@@ -13,11 +13,13 @@ import (
 
 	"github.com/novacron/novacron/db"
 	"github.com/novacron/novacron/internal/bus"
+	"github.com/novacron/novacron/internal/platform/audit"
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/httpx/idempotent"
 	"github.com/novacron/novacron/internal/platform/operation"
 	"github.com/novacron/novacron/internal/platform/pg"
+	"github.com/novacron/novacron/internal/platform/pg/auditrow"
 	"github.com/novacron/novacron/internal/platform/pg/idempotency"
 	"github.com/novacron/novacron/internal/platform/pg/outbox"
 	"github.com/novacron/novacron/internal/platform/startstop"
@@ -37,6 +39,7 @@ type controller struct {
 	pool       *pgxpool.Pool
 	ops        *operation.Engine
 	relay      *outbox.Relay
+	audit      *audit.Recorder
 	streams    *stream.Server
 	reports    bus.Subscription
 	sweeper    *startstop.Loop
@@ -49,7 +52,7 @@ type controller struct {
 	idempotent func(http.Handler) http.Handler
 }
 
-func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Service) (_ *controller, err error) {
+func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Service, rec *audit.Recorder) (_ *controller, err error) {
 	c := &controller{}
 	defer func() {
 		if err != nil {
@@ -94,10 +97,12 @@ func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Se
 	if c.reports, err = bus.Serve(deps.Bus, bus.SubjectNodeReports, bus.ServeOptions{Queue: "vm.controller"}, svc.Report); err != nil {
 		return nil, fmt.Errorf("serve node reports: %w", err)
 	}
-	c.relay = outbox.NewRelay(c.pool, deps.Bus, outbox.Config{Subjects: []string{bus.SubjectVMEvents}, Log: deps.Log})
+	c.relay = outbox.NewRelay(c.pool, deps.Bus, outbox.Config{Subjects: []string{bus.SubjectVMEvents}, Shared: []string{bus.SubjectAuditRecords}, Log: deps.Log})
 	if err := c.relay.Start(ctx); err != nil {
 		return nil, fmt.Errorf("start outbox relay: %w", err)
 	}
+	rec.Start(auditrow.New(c.pool))
+	c.audit = rec
 	if err := ops.Start(ctx); err != nil {
 		return nil, fmt.Errorf("start operation engine: %w", err)
 	}
@@ -157,6 +162,9 @@ func (c *controller) stop(ctx context.Context) error {
 	}
 	if c.ops != nil {
 		failed = errors.Join(failed, c.ops.Stop(ctx))
+	}
+	if c.audit != nil {
+		c.audit.Stop()
 	}
 	if c.relay != nil {
 		failed = errors.Join(failed, c.relay.Stop(ctx))

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/novacron/novacron/internal/bus"
+	"github.com/novacron/novacron/internal/platform/audit"
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/identity"
@@ -39,7 +40,9 @@ type Module struct {
 	cfg  Config
 	deps Deps
 	kit  *httpx.API
-	svc  *service.Service
+	// audit makes records of calls while the controller runs.
+	audit *audit.Recorder
+	svc   *service.Service
 
 	newDriver func(Config, *slog.Logger) driver.Driver // the libvirt one, except in tests
 
@@ -58,6 +61,11 @@ func New(cfg Config, deps Deps) (*Module, error) {
 	}
 	m := &Module{cfg: cfg, deps: deps, kit: httpx.New("vm"), newDriver: libvirtDriver}
 	if cfg.has(RoleController) {
+		var err error
+		if m.audit, err = audit.New(audit.Config{Module: schema, Node: cfg.NodeName, Log: deps.Log, Registerer: deps.Registerer}); err != nil {
+			return nil, err
+		}
+		m.kit.Audit(m.audit)
 		m.svc = service.New(service.Config{DetachPatience: cfg.DetachPatience, StopGrace: cfg.StopGrace, ReservationTTL: cfg.ReservationTTL, NetworkPool: cfg.NetworkPool,
 			Flavors: cfg.Flavors}, deps.Log)
 		httpapi.Register(m.kit, m.svc, httpapi.Config{MaxImageBytes: cfg.MaxImageBytes, Log: deps.Log})
@@ -73,7 +81,7 @@ func (m *Module) Start(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.cfg.has(RoleController) && m.controller == nil {
-		c, err := startController(ctx, m.cfg, m.deps, m.svc)
+		c, err := startController(ctx, m.cfg, m.deps, m.svc, m.audit)
 		if err != nil {
 			return fmt.Errorf("start vm controller: %w", err)
 		}

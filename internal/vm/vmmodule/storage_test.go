@@ -614,3 +614,34 @@ func TestOwnersKeepToTheirOwnStorage(t *testing.T) {
 		t.Errorf("the refusal is %+v", p)
 	}
 }
+
+// A deletion with the volumes that comes while one without them is nearly through gets its way, too.
+func TestVolumesOfALateWish(t *testing.T) {
+	w := newWorld(t)
+	id, volume := w.create("web-1", w.image().ID).TargetID, w.newVolume("data-1")
+	w.succeeds(http.MethodPost, w.vmPath(id)+"/disks", map[string]any{"volume_id": volume})
+	reached, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	w.failing(func(kind, step, at string) error {
+		if kind == "vm.delete" && step == "release" && at == "before do" {
+			once.Do(func() { close(reached) })
+			<-goOn
+		}
+		return nil
+	})
+	first := decode[op](t, w.do(http.MethodDelete, w.vmPath(id), nil), http.StatusAccepted)
+	<-reached
+	joined := decode[op](t, w.do(http.MethodDelete, w.vmPath(id)+"?delete_volumes=true", nil), http.StatusAccepted)
+	close(goOn)
+	if done := decode[op](t, w.do(http.MethodGet, "/api/v1/operations/"+joined.ID.String()+"?wait=60s", nil), http.StatusOK); joined.ID != first.ID || done.Status != "succeeded" {
+		t.Errorf("joined %s with %s, which ended as %s", first.ID, joined.ID, done.Status)
+	}
+	if err := w.vm.svc.SweepDeleted(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("the volume is gone", func() bool { return w.do(http.MethodGet, w.volumePath(volume), nil).Code == http.StatusNotFound })
+	w.eventually("nothing is at work", func() bool {
+		return len(decode[struct{ Items []op }](t, w.do(http.MethodGet, "/api/v1/operations?status=running", nil), http.StatusOK).Items) == 0
+	})
+	w.nothingLeft()
+}

@@ -36,6 +36,57 @@ type ApiKeyOldSecret struct {
 	ExpiresAt time.Time
 }
 
+type AuditCheckpoint struct {
+	Seq       int64
+	Kind      string
+	Hash      []byte
+	CreatedAt time.Time
+	KeyID     string
+	Signature []byte
+}
+
+type AuditIntent struct {
+	ID         uuid.UUID
+	Record     []byte
+	AliveUntil time.Time
+}
+
+type AuditLog struct {
+	Seq          int64
+	ID           uuid.UUID
+	Time         time.Time
+	Source       string
+	Module       string
+	Node         string
+	Action       string
+	Permission   string
+	Method       string
+	TargetKind   string
+	TargetID     string
+	UserID       uuid.UUID
+	Username     string
+	ApiKeyID     uuid.UUID
+	SessionID    uuid.UUID
+	TenantID     uuid.UUID
+	HomeTenantID uuid.UUID
+	Address      string
+	UserAgent    string
+	Result       string
+	Status       int32
+	Code         string
+	RequestID    string
+	TraceID      string
+	Count        int64
+	Details      string
+	PrevHash     []byte
+	Hash         []byte
+}
+
+type AuditSource struct {
+	Source string
+	Seq    int64
+}
+
 type IdempotencyKey struct {
 	PrincipalID uuid.UUID
 	Route       string
@@ -47,6 +98,60 @@ type IdempotencyKey struct {
 	Header      []byte
 	Body        []byte
 	CreatedAt   time.Time
+}
+
+type MfaChallenge struct {
+	TokenHash         []byte
+	UserID            uuid.UUID
+	PasswordChangedAt time.Time
+	Failures          int32
+	ExpiresAt         time.Time
+}
+
+type MfaRecoveryCode struct {
+	UserID   uuid.UUID
+	CodeHash []byte
+}
+
+type MfaRequirement struct {
+	ID        uuid.UUID
+	TenantID  *uuid.UUID
+	Role      *string
+	CreatedAt time.Time
+}
+
+type MfaTotp struct {
+	UserID        uuid.UUID
+	Secret        []byte
+	EnabledAt     *time.Time
+	LastStep      int64
+	PendingSecret []byte
+	PendingUntil  *time.Time
+}
+
+type Outbox struct {
+	Seq         int64
+	ID          uuid.UUID
+	Subject     string
+	Payload     []byte
+	CreatedAt   time.Time
+	PublishedAt *time.Time
+}
+
+type PasswordReset struct {
+	TokenHash         []byte
+	UserID            uuid.UUID
+	PasswordChangedAt time.Time
+	ExpiresAt         time.Time
+}
+
+type PasswordResetRequest struct {
+	ID        uuid.UUID
+	Email     string
+	IP        string
+	Tries     int32
+	NextTryAt time.Time
+	CreatedAt time.Time
 }
 
 type Permission struct {

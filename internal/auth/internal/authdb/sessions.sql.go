@@ -224,6 +224,23 @@ func (q *Queries) SessionListOwn(ctx context.Context, db DBTX, arg SessionListOw
 	return items, nil
 }
 
+const sessionOfUserFromAddress = `-- name: SessionOfUserFromAddress :one
+SELECT EXISTS (SELECT 1 FROM sessions WHERE user_id = $1 AND ip = $2)::boolean
+`
+
+type SessionOfUserFromAddressParams struct {
+	UserID uuid.UUID
+	IP     string
+}
+
+// SessionOfUserFromAddress is SessionFromAddress for an account that is known.
+func (q *Queries) SessionOfUserFromAddress(ctx context.Context, db DBTX, arg SessionOfUserFromAddressParams) (bool, error) {
+	row := db.QueryRow(ctx, sessionOfUserFromAddress, arg.UserID, arg.IP)
+	var column_1 bool
+	err := row.Scan(&column_1)
+	return column_1, err
+}
+
 const sessionPrincipal = `-- name: SessionPrincipal :one
 SELECT s.expires_at, u.id AS user_id, u.username, u.tenant_id, u.role, u.password_change_required
 FROM sessions s

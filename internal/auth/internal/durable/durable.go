@@ -10,7 +10,20 @@ import (
 )
 
 // WriteFile writes a file that only its owner can read, and has it on disk when it returns.
-func WriteFile(path string, content []byte) error {
+func WriteFile(path string, content []byte) error { return write(path, content, os.Rename) }
+
+// CreateFile is WriteFile for a file that is not there yet; it fails with fs.ErrExist where it is. Of several that create it at once one does.
+func CreateFile(path string, content []byte) error {
+	return write(path, content, func(from, to string) error {
+		if err := os.Link(from, to); err != nil {
+			return err
+		}
+		return os.Remove(from)
+	})
+}
+
+// write puts the content into a new file beside path, and then in its place.
+func write(path string, content []byte, place func(from, to string) error) error {
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, ".tmp-*") // mode 0600
 	if err != nil {
@@ -21,7 +34,7 @@ func WriteFile(path string, content []byte) error {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
+		err = place(f.Name(), path)
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("write %s: %w", path, err), os.Remove(f.Name()))

@@ -12,6 +12,7 @@ import (
 	"github.com/novacron/novacron/internal/auth/internal/service"
 	"github.com/novacron/novacron/internal/auth/internal/store"
 	"github.com/novacron/novacron/internal/auth/internal/token"
+	"github.com/novacron/novacron/internal/auth/internal/trail"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/identity"
 )
@@ -36,21 +37,27 @@ const noStore = "no-store"
 type api struct {
 	s    *service.Service
 	ring *token.Ring
+	t    *trail.Trail
 }
 
 // Register adds the module's routes to h.
-func Register(h *httpx.API, s *service.Service, ring *token.Ring) {
-	a := &api{s: s, ring: ring}
+func Register(h *httpx.API, s *service.Service, ring *token.Ring, t *trail.Trail) {
+	a := &api{s: s, ring: ring, t: t}
 	a.registerLogin(h)
 	a.registerMe(h)
+	a.registerMFA(h)
+	a.registerMFAPolicy(h)
+	a.registerResets(h)
 	a.registerSessions(h)
 	a.registerUsers(h)
+	a.registerUserSessions(h)
 	a.registerServiceAccounts(h)
 	a.registerAPIKeys(h)
 	a.registerTenants(h)
 	a.registerRoles(h)
 	a.registerBindings(h)
 	a.registerKeys(h)
+	a.registerAudit(h)
 }
 
 // caller gives who asks. The kit has refused everybody else before a handler runs.

@@ -20,6 +20,35 @@ type LoginInput struct {
 	}
 }
 
+// LoginMFAInput is what POST /auth/login/mfa takes.
+type LoginMFAInput struct {
+	Body struct {
+		MFAToken string `json:"mfa_token" minLength:"1" maxLength:"512" doc:"What the login answered." example:"ncm_Yq0c…"`
+		Code     string `json:"code" minLength:"1" maxLength:"64" doc:"A code of the authenticator app, or a recovery code." example:"492039"`
+	}
+}
+
+// LoginAnswer is what a login gives: tokens, or the way to the second factor.
+type LoginAnswer struct {
+	AccessToken  string `json:"access_token,omitempty" doc:"Send it as 'Authorization: Bearer …'." example:"eyJhbGciOiJSUzI1NiIs…"`
+	RefreshToken string `json:"refresh_token,omitempty" doc:"Works once, at POST /auth/refresh." example:"ncr_nF2h…"`
+	TokenType    string `json:"token_type,omitempty" enum:"Bearer"`
+	ExpiresIn    int    `json:"expires_in" doc:"Seconds until the access token ends, or mfa_token." example:"900"`
+	// The session can do nothing else until then.
+	PasswordChangeRequired bool `json:"password_change_required,omitempty" doc:"The password is a one-time one: PUT /api/v1/me/password replaces it, and nothing else works before."`
+	MFAEnrolmentRequired   bool `json:"mfa_enrolment_required,omitempty" doc:"The tenant or the role asks for a second factor: POST /api/v1/me/mfa/enrol begins to set it up, and nothing else works before."`
+	// With these there are no tokens yet.
+	MFARequired bool     `json:"mfa_required,omitempty" doc:"There are no tokens yet: POST /auth/login/mfa takes mfa_token and a code."`
+	MFAToken    string   `json:"mfa_token,omitempty" doc:"Stands for the password that was right, for a few minutes." example:"ncm_Yq0c…"`
+	Methods     []string `json:"methods,omitempty" doc:"Ways to prove the second factor; others may be added." example:"[\"totp\",\"recovery_code\"]"`
+}
+
+// LoginOutput carries a LoginAnswer past every cache.
+type LoginOutput struct {
+	CacheControl string `header:"Cache-Control"`
+	Body         LoginAnswer
+}
+
 // RegisterInput is what POST /auth/register takes.
 type RegisterInput struct {
 	Body struct {
@@ -61,11 +90,21 @@ type KeysOutput struct {
 func (a *api) registerLogin(h *httpx.API) {
 	httpx.Handle(h, httpx.Op{
 		ID: "auth-login", Method: http.MethodPost, Path: "/auth/login", Permission: identity.Public, Tag: "auth", MaxBody: maxBody,
-		Summary:     "Log in with user name and password",
-		Description: "Failed attempts make the next ones wait, per account and per address.",
-		Errors:      []*errs.Error{auth.ErrInvalidCredentials, auth.ErrThrottled, auth.ErrBusy, auth.ErrUnavailable},
-	}, func(ctx context.Context, in *LoginInput) (*TokenOutput, error) {
-		return tokens(a.s.Login(ctx, in.Body.Username, in.Body.Password, client(ctx)))
+		Summary: "Log in with user name and password",
+		Description: "The answer holds tokens, or where the account has a second factor `mfa_required` and what to go on with. " +
+			"Failed attempts make the next ones wait, per account and per address.",
+		Errors: []*errs.Error{auth.ErrInvalidCredentials, auth.ErrThrottled, auth.ErrBusy, auth.ErrUnavailable},
+	}, func(ctx context.Context, in *LoginInput) (*LoginOutput, error) {
+		return loggedIn(a.s.Login(ctx, in.Body.Username, in.Body.Password, client(ctx)))
+	})
+	httpx.Handle(h, httpx.Op{
+		ID: "auth-login-mfa", Method: http.MethodPost, Path: "/auth/login/mfa", Permission: identity.Public, Tag: "auth", MaxBody: maxBody,
+		Summary: "Go on with a login: the second factor",
+		Description: "Each code counts once, and recovery codes are used up. Wrong ones make the next ones wait; after five the login begins again with the " +
+			"password.",
+		Errors: []*errs.Error{auth.ErrMFAToken, auth.ErrMFACode, auth.ErrThrottled, auth.ErrMFAUnreadable, auth.ErrUnavailable},
+	}, func(ctx context.Context, in *LoginMFAInput) (*LoginOutput, error) {
+		return loggedIn(a.s.LoginMFA(ctx, in.Body.MFAToken, in.Body.Code, client(ctx)))
 	})
 	httpx.Handle(h, httpx.Op{
 		ID: "auth-refresh", Method: http.MethodPost, Path: "/auth/refresh", Permission: identity.Public, Tag: "auth", MaxBody: maxBody,
@@ -100,6 +139,20 @@ func (a *api) registerLogin(h *httpx.API) {
 	}, func(context.Context, *struct{}) (*KeysOutput, error) {
 		return &KeysOutput{CacheControl: "public, max-age=300", Body: a.ring.JWKS()}, nil
 	})
+}
+
+func loggedIn(t service.Tokens, err error) (*LoginOutput, error) {
+	if err != nil {
+		return nil, err
+	}
+	answer := LoginAnswer{ExpiresIn: int(t.ExpiresIn.Seconds())}
+	if t.Challenge != "" {
+		answer.MFARequired, answer.MFAToken, answer.Methods = true, t.Challenge, t.Methods
+	} else {
+		answer.AccessToken, answer.RefreshToken, answer.TokenType = t.Access, t.Refresh, "Bearer"
+		answer.PasswordChangeRequired, answer.MFAEnrolmentRequired = t.ChangeRequired, t.EnrolmentRequired
+	}
+	return &LoginOutput{CacheControl: noStore, Body: answer}, nil
 }
 
 func tokens(t service.Tokens, err error) (*TokenOutput, error) {

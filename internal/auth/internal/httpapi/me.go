@@ -19,6 +19,7 @@ type Me struct {
 	Tenant      auth.Tenant    `json:"tenant" doc:"The tenant that I act in: my own, or the one that X-Tenant-ID names."`
 	Scope       identity.Scope `json:"scope" enum:"tenant,platform" doc:"How far the permissions reach, all of them."`
 	Permissions []string       `json:"permissions" nullable:"false"`
+	Pending     string         `json:"pending,omitempty" enum:"password_change,mfa_enrolment" doc:"What has to be done before anything else works."`
 	SessionID   *uuid.UUID     `json:"session_id,omitempty" doc:"Absent where an API key was used."`
 	APIKeyID    *uuid.UUID     `json:"api_key_id,omitempty" doc:"The API key that was used; absent after a login."`
 }
@@ -64,7 +65,7 @@ func (a *api) registerMe(h *httpx.API) {
 			return nil, err
 		}
 		return &MeOutput{Body: Me{
-			User: profile.User, Tenant: profile.Tenant, Scope: p.Scope, Permissions: list(p.Permissions), SessionID: known(p.SessionID), APIKeyID: known(p.APIKeyID),
+			User: profile.User, Tenant: profile.Tenant, Scope: p.Scope, Permissions: list(p.Permissions), Pending: p.Pending, SessionID: known(p.SessionID), APIKeyID: known(p.APIKeyID),
 		}}, nil
 	})
 	httpx.Handle(h, httpx.Op{

@@ -26,8 +26,16 @@ func Complaint(password, username, email string) string {
 		return "must have at least 5 different characters"
 	case strings.EqualFold(password, username) || (email != "" && strings.EqualFold(password, email)):
 		return "must not be the user name or the e-mail address"
+	case isCommon(password, username, localPart(email)):
+		return "must not be one of the passwords that are guessed first"
 	}
 	return ""
+}
+
+// localPart gives what is before the @ of an address.
+func localPart(email string) string {
+	name, _, _ := strings.Cut(email, "@")
+	return name
 }
 
 func distinct(s string) int {

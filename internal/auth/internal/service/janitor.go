@@ -32,6 +32,9 @@ func (s *Service) prune(ctx context.Context, done chan<- struct{}) {
 		} else if keys > 0 {
 			s.Log.DebugContext(ctx, "forgot ended API keys", "count", keys)
 		}
+		if err := s.Store.PruneWaiting(ctx, now); err != nil && ctx.Err() == nil {
+			s.Log.WarnContext(ctx, "logins and links that have ended could not be forgotten; it will be tried again", "error", err)
+		}
 		select {
 		case <-ctx.Done():
 			return

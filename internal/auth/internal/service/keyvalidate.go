@@ -114,7 +114,15 @@ func (s *Service) keyPrincipal(ctx context.Context, k store.APIKeyHolder, tenant
 			return nil, err
 		}
 	}
-	p := empower(identity.Principal{UserID: k.Owner.ID, Username: k.Username, HomeID: k.Owner.HomeID}, tenantID, sum(rows))
+	held := sum(rows)
+	p := identity.Principal{UserID: k.Owner.ID, Username: k.Username, HomeID: k.Owner.HomeID}
+	// A key of somebody who must have a second factor and has none is no way around it.
+	if owed, err := s.owesMFA(ctx, k.Owner, tenantID, held.Roles); err != nil {
+		return nil, err
+	} else if owed {
+		p.Pending, held.Permissions, held.Platform = identity.PendingMFA, nil, nil
+	}
+	p = empower(p, tenantID, held)
 	bound := identity.KeyBound{Scope: k.Scope}
 	if k.Permissions != nil {
 		roles, err := s.grants(ctx, s.Store.Queries, store.Holder{Kind: auth.PrincipalAPIKey, ID: k.ID}, tenantID, false)

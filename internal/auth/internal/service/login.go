@@ -11,10 +11,13 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/google/uuid"
+
 	"github.com/novacron/novacron/internal/auth"
 	"github.com/novacron/novacron/internal/auth/internal/store"
 	"github.com/novacron/novacron/internal/auth/internal/token"
 	"github.com/novacron/novacron/internal/bus/event"
+	"github.com/novacron/novacron/internal/platform/audit"
 	"github.com/novacron/novacron/internal/platform/identity"
 )
 
@@ -37,6 +40,12 @@ type Tokens struct {
 	ExpiresIn       time.Duration // of Access
 	// ChangeRequired says that the password is a one-time one: the session can do nothing but replace it.
 	ChangeRequired bool
+	// EnrolmentRequired says that the tenant or the role asks for a second factor that the user has not: the session can do nothing but set
+	// it up.
+	EnrolmentRequired bool
+	// Challenge, where it is not empty, stands for all of the above: the password was right, and LoginMFA wants it with a second factor.
+	Challenge string
+	Methods   []string // of that second factor
 }
 
 // oneTimeIsOver tells whether the account has a one-time password that works no more.
@@ -47,7 +56,9 @@ func (s *Service) oneTimeIsOver(a store.Account) bool {
 // Login makes a session. An unknown user, a wrong password and a disabled user or tenant get the same answer after the same work.
 func (s *Service) Login(ctx context.Context, username, plain string, from Client) (Tokens, error) {
 	tokens, err := s.login(ctx, username, plain, from)
-	s.Metrics.loggedIn(err)
+	if tokens.Challenge == "" { // else it is counted when the second factor was given
+		s.Metrics.loggedIn(err)
+	}
 	return tokens, err
 }
 
@@ -61,6 +72,11 @@ func (s *Service) login(ctx context.Context, username, plain string, from Client
 		return Tokens{}, err
 	}
 	exists := err == nil
+	if exists {
+		audit.Actor(ctx, account.ID, account.Username, account.TenantID)
+	} else {
+		audit.Detail(ctx, "account", "unknown") // not the name: people type passwords there
+	}
 	attempt, err := s.Limiter.Begin(ctx, username, from.Addr, func(ctx context.Context) (bool, error) {
 		return s.Store.KnownAddress(ctx, account.Username, from.ip())
 	})
@@ -83,7 +99,10 @@ func (s *Service) login(ctx context.Context, username, plain string, from Client
 	if outdated {
 		s.rehash(ctx, account, plain)
 	}
-	return s.open(ctx, account, from)
+	if account.MFAEnabled {
+		return s.challenge(ctx, account)
+	}
+	return s.open(ctx, account, from, nil)
 }
 
 // rehash brings the hash up to the parameters of today. The login does not depend on it.
@@ -97,8 +116,8 @@ func (s *Service) rehash(ctx context.Context, account store.Account, plain strin
 	}
 }
 
-// open makes the session of an account whose password was right.
-func (s *Service) open(ctx context.Context, account store.Account, from Client) (Tokens, error) {
+// open makes the session of an account whose password was right. prove is asked for a second factor in the same transaction; nil: there is none.
+func (s *Service) open(ctx context.Context, account store.Account, from Client, prove func(store.Queries) error) (Tokens, error) {
 	id, err := newID()
 	if err != nil {
 		return Tokens{}, err
@@ -112,8 +131,14 @@ func (s *Service) open(ctx context.Context, account store.Account, from Client) 
 			return as(err, auth.ErrUserNotFound, auth.ErrInvalidCredentials)
 		}
 		// Whoever changed the password or disabled the account while we hashed has ended all sessions; this one must not slip in.
-		if held.Disabled || !held.PasswordChangedAt.Equal(account.PasswordChangedAt) {
+		// So must none without the second factor that was set up meanwhile.
+		if held.Disabled || !held.PasswordChangedAt.Equal(account.PasswordChangedAt) || held.MFAEnabled != (prove != nil) {
 			return auth.ErrInvalidCredentials
+		}
+		if prove != nil {
+			if err := prove(tx); err != nil {
+				return err
+			}
 		}
 		err = tx.InsertSession(ctx, store.NewSession{
 			ID: id, UserID: account.ID, IP: from.ip(), UserAgent: from.UserAgent, Now: now, Expires: expires,
@@ -127,7 +152,11 @@ func (s *Service) open(ctx context.Context, account store.Account, from Client) 
 		return Tokens{}, err
 	}
 	tokens, err := s.sign(refresh, token.Claims{UserID: account.ID, SessionID: id, TenantID: account.TenantID, Role: account.Role}, expires)
+	if err != nil {
+		return Tokens{}, err
+	}
 	tokens.ChangeRequired = account.PasswordChangeRequired
+	tokens.EnrolmentRequired, err = s.owesMFA(ctx, store.HolderOf(account.User), account.TenantID, nil)
 	return tokens, err
 }
 
@@ -173,10 +202,15 @@ func (s *Service) Refresh(ctx context.Context, refresh string, from Client) (Tok
 		}
 		return tx.InsertRefreshToken(ctx, nextHash, session.ID, now, expires)
 	})
+	if session.UserID != uuid.Nil {
+		audit.Actor(ctx, session.UserID, "", owner.TenantID)
+		audit.Target(ctx, "session", session.ID.String())
+	}
 	if err != nil {
 		return Tokens{}, err
 	}
 	if reused {
+		audit.Detail(ctx, "token_reuse", "the refresh token was used before; its session was ended")
 		s.Log.WarnContext(ctx, "a refresh token was used twice; its session has ended", "user_id", session.UserID,
 			"session_id", session.ID, "ip", from.ip())
 		s.tell(ctx, event.Auth{Type: event.AuthSessionRevoked, TenantID: owner.TenantID, UserID: session.UserID, SessionID: session.ID})

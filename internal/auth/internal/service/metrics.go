@@ -20,6 +20,10 @@ type Metrics struct {
 	validKeys      prometheus.Counter
 	keyReads       prometheus.Counter
 	keyChanges     *prometheus.CounterVec
+
+	codes *prometheus.CounterVec
+	mails *prometheus.CounterVec
+	links *prometheus.CounterVec
 }
 
 // NewMetrics registers the module's metrics; a nil registerer leaves them unregistered.
@@ -47,10 +51,19 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 	m.keyChanges = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "novacron_auth_api_key_changes_total", Help: "Changes of API keys: api_key.created, .updated, .rotated or .revoked.",
 	}, []string{"change"})
+	m.codes = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "novacron_auth_mfa_codes_total", Help: "Codes of second factors that were tried, by result: ok, or the code of the error.",
+	}, []string{"result"})
+	m.mails = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "novacron_auth_reset_mails_total", Help: "Mails with a link to reset a password: sent, failed (tried again), or given_up.",
+	}, []string{"result"})
+	m.links = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "novacron_auth_password_resets_total", Help: "Uses of links that reset a password, by result: ok, or the code of the error.",
+	}, []string{"result"})
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.logins, m.validations, m.hashes, m.keyValidations, m.keyReads, m.keyChanges} {
+	for _, c := range []prometheus.Collector{m.logins, m.validations, m.hashes, m.keyValidations, m.keyReads, m.keyChanges, m.codes, m.mails, m.links} {
 		if err := r.Register(c); err != nil {
 			return nil, errors.Join(errors.New("register the metrics of auth"), err)
 		}

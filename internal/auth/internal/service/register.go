@@ -7,6 +7,7 @@ import (
 	"github.com/novacron/novacron/internal/auth"
 	"github.com/novacron/novacron/internal/auth/internal/store"
 	"github.com/novacron/novacron/internal/bus/event"
+	"github.com/novacron/novacron/internal/platform/audit"
 )
 
 // registrations is what attempts to register are counted as; no user name has a space.
@@ -65,6 +66,7 @@ func (s *Service) Register(ctx context.Context, n NewUser, from Client) (auth.Us
 	if s.cfg.RegistrationTenant == "" {
 		s.tell(ctx, event.Auth{Type: event.AuthTenantCreated, TenantID: u.TenantID})
 	}
+	audit.Actor(ctx, u.ID, u.Username, u.TenantID)
 	s.tell(ctx, event.Auth{Type: event.AuthUserCreated, TenantID: u.TenantID, UserID: u.ID})
 	return u, nil
 }

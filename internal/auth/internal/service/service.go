@@ -16,11 +16,14 @@ import (
 
 	"github.com/novacron/novacron/internal/auth"
 	"github.com/novacron/novacron/internal/auth/internal/password"
+	"github.com/novacron/novacron/internal/auth/internal/seal"
 	"github.com/novacron/novacron/internal/auth/internal/store"
 	"github.com/novacron/novacron/internal/auth/internal/throttle"
 	"github.com/novacron/novacron/internal/auth/internal/token"
 	"github.com/novacron/novacron/internal/bus"
 	"github.com/novacron/novacron/internal/platform/errs"
+	"github.com/novacron/novacron/internal/platform/mail"
+	"github.com/novacron/novacron/internal/platform/startstop"
 )
 
 // Config is what can be tuned.
@@ -36,6 +39,17 @@ type Config struct {
 	SelfRegistration bool
 	// RegistrationTenant is the name of the tenant that who registers joins; empty: each gets a tenant of their own.
 	RegistrationTenant string
+	// Issuer is the name under which authenticator apps show an account.
+	Issuer string
+	// ResetTTL is how long a link to reset a password works.
+	ResetTTL time.Duration
+	// PublicURL is where people reach the API, for links; empty: not known.
+	PublicURL string
+}
+
+// Mailer sends mail. It is asked from several goroutines.
+type Mailer interface {
+	Send(ctx context.Context, m mail.Message) error
 }
 
 // Deps are what the service stands on.
@@ -54,6 +68,8 @@ type Deps struct {
 	Known func() []string
 	// TenantHolders are the modules, besides this one, that are asked before a tenant is deleted.
 	TenantHolders []string
+	Box           *seal.Box // of the secrets of authenticator apps
+	Mail          Mailer    // nil: there is none
 }
 
 // Service is the auth module's logic. It implements auth.Service.
@@ -65,6 +81,10 @@ type Service struct {
 	keys   *stateCache[string, *keyState] // by prefix
 	uses   *useLog
 	watch  *watch
+
+	codes   *throttle.Limiter // of guesses at second factors
+	resets  *throttle.Limiter // of wishes for a link, and of links that do not work
+	postman startstop.Loop    // sends the links
 }
 
 var _ auth.Service = (*Service)(nil)
@@ -85,6 +105,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}
 	s := &Service{cfg: cfg, Deps: deps, tokens: tokens, states: states, keys: keys, uses: newUseLog()}
 	s.watch = newWatch(s)
+	s.codes, s.resets = deps.Limiter.Named("code", throttle.CodeRules()), deps.Limiter.Named("reset", throttle.ResetRules())
 	return s, nil
 }
 

@@ -99,23 +99,7 @@ func (s *Service) ChangePassword(ctx context.Context, p identity.Principal, curr
 	if err := acceptable(next, account.User, "new_password"); err != nil {
 		return err
 	}
-	attempt, err := s.Limiter.Begin(ctx, account.Username, from.Addr, func(ctx context.Context) (bool, error) {
-		return s.Store.KnownAddress(ctx, account.Username, from.ip())
-	})
-	if err != nil {
-		return err
-	}
-	match, _, err := s.check(ctx, current, account.PasswordHash)
-	if err != nil {
-		return err
-	}
-	if !match {
-		if err := attempt.Fail(ctx); err != nil {
-			return err
-		}
-		return auth.ErrWrongPassword.WithField("body.current_password", "is wrong", "")
-	}
-	if err := attempt.Succeed(ctx); err != nil {
+	if err := s.provePassword(ctx, account, current, from, "current_password"); err != nil {
 		return err
 	}
 	hash, err := s.hash(ctx, next)
@@ -137,6 +121,27 @@ func (s *Service) ChangePassword(ctx context.Context, p identity.Principal, curr
 	}
 	s.passwordChanged(ctx, account.User)
 	return nil
+}
+
+// provePassword checks the password of who is logged in. Guesses are throttled like logins.
+func (s *Service) provePassword(ctx context.Context, account store.Account, plain string, from Client, field string) error {
+	attempt, err := s.Limiter.Begin(ctx, account.Username, from.Addr, func(ctx context.Context) (bool, error) {
+		return s.Store.KnownAddress(ctx, account.Username, from.ip())
+	})
+	if err != nil {
+		return err
+	}
+	match, _, err := s.check(ctx, plain, account.PasswordHash)
+	if err != nil {
+		return err
+	}
+	if !match {
+		if err := attempt.Fail(ctx); err != nil {
+			return err
+		}
+		return auth.ErrWrongPassword.WithField("body."+field, "is wrong", "")
+	}
+	return attempt.Succeed(ctx)
 }
 
 // ResetPassword sets the password of another user and ends all their sessions. With mustChange, or without a password, it is a one-time

@@ -71,10 +71,19 @@ func (s *Service) acting(ctx context.Context, state *sessionState, tenantID uuid
 		return identity.Principal{}, auth.ErrUnavailable.Wrap(err)
 	case g.None():
 		return identity.Principal{}, auth.ErrNoRole
-	case state.principal.Pending != "":
+	}
+	home := state.principal
+	if home.Pending == "" {
+		if owed, err := s.owesMFA(ctx, h, tenantID, g.Roles); err != nil {
+			return identity.Principal{}, auth.ErrUnavailable.Wrap(err)
+		} else if owed {
+			home.Pending = identity.PendingMFA
+		}
+	}
+	if home.Pending != "" {
 		g.Permissions, g.Platform = nil, nil
 	}
-	p := empower(state.principal, tenantID, g)
+	p := empower(home, tenantID, g)
 	state.elsewhere.remember(tenantID, &p)
 	return p, nil
 }
@@ -124,8 +133,16 @@ func (s *Service) principal(ctx context.Context, owner store.SessionOwner, claim
 	if err != nil {
 		return p, err
 	}
-	if owner.ChangeRequired {
+	owed, err := s.owesMFA(ctx, h, owner.TenantID, g.Roles)
+	switch {
+	case err != nil:
+		return p, err
+	case owner.ChangeRequired:
 		p.Pending = identity.PendingPassword
+	case owed:
+		p.Pending = identity.PendingMFA
+	}
+	if p.Pending != "" {
 		g.Permissions, g.Platform = nil, nil
 	}
 	p = empower(p, owner.TenantID, g)

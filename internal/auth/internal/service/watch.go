@@ -74,6 +74,9 @@ func (s *Service) Start(ctx context.Context) error {
 	go s.prune(run, w.done[1])
 	go s.tendKeys(run, w.done[2])
 	go s.writeUses(run, w.done[3])
+	if s.Mail != nil {
+		s.postman.Every(context.WithoutCancel(ctx), postEvery, 0, s.sendLinks)
+	}
 	return nil
 }
 
@@ -86,6 +89,7 @@ func (s *Service) Stop() {
 		return
 	}
 	w.cancel()
+	s.postman.Stop()
 	w.sub.Close()
 	for _, done := range w.done {
 		<-done

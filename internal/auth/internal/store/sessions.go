@@ -105,6 +105,12 @@ func (q Queries) KnownAddress(ctx context.Context, username, ip string) (bool, e
 	return known, mapErr("look for sessions from an address", err, nil)
 }
 
+// KnownAddressOf is KnownAddress for an account that is known.
+func (q Queries) KnownAddressOf(ctx context.Context, userID uuid.UUID, ip string) (bool, error) {
+	known, err := q.q.SessionOfUserFromAddress(ctx, q.db, authdb.SessionOfUserFromAddressParams{UserID: userID, IP: ip})
+	return known, mapErr("look for sessions from an address", err, nil)
+}
+
 // InsertRefreshToken keeps the hash of a refresh token.
 func (q Queries) InsertRefreshToken(ctx context.Context, hash []byte, sessionID uuid.UUID, now, expires time.Time) error {
 	return mapErr("insert refresh token", q.q.RefreshInsert(ctx, q.db, authdb.RefreshInsertParams{

@@ -65,16 +65,39 @@ func DefaultRules() Rules {
 	}
 }
 
+// CodeRules are for the codes of a second factor. Whoever gets so far knows the password, and a guess is right with a chance of some three in a
+// million: the waits are long enough that it takes a year of guessing from any number of addresses to get to one in ten.
+func CodeRules() Rules {
+	r := DefaultRules()
+	r.Account = Rule{Free: 20, Base: time.Second, Max: 15 * time.Minute, Window: 24 * time.Hour}
+	return r
+}
+
+// ResetRules are for mails with a link: some a day, so that nobody's mailbox is filled.
+func ResetRules() Rules {
+	r := DefaultRules()
+	r.Pair = Rule{Free: 3, Base: 30 * time.Second, Max: 15 * time.Minute, Window: time.Hour}
+	r.Account = Rule{Free: 5, Base: time.Minute, Max: time.Hour, Window: 24 * time.Hour}
+	return r
+}
+
 // Limiter throttles attempts.
 type Limiter struct {
 	counters Counters
 	rules    Rules
 	now      func() time.Time
+	name     string // of the attempts, where they are not logins
 }
 
 // New makes a Limiter.
 func New(counters Counters, rules Rules, now func() time.Time) *Limiter {
 	return &Limiter{counters: counters, rules: rules, now: now}
+}
+
+// Named gives a limiter that counts other attempts on accounts, such as codes, apart and by rules of their own. What an address does counts
+// for all of them together.
+func (l *Limiter) Named(name string, rules Rules) *Limiter {
+	return &Limiter{counters: l.counters, rules: rules, now: l.now, name: name}
 }
 
 // Attempt is one try that was let through. It ends with Fail or Succeed; one that ends with neither counts against the pair.
@@ -86,7 +109,11 @@ type Attempt struct {
 // Begin lets an attempt through or fails with auth.ErrThrottled. known is asked, only where it matters, whether the account has logged in
 // from this address before.
 func (l *Limiter) Begin(ctx context.Context, account string, from netip.Addr, known func(context.Context) (bool, error)) (*Attempt, error) {
-	a := &Attempt{l: l, address: network(from), account: digest(strings.ToLower(account))}
+	account = strings.ToLower(account)
+	if l.name != "" {
+		account = l.name + "\xff" + account // no user name that somebody types holds this byte: it is not UTF-8
+	}
+	a := &Attempt{l: l, address: network(from), account: digest(account)}
 	a.pair = "p:" + a.account + ":" + a.address
 	a.address, a.account = "i:"+a.address, "a:"+a.account
 	for _, subject := range []string{a.pair, a.address} {

@@ -21,6 +21,7 @@ import (
 	"github.com/novacron/novacron/internal/gateway/internal/keep"
 	"github.com/novacron/novacron/internal/gateway/internal/limit"
 	"github.com/novacron/novacron/internal/gateway/internal/upstream"
+	"github.com/novacron/novacron/internal/platform/audit"
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/identity"
@@ -43,6 +44,7 @@ type Deps struct {
 	Keeper  *keep.Keeper // may be nil: no answer is kept
 	Metrics *telemetry.HTTP
 	Log     *slog.Logger
+	Audit   *audit.Recorder // of requests that are refused here; may be nil
 }
 
 // State is what can change while requests are served. A request sees one State from beginning to end.
@@ -181,6 +183,7 @@ func (e *Edge) serve(w *writer, r *http.Request, x *exchange) {
 	r, err := e.admit(state, w, r, x)
 	if err != nil {
 		httpx.WriteError(w, r, err)
+		httpx.RecordRefusal(e.deps.Audit, r, found.Route, x.known, x.principal, err)
 		return
 	}
 	leave, err := e.deps.Load.enter(r, found, x)

@@ -5,12 +5,10 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"math"
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -172,14 +170,6 @@ func (pool) Get() []byte {
 }
 
 func (pool) Put(b []byte) { buffers.Put(&b) }
-
-// logWriter sends what the proxy has to say to the log: broken connections, nothing an operator could act on.
-type logWriter struct{ log *slog.Logger }
-
-func (l logWriter) Write(p []byte) (int, error) {
-	l.log.Debug("proxy", "message", strings.TrimSpace(string(p)))
-	return len(p), nil
-}
 
 // seconds rounds up to at least one.
 func seconds(d time.Duration) string { return strconv.Itoa(max(int(math.Ceil(d.Seconds())), 1)) }

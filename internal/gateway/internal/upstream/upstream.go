@@ -8,7 +8,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -147,7 +146,7 @@ func New(cfg Config, deps Deps) *Upstream {
 			return nil
 		},
 		ErrorHandler: u.fail,
-		ErrorLog:     log.New(logWriter{deps.Log}, "", 0),
+		ErrorLog:     slog.NewLogLogger(deps.Log.Handler(), slog.LevelDebug), // broken connections; nothing an operator could act on
 		BufferPool:   pool{},
 	}
 	return u

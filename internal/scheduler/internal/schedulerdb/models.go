@@ -10,6 +10,12 @@ import (
 	"github.com/google/uuid"
 )
 
+type AuditIntent struct {
+	ID         uuid.UUID
+	Record     []byte
+	AliveUntil time.Time
+}
+
 type Node struct {
 	ID                uuid.UUID
 	Name              string
@@ -36,6 +42,15 @@ type Node struct {
 	StorageAllocated  int64
 	Vms               int32
 	RegisteredAt      time.Time
+}
+
+type Outbox struct {
+	Seq         int64
+	ID          uuid.UUID
+	Subject     string
+	Payload     []byte
+	CreatedAt   time.Time
+	PublishedAt *time.Time
 }
 
 type Quota struct {

@@ -52,7 +52,7 @@ func (a *API) registerConsole(kit *httpx.API) {
 			return &ticketOutput{Status: http.StatusCreated, CacheControl: "no-store", Body: ConsoleTicket{Ticket: ticket.Ticket, Kind: "serial",
 				URL: "/api/v1/vms/" + in.ID.String() + "/console/ws?ticket=" + ticket.Ticket, ExpiresAt: ticket.ExpiresAt.UTC()}}, nil
 		})
-	kit.Raw(httpx.Op{ID: "vm-console-connect", Method: http.MethodGet, Path: "/api/v1/vms/{id}/console/ws", Permission: identity.Public,
+	kit.Raw(httpx.Op{ID: "vm-console-connect", Audited: true, Method: http.MethodGet, Path: "/api/v1/vms/{id}/console/ws", Permission: identity.Public,
 		Summary: "Connect to the serial console by websocket", Tag: "console", Status: http.StatusSwitchingProtocols, Errors: []*errs.Error{stream.ErrTicket},
 		Description: "Binary messages carry what the guest writes and what is typed. The ticket stands for the caller's permission."},
 		httpx.RawDoc{AnswerText: "The websocket.", Parameters: []httpx.RawParam{{In: "query", Name: "ticket", Required: true, Description: "From POST …/console."}}}, a.consoleSocket)

@@ -85,7 +85,7 @@ func (n *Node) takeSnapshot(ctx context.Context, c nodeapi.Command, req nodeapi.
 		}
 	}
 	if err == nil {
-		_, record.Taken.MemoryBytes, err = n.memoryIn(ctx, files, req)
+		record.Taken.MemoryBytes, err = n.memoryIn(ctx, files, req)
 	}
 	if err == nil {
 		err = context.Cause(ctx) // a newer command would not know of it
@@ -113,18 +113,19 @@ func (n *Node) cleanUp(ctx context.Context, id uuid.UUID, ref nodeapi.SnapshotRe
 	}
 }
 
-func (n *Node) memoryIn(ctx context.Context, files []file, req nodeapi.SnapshotTake) (holds bool, bytes int64, err error) {
+// memoryIn makes sure that every disk holds the snapshot, and tells how much memory is in it.
+func (n *Node) memoryIn(ctx context.Context, files []file, req nodeapi.SnapshotTake) (bytes int64, err error) {
 	for _, f := range files {
 		holds, memory, err := n.store.Holds(ctx, f.path, req.ID)
 		if err != nil {
-			return false, 0, err
+			return 0, err
 		}
 		if !holds {
-			return false, 0, nodeapi.ErrStorage.WithMessage("the snapshot is not in every disk").WithRetryable(true)
+			return 0, nodeapi.ErrStorage.WithMessage("the snapshot is not in every disk").WithRetryable(true)
 		}
 		bytes += memory
 	}
-	return true, bytes, nil
+	return bytes, nil
 }
 
 // snapshot takes a snapshot of a guest in the state that it was seen in.

@@ -92,7 +92,7 @@ func (s *Service) defineWithout(ctx context.Context, run *operation.Run, r store
 	return s.defineWith(ctx, r, slices.DeleteFunc(volumes, func(v vm.Volume) bool { return v.ID == *in.VolumeID }))
 }
 
-// size is how large the disk of an operation is by the books, and under which id its place is known.
+// bookedSize is how large the disk of an operation is by the books, and under which id its place is known.
 func (s *Service) bookedSize(ctx context.Context, run *operation.Run, r store.Record) (place uuid.UUID, size int64, v *vm.Volume, err error) {
 	var in diskInput
 	if err := run.Input(&in); err != nil {

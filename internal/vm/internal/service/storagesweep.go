@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/novacron/novacron/internal/platform/httpx"
+	"github.com/novacron/novacron/internal/platform/operation"
 	"github.com/novacron/novacron/internal/scheduler"
 	"github.com/novacron/novacron/internal/vm"
 	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
@@ -60,6 +61,24 @@ func (s *Service) sweepNode(ctx context.Context, node uuid.UUID) error {
 		}
 	}
 	return nil
+}
+
+// SweepDeleted has volumes deleted that were to go with their virtual machine, by a request that came when the machine's own deletion was
+// past that.
+func (s *Service) SweepDeleted(ctx context.Context) error {
+	volumes, err := s.store.UndeletedVolumes(ctx, httpx.MaxLimit)
+	if err != nil {
+		return err
+	}
+	var failed error
+	for _, v := range volumes {
+		op := operation.New{ID: newID(), Kind: store.KindVolumeDelete, RequestedBy: v.OwnerID, Input: volumeInput{}}
+		_, err := s.store.BeginVolume(ctx, v.ID, op, true, func(vm.Volume) error { return nil })
+		if err != nil && !errors.Is(err, vm.ErrVolumeNotFound) && !errors.Is(err, vm.ErrVolumeBusy) {
+			failed = errors.Join(failed, err)
+		}
+	}
+	return failed
 }
 
 // SweepStorage brings the places of volumes back to their sizes. They differ where a resize was overtaken between its steps.

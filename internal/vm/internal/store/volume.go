@@ -243,6 +243,15 @@ func (s *Store) DeleteVolume(ctx context.Context, id uuid.UUID) error {
 	return pg.Map(s.q.VolumeDelete(ctx, s.pool, id))
 }
 
+// UndeletedVolumes lists some that are to be deleted and have no virtual machine any more that would see to it.
+func (s *Store) UndeletedVolumes(ctx context.Context, limit int) ([]vm.Volume, error) {
+	rows, err := s.q.VolumeUndeleted(ctx, s.pool, int32(limit))
+	if err != nil {
+		return nil, fmt.Errorf("list volumes that are to be deleted: %w", pg.Map(err))
+	}
+	return volumesOf(rows)
+}
+
 // ExistingVolumes tells which of the volumes have a row.
 func (s *Store) ExistingVolumes(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]bool, error) {
 	have, err := s.q.VolumeExisting(ctx, s.pool, ids)

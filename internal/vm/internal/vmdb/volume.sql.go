@@ -529,6 +529,49 @@ func (q *Queries) VolumeTotals(ctx context.Context, db DBTX) (VolumeTotalsRow, e
 	return i, err
 }
 
+const volumeUndeleted = `-- name: VolumeUndeleted :many
+SELECT id, tenant_id, owner_id, name, description, tags, node_id, format, size_bytes, allocated_bytes, image_id, status, vm_id, attached_at, generation, operation_id, created_at, updated_at FROM volumes WHERE status = 'deleting' AND vm_id IS NULL ORDER BY updated_at LIMIT $1
+`
+
+func (q *Queries) VolumeUndeleted(ctx context.Context, db DBTX, maxRows int32) ([]Volume, error) {
+	rows, err := db.Query(ctx, volumeUndeleted, maxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Volume
+	for rows.Next() {
+		var i Volume
+		if err := rows.Scan(
+			&i.ID,
+			&i.TenantID,
+			&i.OwnerID,
+			&i.Name,
+			&i.Description,
+			&i.Tags,
+			&i.NodeID,
+			&i.Format,
+			&i.SizeBytes,
+			&i.AllocatedBytes,
+			&i.ImageID,
+			&i.Status,
+			&i.VmID,
+			&i.AttachedAt,
+			&i.Generation,
+			&i.OperationID,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const volumeUpdateDetails = `-- name: VolumeUpdateDetails :one
 UPDATE volumes SET name = $1, description = $2, tags = $3, updated_at = now() WHERE id = $4
 RETURNING id, tenant_id, owner_id, name, description, tags, node_id, format, size_bytes, allocated_bytes, image_id, status, vm_id, attached_at, generation, operation_id, created_at, updated_at
