@@ -15,6 +15,13 @@ const (
 	RoleNode       = "node"       // the local hypervisor; needs no database
 )
 
+// When the end of a node shuts its guests down, so that they come back in order at its next start.
+const (
+	GuestsAuto   = "auto"   // where the host itself shuts down, as systemd tells
+	GuestsAlways = "always" // at every end, for hosts that stop the service in no other case
+	GuestsNever  = "never"
+)
+
 // Config is what the module is told at start.
 type Config struct {
 	DataDir     string // images, disks, journal and sockets lie below it
@@ -29,7 +36,9 @@ type Config struct {
 	LibvirtURI string // "qemu:///system"
 	Accel      string // auto, kvm or tcg
 
-	DetachPatience    time.Duration // how long a guest may take to let go of a disk
+	DetachPatience time.Duration // how long a guest may take to let go of a disk
+	// ShutdownGuests says when the end of the node shuts its guests down: GuestsAuto, GuestsAlways or GuestsNever.
+	ShutdownGuests    string
 	StopGrace         time.Duration // how long a guest may take to shut down before it is powered off
 	MaxImageBytes     int64         // the most an upload may have
 	NetworkPool       string        // CIDR that default networks are cut from, a /24 each
@@ -46,7 +55,7 @@ func Default() Config {
 	}
 	return Config{
 		Roles: []string{RoleController, RoleNode}, LibvirtURI: "qemu:///system", Accel: "auto",
-		DetachPatience: 30 * time.Second, StopGrace: 60 * time.Second, MaxImageBytes: 64 << 30, NetworkPool: "10.100.0.0/14", HeartbeatInterval: 5 * time.Second,
+		ShutdownGuests: GuestsAuto, DetachPatience: 30 * time.Second, StopGrace: 60 * time.Second, MaxImageBytes: 64 << 30, NetworkPool: "10.100.0.0/14", HeartbeatInterval: 5 * time.Second,
 		ReservationTTL: 10 * time.Minute,
 		Flavors: []vm.Flavor{size("tiny", 1, 256, 1), size("small", 1, 1024, 10), size("medium", 2, 4096, 40),
 			size("large", 4, 8192, 80), size("xlarge", 8, 16384, 160)},
@@ -69,6 +78,9 @@ func (c Config) Validate() []error {
 	}
 	if !slices.Contains([]string{"auto", "kvm", "tcg"}, c.Accel) {
 		bad("libvirt.accel", "%q is none of auto, kvm, tcg", c.Accel)
+	}
+	if !slices.Contains([]string{GuestsAuto, GuestsAlways, GuestsNever}, c.ShutdownGuests) {
+		bad("shutdown_guests", "%q is none of auto, always, never", c.ShutdownGuests)
 	}
 	if c.LibvirtURI == "" {
 		bad("libvirt.uri", "must not be empty")

@@ -2,16 +2,23 @@ package vmmodule
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
+	"github.com/novacron/novacron/internal/platform/systemd"
 	"github.com/novacron/novacron/internal/vm/internal/driver"
 	"github.com/novacron/novacron/internal/vm/internal/driver/libvirt"
 	"github.com/novacron/novacron/internal/vm/internal/node"
 )
 
 // nodeRole is what runs while the node role does.
-type nodeRole struct{ node *node.Node }
+type nodeRole struct {
+	node *node.Node
+	cfg  Config
+	log  *slog.Logger
+}
 
 // startNode starts the node role. It does not wait for libvirt or for the controller; ready tells when they have answered.
 func startNode(ctx context.Context, cfg Config, deps Deps, newDriver func(Config, *slog.Logger) driver.Driver) (*nodeRole, error) {
@@ -28,13 +35,37 @@ func startNode(ctx context.Context, cfg Config, deps Deps, newDriver func(Config
 	if err := n.Start(ctx); err != nil {
 		return nil, fmt.Errorf("start node %s: %w", id, err)
 	}
-	return &nodeRole{node: n}, nil
+	return &nodeRole{node: n, cfg: cfg, log: log}, nil
 }
 
 func libvirtDriver(cfg Config, log *slog.Logger) driver.Driver {
 	return libvirt.New(libvirt.Config{URI: cfg.LibvirtURI, Accel: libvirt.Accel(cfg.Accel), Log: log})
 }
 
-func (r *nodeRole) stop(ctx context.Context) error { return r.node.Stop(ctx) }
+// stop ends the role. Guests run on, except where the host shuts down and takes them with it.
+func (r *nodeRole) stop(ctx context.Context) error {
+	var failed error
+	if r.cfg.ShutdownGuests == GuestsAlways || r.cfg.ShutdownGuests == GuestsAuto && systemd.HostStopping(ctx) {
+		failed = r.drain(ctx)
+	}
+	return errors.Join(failed, r.node.Stop(ctx))
+}
+
+// drainMargin is what of the time to stop is kept for what follows the guests.
+const drainMargin = 5 * time.Second
+
+func (r *nodeRole) drain(ctx context.Context) error {
+	grace := r.cfg.StopGrace
+	if end, ok := ctx.Deadline(); ok {
+		grace = min(grace, time.Until(end)-drainMargin)
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, end.Add(-drainMargin/2))
+		defer cancel()
+	}
+	if err := r.node.DrainForReboot(ctx, grace); err != nil {
+		return fmt.Errorf("shut guests down with their host: %w", err)
+	}
+	return nil
+}
 
 func (r *nodeRole) ready(ctx context.Context) error { return r.node.Ready(ctx) }
