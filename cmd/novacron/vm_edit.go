@@ -76,7 +76,7 @@ func newVMSet(e *env) *cobra.Command {
 		delay                                  time.Duration
 	)
 	cmd := &cobra.Command{
-		Use: "set VM", Aliases: []string{"edit"}, Short: "Change the settings of a machine", Args: cobra.ExactArgs(1), ValidArgsFunction: e.completion(1, vmNames),
+		Use: "edit VM", Aliases: []string{"set"}, Short: "Change the settings of a machine", Args: cobra.ExactArgs(1), ValidArgsFunction: e.completion(1, vmNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			flags := cmd.Flags()
 			body := apiclient.VMPatch{}
