@@ -121,7 +121,7 @@ func (c *cloud) createVM(w http.ResponseWriter, r *http.Request) {
 		m.State, m.DesiredState = vm.StateStopped, vm.DesiredStopped
 	}
 	for i, n := range in.Networks {
-		m.Networks = append(m.Networks, vm.Interface{NetworkID: n.NetworkID, MAC: fmt.Sprintf("52:54:00:00:00:%02x", i+1), Addresses: []string{fmt.Sprintf("10.101.0.%d", i+10)}})
+		m.Networks = append(m.Networks, vm.Interface{NetworkID: *n.NetworkID, MAC: fmt.Sprintf("52:54:00:00:00:%02x", i+1), Addresses: []string{fmt.Sprintf("10.101.0.%d", i+10)}})
 	}
 	for _, key := range in.SSHKeys {
 		c.logs[m.ID] += "key " + key + "\n"

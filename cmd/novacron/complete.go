@@ -33,6 +33,10 @@ func networkNames(ctx context.Context, c *apiclient.Client) iter.Seq2[named, err
 	return only(c.ListNetworks(ctx, "", completeMost), func(n vm.Network) named { return named{n.ID, n.Name} })
 }
 
+func groupNames(ctx context.Context, c *apiclient.Client) iter.Seq2[named, error] {
+	return only(c.ListSecurityGroups(ctx, "", completeMost), func(g vm.SecurityGroup) named { return named{g.ID, g.Name} })
+}
+
 func nodeNames(ctx context.Context, c *apiclient.Client) iter.Seq2[named, error] {
 	return only(c.ListNodes(ctx), func(n apiclient.Node) named { return named{n.ID, n.Name} })
 }

@@ -167,6 +167,12 @@ func findNetwork(ctx context.Context, c *apiclient.Client, arg string) (named, e
 	})
 }
 
+func findSecurityGroup(ctx context.Context, c *apiclient.Client, arg string) (named, error) {
+	return find("security group", "security-group", arg, func(name string) iter.Seq2[named, error] {
+		return only(c.ListSecurityGroups(ctx, name, 0), func(g vm.SecurityGroup) named { return named{g.ID, g.Name} })
+	})
+}
+
 func findAPIKey(ctx context.Context, c *apiclient.Client, arg string) (named, error) {
 	var filter apiclient.APIKeyFilter
 	name := func(k auth.APIKey) named { return named{k.ID, k.Name} }

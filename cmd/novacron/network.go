@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -11,7 +12,7 @@ import (
 
 func newNetwork(e *env) *cobra.Command {
 	cmd := &cobra.Command{Use: "network", Aliases: []string{"net"}, Short: "Virtual networks"}
-	cmd.AddCommand(newNetworkList(e), newNetworkCreate(e), newNetworkShow(e), newNetworkDelete(e))
+	cmd.AddCommand(newNetworkList(e), newNetworkCreate(e), newNetworkShow(e), newNetworkUpdate(e), newNetworkDelete(e))
 	return cmd
 }
 
@@ -88,11 +89,15 @@ func newNetworkCreate(e *env) *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&body.Mode, "mode", "", "nat reaches the outside through the node's address, isolated does not (default nat)")
+	cmd.Flags().StringVar(&body.Mode, "mode", "", "nat reaches the outside through the node's address, isolated does not, routed by its own addresses, bridge is on a bridge of the nodes (default nat)")
 	cmd.Flags().StringVar(&body.CIDR, "cidr", "", "private IPv4 range, /16 to /29; its first address is the gateway (default: the next free /24)")
 	cmd.Flags().StringVar(&dhcp.Start, "dhcp-start", "", "first address that guests get (default: the first after the gateway)")
 	cmd.Flags().StringVar(&dhcp.End, "dhcp-end", "", "last address that guests get (default: the last one)")
-	must(cmd.RegisterFlagCompletionFunc("mode", cobra.FixedCompletions([]string{"nat", "isolated"}, cobra.ShellCompDirectiveNoFileComp)))
+	cmd.Flags().BoolVar(&body.IPv6, "ipv6", false, "give it a random unique local IPv6 range")
+	cmd.Flags().StringVar(&body.IPv6CIDR, "ipv6-cidr", "", "IPv6 range of 64 bits, which is announced to guests")
+	cmd.Flags().StringVar(&body.Uplink, "uplink", "", "mode bridge: bridge of the nodes, or with --vlan any device of theirs")
+	cmd.Flags().IntVar(&body.VLAN, "vlan", 0, "mode bridge: 802.1Q tag on the uplink")
+	must(cmd.RegisterFlagCompletionFunc("mode", cobra.FixedCompletions([]string{"nat", "isolated", "routed", "bridge"}, cobra.ShellCompDirectiveNoFileComp)))
 	return cmd
 }
 
@@ -118,11 +123,69 @@ func newNetworkShow(e *env) *cobra.Command {
 				if n.DHCP != nil {
 					fields = append(fields, []string{"dhcp", n.DHCP.Start + " - " + n.DHCP.End})
 				}
+				if n.IPv6CIDR != "" {
+					fields = append(fields, []string{"ipv6 cidr", n.IPv6CIDR}, []string{"ipv6 gateway", n.IPv6Gateway})
+				}
+				if n.Uplink != "" {
+					fields = append(fields, []string{"uplink", n.Uplink})
+				}
+				if n.VLAN != 0 {
+					fields = append(fields, []string{"vlan", strconv.Itoa(n.VLAN)})
+				}
+				if n.Domain != "" {
+					fields = append(fields, []string{"domain", n.Domain})
+				}
 				return append(fields, []string{"default", yes(n.Default)}, []string{"tenant", n.TenantID.String()},
 					[]string{"owner", n.OwnerID.String()}, []string{"created", clock(n.CreatedAt)})
 			})
 		},
 	}
+}
+
+func newNetworkUpdate(e *env) *cobra.Command {
+	var (
+		name string
+		dhcp vm.DHCP
+	)
+	cmd := &cobra.Command{
+		Use: "update NETWORK", Short: "Change name or DHCP range of a network, while its guests run", Args: cobra.ExactArgs(1), ValidArgsFunction: e.completion(1, networkNames),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var body apiclient.NetworkUpdate
+			if name != "" {
+				body.Name = &name
+			}
+			if (dhcp.Start == "") != (dhcp.End == "") {
+				return usageError{"--dhcp-start and --dhcp-end go together"}
+			}
+			if dhcp.Start != "" {
+				body.DHCP = &dhcp
+			}
+			if body == (apiclient.NetworkUpdate{}) {
+				return usageError{"nothing is to be changed; see --help"}
+			}
+			c, err := e.connect()
+			if err != nil {
+				return err
+			}
+			target, err := findNetwork(cmd.Context(), c, args[0])
+			if err != nil {
+				return err
+			}
+			network, err := c.UpdateNetwork(cmd.Context(), target.id, body)
+			if err != nil {
+				return err
+			}
+			if e.quiet || e.forScripts() {
+				return printObject(e, network, networkID, nil)
+			}
+			_, err = fmt.Fprintf(e.out, "Changed network %s (%s)\n", network.Value.Name, network.Value.ID)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&name, "name", "", "new name")
+	cmd.Flags().StringVar(&dhcp.Start, "dhcp-start", "", "first address that guests get")
+	cmd.Flags().StringVar(&dhcp.End, "dhcp-end", "", "last address that guests get")
+	return cmd
 }
 
 func newNetworkDelete(e *env) *cobra.Command {

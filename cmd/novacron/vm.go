@@ -21,7 +21,7 @@ func newVM(e *env) *cobra.Command {
 		newVMStop(e, apiclient.ActionRestart, "Shut machines down and power them on again", "Restarted"),
 		newVMAction(e, apiclient.ActionStart, "Power machines on", "Started"), newVMAction(e, apiclient.ActionReset, "Press the reset button of machines", "Reset"),
 		newVMAction(e, apiclient.ActionPause, "Hold the virtual CPUs of machines", "Paused"), newVMAction(e, apiclient.ActionResume, "Let paused machines go on", "Resumed"),
-		newVMDelete(e), newVMDisk(e), newVMSnapshot(e), newVMConsole(e), newVMLogs(e))
+		newVMDelete(e), newVMDisk(e), newVMInterface(e), newVMSnapshot(e), newVMConsole(e), newVMLogs(e))
 	return cmd
 }
 

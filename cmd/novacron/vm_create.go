@@ -60,7 +60,7 @@ func newVMCreate(e *env) *cobra.Command {
 	flags.IntVar(&spec.vcpus, "vcpus", 0, "number of virtual CPUs (default: the flavor's)")
 	flags.StringVar(&spec.memory, "memory", "", "memory in MiB, or with a unit: 512M, 1G (default: the flavor's)")
 	flags.StringVar(&spec.disk, "disk", "", "size of the root disk in GiB, or with a unit: 5G, 1T (default: the flavor's)")
-	flags.StringArrayVar(&spec.networks, "network", nil, "network to join, by name or id; may be repeated (default: the tenant's default network)")
+	flags.StringArrayVar(&spec.networks, "network", nil, "network to join, as NAME or NAME,ip=ADDRESS,mac=MAC,group=GROUP,in=KBPS,out=KBPS; may be repeated (default: the tenant's default network)")
 	flags.StringArrayVar(&spec.keys, "ssh-key", nil, "public key for the default user, as a file or as text; may be repeated")
 	flags.StringVar(&spec.userData, "user-data", "", "file with cloud-init user-data")
 	flags.StringArrayVar(&spec.tags, "tag", nil, "label KEY=VALUE; may be repeated")
@@ -131,12 +131,12 @@ func (s *vmSpec) resolve(ctx context.Context, c *apiclient.Client, body *apiclie
 		return err
 	}
 	body.ImageID = image.id
-	for _, name := range s.networks {
-		network, err := findNetwork(ctx, c, name)
+	for _, spec := range s.networks {
+		network, err := parseInterface(ctx, c, spec)
 		if err != nil {
 			return err
 		}
-		body.Networks = append(body.Networks, apiclient.VMNetwork{NetworkID: network.id})
+		body.Networks = append(body.Networks, network)
 	}
 	return nil
 }

@@ -17,6 +17,22 @@ type NetworkCreate struct {
 	Mode string   `json:"mode,omitempty"`
 	CIDR string   `json:"cidr,omitempty"`
 	DHCP *vm.DHCP `json:"dhcp,omitempty"`
+
+	IPv6     bool   `json:"ipv6,omitempty"`
+	IPv6CIDR string `json:"ipv6_cidr,omitempty"`
+	Uplink   string `json:"uplink,omitempty"`
+	VLAN     int    `json:"vlan,omitempty"`
+}
+
+// NetworkUpdate is the body that changes a network; nil leaves as it is.
+type NetworkUpdate struct {
+	Name *string  `json:"name,omitempty"`
+	DHCP *vm.DHCP `json:"dhcp,omitempty"`
+}
+
+// UpdateNetwork changes a network, while its guests run.
+func (c *Client) UpdateNetwork(ctx context.Context, id uuid.UUID, body NetworkUpdate) (Object[vm.Network], error) {
+	return patch[vm.Network](ctx, c, "/api/v1/networks/"+id.String(), body)
 }
 
 // ListNetworks gives the networks, newest first; name may be empty, most 0.

@@ -33,9 +33,14 @@ type VMResources struct {
 	DiskGiB   int64 `json:"disk_gib,omitempty"`
 }
 
-// VMNetwork is a network to join.
+// VMNetwork asks for an interface. What is left zero gets the server's default.
 type VMNetwork struct {
-	NetworkID uuid.UUID `json:"network_id"`
+	NetworkID      *uuid.UUID    `json:"network_id,omitempty"`
+	MAC            string        `json:"mac,omitempty"`
+	IPAddress      string        `json:"ip_address,omitempty"`
+	SecurityGroups *[]uuid.UUID  `json:"security_groups,omitempty"`
+	Link           string        `json:"link,omitempty"`
+	Bandwidth      *vm.Bandwidth `json:"bandwidth,omitempty"`
 }
 
 // VMStop says how to stop or restart.

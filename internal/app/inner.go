@@ -44,10 +44,7 @@ func (b *builder) serveContracts(ctx context.Context) (stop func(context.Context
 		return nil, err
 	}
 	b.log.InfoContext(ctx, "calls of other processes are answered", "address", server.Addr().String())
-	return func(ctx context.Context) error {
-		server.Stop(ctx)
-		return nil
-	}, nil
+	return server.Stop, nil
 }
 
 // serveGateways shows the one module of this process to gateways.

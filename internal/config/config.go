@@ -190,8 +190,9 @@ type VMConfig struct {
 
 // LibvirtConfig is about libvirt on this host.
 type LibvirtConfig struct {
-	URI   string `mapstructure:"uri" doc:"Connection URI of libvirt."`
-	Accel string `mapstructure:"accel" doc:"kvm, tcg (emulation, slow), or auto: kvm where the processor and /dev/kvm offer it."`
+	URI              string `mapstructure:"uri" doc:"Connection URI of libvirt."`
+	NetworkNamespace string `mapstructure:"network_namespace" doc:"Path of the network name space that libvirtd lives in, where guests are protected too. Empty: NovaCron's own."`
+	Accel            string `mapstructure:"accel" doc:"kvm, tcg (emulation, slow), or auto: kvm where the processor and /dev/kvm offer it."`
 }
 
 // SchedConfig is about placement.

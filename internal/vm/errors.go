@@ -20,14 +20,6 @@ var (
 	ErrImageRefused  = errs.New(errs.Invalid, "image.refused", "the image refers to files outside itself").WithAction("Flatten it with 'qemu-img convert' first.")
 	ErrImageTooLarge = errs.New(errs.TooLarge, "image.too_large", "the image is larger than this installation accepts")
 	ErrImageChecksum = errs.New(errs.Invalid, "image.checksum_mismatch", "the bytes that arrived do not match the checksum")
-
-	ErrNetworkNotFound = errs.New(errs.NotFound, "network.not_found", "there is no such network")
-	ErrNetworkTaken    = errs.New(errs.Conflict, "network.name_taken", "a network of this name exists in the tenant")
-	ErrNetworkOverlap  = errs.New(errs.Conflict, "network.cidr_overlap", "the address range overlaps with another network")
-	ErrNetworkInUse    = errs.New(errs.Conflict, "network.in_use", "virtual machines are connected to the network").WithAction("Delete them first.")
-	ErrNetworkInvalid  = errs.New(errs.Invalid, "network.invalid", "the network cannot be made as asked")
-	ErrNetworkBusy     = errs.New(errs.Locked, "network.locked", "an operation is at work on the network")
-	ErrNoAddressRange  = errs.New(errs.Conflict, "network.pool_exhausted", "no address range is free for the tenant's default network").WithAction("Create a network with a range of your choice and name it when creating the virtual machine.")
 )
 
 // The errors of storage.
@@ -60,10 +52,9 @@ var (
 
 // Errors lists the contract's errors for the reference.
 func Errors() []*errs.Error {
-	return []*errs.Error{ErrNotFound, ErrNameTaken, ErrWrongState, ErrInvalid, ErrVanished, ErrDiskLost, ErrNoConsoleLog,
+	return append([]*errs.Error{ErrNotFound, ErrNameTaken, ErrWrongState, ErrInvalid, ErrVanished, ErrDiskLost, ErrNoConsoleLog,
 		ErrImageNotFound, ErrImageInUse, ErrImageFailed, ErrImageBusy, ErrImageInvalid, ErrImageRefused, ErrImageTooLarge, ErrImageChecksum,
-		ErrNetworkNotFound, ErrNetworkTaken, ErrNetworkOverlap, ErrNetworkInUse, ErrNetworkInvalid, ErrNetworkBusy, ErrNoAddressRange,
 		ErrLocked, ErrVolumeNotFound, ErrVolumeTaken, ErrVolumeInvalid, ErrVolumeInUse, ErrVolumeDetached, ErrVolumeElsewhere, ErrVolumeHeld,
 		ErrVolumeSnapshots, ErrVolumeBusy, ErrVolumeNotReady, ErrVolumeShrink, ErrVolumeVersion, ErrDiskNotFound, ErrTooManyDisks, ErrPoolNotFound,
-		ErrSnapshotNotFound, ErrSnapshotTaken, ErrSnapshotNotReady, ErrSnapshotConfig, ErrSnapshotRaw, ErrSnapshotMemory, ErrSnapshotTooMany, ErrNotFrozen}
+		ErrSnapshotNotFound, ErrSnapshotTaken, ErrSnapshotNotReady, ErrSnapshotConfig, ErrSnapshotRaw, ErrSnapshotMemory, ErrSnapshotTooMany, ErrNotFrozen}, networkErrors()...)
 }

@@ -63,13 +63,6 @@ type Resources struct {
 	DiskGiB   int64 `json:"disk_gib" example:"5" doc:"Size of the root disk."`
 }
 
-// Interface is one network interface of a virtual machine.
-type Interface struct {
-	NetworkID uuid.UUID `json:"network_id"`
-	MAC       string    `json:"mac" example:"52:54:00:12:34:56"`
-	Addresses []string  `json:"addresses" nullable:"false" doc:"From the DHCP lease or the guest agent."`
-}
-
 // Disk is one disk of a virtual machine.
 type Disk struct {
 	Name      string     `json:"name" example:"root" doc:"root, or the name of the volume."`
@@ -104,47 +97,6 @@ const (
 	ImageFailed    ImageStatus = "failed"
 )
 
-// Network is a virtual network of a tenant.
-type Network struct {
-	ID        uuid.UUID     `json:"id"`
-	Name      string        `json:"name" example:"backend"`
-	Mode      NetworkMode   `json:"mode" enum:"nat,isolated"`
-	CIDR      string        `json:"cidr" example:"10.100.0.0/24"`
-	Gateway   string        `json:"gateway" example:"10.100.0.1"`
-	DHCP      *DHCP         `json:"dhcp,omitempty"`
-	Status    NetworkStatus `json:"status" enum:"creating,active,deleting"`
-	Default   bool          `json:"default" doc:"Virtual machines that name no network join this one."`
-	OwnerID   uuid.UUID     `json:"owner_id"`
-	TenantID  uuid.UUID     `json:"tenant_id"`
-	CreatedAt time.Time     `json:"created_at"`
-	UpdatedAt time.Time     `json:"updated_at"`
-}
-
-// DHCP is the range of addresses that a network gives out.
-type DHCP struct {
-	Start string `json:"start" example:"10.100.0.10"`
-	End   string `json:"end" example:"10.100.0.254"`
-}
-
-// NetworkMode says how a network reaches the outside.
-type NetworkMode string
-
-// The network modes.
-const (
-	NetworkNAT      NetworkMode = "nat"      // to the outside through the node's address
-	NetworkIsolated NetworkMode = "isolated" // not at all
-)
-
-// NetworkStatus tells whether a network can be used.
-type NetworkStatus string
-
-// The statuses of a network.
-const (
-	NetworkCreating NetworkStatus = "creating"
-	NetworkActive   NetworkStatus = "active"
-	NetworkDeleting NetworkStatus = "deleting"
-)
-
 // Flavor is a named size.
 type Flavor struct {
 	Name      string    `json:"name" example:"small"`
@@ -168,7 +120,7 @@ type CreateVMRequest struct {
 	ImageID        uuid.UUID
 	Flavor         string
 	Resources      Resources
-	NetworkIDs     []uuid.UUID // none: the tenant's default network
+	Interfaces     []InterfaceRequest // none: one on the tenant's default network
 	SSHKeys        []string
 	UserData       string
 	Tags           map[string]string

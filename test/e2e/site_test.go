@@ -111,7 +111,7 @@ func (s *site) start(env ...string) {
 	}
 	s.log = &bytes.Buffer{}
 	s.server = exec.Command(file, "serve", "--data-dir", s.dir, "--listen", s.listen)
-	s.server.Env = append(append(os.Environ(), "NOVACRON_VM_LIBVIRT_URI="+s.host.URI(), "NOVACRON_NODE_NAME=host-1", "NOVACRON_VM_STOP_GRACE=40s"), env...)
+	s.server.Env = append(append(os.Environ(), "NOVACRON_VM_LIBVIRT_URI="+s.host.URI(), "NOVACRON_VM_LIBVIRT_NETWORK_NAMESPACE="+s.host.NetNS(), "NOVACRON_NODE_NAME=host-1", "NOVACRON_VM_STOP_GRACE=40s"), env...)
 	s.server.Stdout, s.server.Stderr = s.log, s.log
 	s.server.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if err := s.server.Start(); err != nil {

@@ -223,6 +223,9 @@ func (h *Host) URI() string { return "qemu+unix:///system?socket=" + h.socket() 
 // LXCURI is how to reach its driver of containers. The host must have been started WithLXC.
 func (h *Host) LXCURI() string { return "lxc+unix:///system?socket=" + h.socket() }
 
+// NetNS is the path of the host's network name space.
+func (h *Host) NetNS() string { return "/proc/" + h.pid + "/ns/net" }
+
 func (h *Host) socket() string { return filepath.Join(h.dir, "fs/run/libvirt/libvirt-sock") }
 
 // Dir is a folder that the host sees under the same path.

@@ -1,6 +1,8 @@
 -- name: NetworkInsert :one
-INSERT INTO vm_networks (id, tenant_id, owner_id, name, mode, bridge, cidr, gateway, dhcp_start, dhcp_end, is_default, status, operation_id)
-VALUES (@id, @tenant_id, @owner_id, @name, @mode, @bridge, @cidr, @gateway, @dhcp_start, @dhcp_end, @is_default, 'creating', @operation_id)
+INSERT INTO vm_networks (id, tenant_id, owner_id, name, mode, bridge, cidr, gateway, dhcp_start, dhcp_end, is_default, status, operation_id,
+    cidr6, gateway6, uplink, vlan)
+VALUES (@id, @tenant_id, @owner_id, @name, @mode, @bridge, @cidr, @gateway, @dhcp_start, @dhcp_end, @is_default, 'creating', @operation_id,
+    @cidr6, @gateway6, @uplink, @vlan)
 RETURNING *;
 
 -- name: NetworkGet :one
@@ -19,7 +21,16 @@ WHERE tenant_id = @tenant_id AND (created_at, id) < (@after_time::timestamptz, @
 ORDER BY created_at DESC, id DESC LIMIT @max_rows;
 
 -- name: NetworkCIDRs :many
-SELECT cidr FROM vm_networks;
+SELECT cidr::cidr FROM vm_networks WHERE cidr IS NOT NULL
+UNION ALL
+SELECT cidr6::cidr FROM vm_networks WHERE cidr6 IS NOT NULL;
+
+-- name: NetworkUpdate :one
+UPDATE vm_networks SET name = @name, dhcp_start = @dhcp_start, dhcp_end = @dhcp_end, version = version + 1, operation_id = @operation_id, updated_at = now()
+WHERE id = @id RETURNING *;
+
+-- name: NetworkAddresses :many
+SELECT ip::inet FROM vm_macs WHERE network_id = @network_id AND ip IS NOT NULL;
 
 -- name: NetworkInUse :one
 SELECT EXISTS (SELECT 1 FROM vm_macs WHERE network_id = @id);

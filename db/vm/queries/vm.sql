@@ -5,8 +5,9 @@ VALUES (@id, @name, 'creating', @hypervisor_type, @node_id, @owner_id, @tenant_i
     @image_id, @flavor, @user_data, @ssh_keys, @tags, @desired_state, @operation_id);
 
 -- name: VMMACInsert :execrows
-INSERT INTO vm_macs (mac, vm_id, network_id)
-SELECT @mac::text, @vm_id::uuid, n.id FROM vm_networks n WHERE n.id = @network_id AND n.status <> 'deleting' FOR SHARE;
+INSERT INTO vm_macs (mac, vm_id, network_id, id, ip, ip6, link_down, in_kbps, out_kbps)
+SELECT @mac::text, @vm_id::uuid, n.id, @id::uuid, sqlc.narg(ip)::inet, sqlc.narg(ip6)::inet, @link_down::boolean, @in_kbps::bigint, @out_kbps::bigint
+FROM vm_networks n WHERE n.id = @network_id AND n.status <> 'deleting' FOR SHARE;
 
 -- name: VMGet :one
 SELECT * FROM vms WHERE id = @id;

@@ -57,7 +57,9 @@ func (a authority) serve(t testing.TB, s auth.Service, address string) *grpcx.Se
 func stop(s *grpcx.Server) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	s.Stop(ctx)
+	if err := s.Stop(ctx); err != nil {
+		panic(err)
+	}
 }
 
 func (a authority) dial(t testing.TB, name, address string) *authgrpc.Client {

@@ -90,7 +90,7 @@ func Listen(ctx context.Context, address string, cfg Config, peers []string, log
 func (s *Server) Addr() net.Addr { return s.l.Addr() }
 
 // Stop lets no new call in and waits for those that run, until ctx ends.
-func (s *Server) Stop(ctx context.Context) {
+func (s *Server) Stop(ctx context.Context) error {
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
@@ -102,7 +102,7 @@ func (s *Server) Stop(ctx context.Context) {
 		s.grpc.Stop()
 		<-stopped
 	}
-	<-s.done
+	return <-s.done
 }
 
 // serve checks who calls, puts request id and trace into the context, and turns errors and panics into what travels.

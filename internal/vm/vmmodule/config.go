@@ -3,10 +3,12 @@ package vmmodule
 import (
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/novacron/novacron/internal/vm"
+	"github.com/novacron/novacron/internal/vm/internal/node/firewall"
 )
 
 // The roles of the module.
@@ -28,6 +30,9 @@ type Config struct {
 	NodeName   string // how the node role calls itself
 	LibvirtURI string // "qemu:///system"
 	Accel      string // auto, kvm or tcg
+	// NetworkNamespace is the path of the network name space that libvirtd lives in; empty: this process's own.
+	NetworkNamespace string
+	run              firewall.Command // runs programs of the host; nil, except in tests: really
 
 	DetachPatience    time.Duration // how long a guest may take to let go of a disk
 	StopGrace         time.Duration // how long a guest may take to shut down before it is powered off
@@ -69,6 +74,9 @@ func (c Config) Validate() []error {
 	}
 	if !slices.Contains([]string{"auto", "kvm", "tcg"}, c.Accel) {
 		bad("libvirt.accel", "%q is none of auto, kvm, tcg", c.Accel)
+	}
+	if c.NetworkNamespace != "" && !filepath.IsAbs(c.NetworkNamespace) {
+		bad("libvirt.network_namespace", "%q is no absolute path", c.NetworkNamespace)
 	}
 	if c.LibvirtURI == "" {
 		bad("libvirt.uri", "must not be empty")

@@ -34,6 +34,9 @@ import (
 // schema is the module's part of the database.
 const schema = "vm"
 
+// policyInterval is how soon a node that was away, or that missed a change when a process was killed, is brought to its policy.
+const policyInterval = 5 * time.Second
+
 // controller is what runs while the controller role does, in the order in which it was started.
 type controller struct {
 	pool       *pgxpool.Pool
@@ -43,6 +46,7 @@ type controller struct {
 	streams    *stream.Server
 	reports    bus.Subscription
 	sweeper    *startstop.Loop
+	policies   *startstop.Loop
 	storage    *startstop.Loop // the sweeper of volumes and snapshots
 	totals     *storageMetrics
 	tenants    bus.Subscription
@@ -120,6 +124,15 @@ func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Se
 			deps.Log.WarnContext(ctx, "sweep failed", "error", err)
 		}
 	})
+	c.policies = startstop.Every(policyInterval, func(ctx context.Context) {
+		if err := svc.SyncPolicies(ctx); err != nil && ctx.Err() == nil {
+			level := slog.LevelWarn
+			if errs.Retryable(err) { // a node that is not up yet, for example
+				level = slog.LevelDebug
+			}
+			deps.Log.Log(ctx, level, "nodes could not be given their policies", "error", err)
+		}
+	})
 	if c.totals, err = newStorageMetrics(deps.Registerer); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
@@ -146,6 +159,9 @@ func (c *controller) stop(ctx context.Context) error {
 	}
 	if c.storage != nil {
 		c.storage.Stop()
+	}
+	if c.policies != nil {
+		c.policies.Stop()
 	}
 	c.totals.unregister()
 	if c.tenants != nil {

@@ -1,17 +1,26 @@
 package vmmodule
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
 
 	"github.com/novacron/novacron/internal/vm/internal/driver"
 	"github.com/novacron/novacron/internal/vm/internal/driver/libvirt"
 	"github.com/novacron/novacron/internal/vm/internal/node"
+	"github.com/novacron/novacron/internal/vm/internal/node/firewall"
 )
 
 // nodeRole is what runs while the node role does.
-type nodeRole struct{ node *node.Node }
+type nodeRole struct {
+	node     *node.Node
+	firewall *firewall.Firewall
+}
 
 // startNode starts the node role. It does not wait for libvirt or for the controller; ready tells when they have answered.
 func startNode(ctx context.Context, cfg Config, deps Deps, newDriver func(Config, *slog.Logger) driver.Driver) (*nodeRole, error) {
@@ -20,7 +29,16 @@ func startNode(ctx context.Context, cfg Config, deps Deps, newDriver func(Config
 		return nil, err
 	}
 	log := deps.Log.With("role", RoleNode)
+	run := hostCommand(cfg.NetworkNamespace)
+	if cfg.run != nil {
+		run = cfg.run
+	}
+	fw, err := firewall.Open(filepath.Join(cfg.DataDir, "node", "policy.json"), run)
+	if err != nil {
+		return nil, fmt.Errorf("open the firewall: %w", err)
+	}
 	n := node.New(node.Config{
+		Firewall: fw, Run: run,
 		NodeID: id, Name: cfg.NodeName, DataDir: cfg.DataDir, Version: cfg.Version, Bus: deps.Bus, Log: log, Metrics: deps.Registerer,
 		HeartbeatInterval: cfg.HeartbeatInterval,
 		Driver:            newDriver(cfg, log),
@@ -28,7 +46,27 @@ func startNode(ctx context.Context, cfg Config, deps Deps, newDriver func(Config
 	if err := n.Start(ctx); err != nil {
 		return nil, fmt.Errorf("start node %s: %w", id, err)
 	}
-	return &nodeRole{node: n}, nil
+	return &nodeRole{node: n, firewall: fw}, nil
+}
+
+// hostCommand runs programs in the network name space that libvirt lives in; empty is this process's own. They are killed when their
+// context ends, and never see this process's environment.
+func hostCommand(namespace string) firewall.Command {
+	return func(ctx context.Context, input string, args ...string) (string, error) {
+		if namespace != "" {
+			args = append([]string{"nsenter", "--net=" + namespace, "--"}, args...)
+		}
+		cmd := exec.CommandContext(ctx, args[0], args[1:]...) //nolint:gosec // programs and arguments are this module's own
+		cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
+		cmd.Stdin = strings.NewReader(input)
+		cmd.WaitDelay = time.Second
+		var stdout, stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		if err := cmd.Run(); err != nil {
+			return "", fmt.Errorf("%s: %w: %s", args[0], err, strings.TrimSpace(stderr.String()))
+		}
+		return stdout.String(), nil
+	}
 }
 
 func libvirtDriver(cfg Config, log *slog.Logger) driver.Driver {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -31,24 +32,36 @@ import (
 	"github.com/novacron/novacron/internal/vm"
 	"github.com/novacron/novacron/internal/vm/internal/driver"
 	"github.com/novacron/novacron/internal/vm/internal/driver/fake"
+	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(pgtest.Wrap(m)) }
+// TestMain looks for leaks; the event loop of libvirt lives as long as its process.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(pgtest.Wrap(m), goleak.IgnoreAnyFunction("libvirt.org/go/libvirt.EventRunDefaultImpl"))
+}
 
 // world is a vm module with both roles and a scheduler, on a real database and a hypervisor in memory.
 type world struct {
-	t      *testing.T
-	dir    string
-	vm     *Module
-	sched  *schedulermodule.Module
-	driver *fake.Driver
-	bus    bus.Bus
-	tenant identity.Principal
-	fault  atomic.Pointer[func(kind, step, when string) error]
-	events chan event.VM
+	t         *testing.T
+	dir       string
+	vm        *Module
+	sched     *schedulermodule.Module
+	driver    *fake.Driver
+	bus       bus.Bus
+	tenant    identity.Principal
+	fault     atomic.Pointer[func(kind, step, when string) error]
+	events    chan event.VM
+	newDriver func(Config, *slog.Logger) driver.Driver
+	refuse    atomic.Pointer[string] // programs of the host whose command line has this in it fail
 }
 
 func newWorld(t *testing.T) *world {
+	t.Helper()
+	return newWorldWith(t, func(*world, *Config) {})
+}
+
+// newWorldWith makes a world whose configuration the test has a say in.
+func newWorldWith(t *testing.T, change func(*world, *Config)) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), driver: fake.New(), bus: membus.New(), tenant: principal("*"), events: make(chan event.VM, 1000)}
 	url := pgtest.New(t).URL
@@ -69,6 +82,9 @@ func newWorld(t *testing.T) *world {
 	cfg.DataDir, cfg.DatabaseURL, cfg.NodeName, cfg.Owner, cfg.StopGrace = w.dir, url, "node-1", "test", 20*time.Second
 	cfg.DetachPatience = 5 * time.Second
 	cfg.HeartbeatInterval = 200 * time.Millisecond
+	cfg.run = w.run
+	w.newDriver = func(Config, *slog.Logger) driver.Driver { return w.driver }
+	change(w, &cfg)
 	w.vm, err = New(cfg, Deps{Bus: w.bus, Scheduler: w.sched.Service(), Log: log, Fault: func(kind, step, when string) error {
 		if f := w.fault.Load(); f != nil {
 			return (*f)(kind, step, when)
@@ -78,7 +94,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.vm.newDriver = func(Config, *slog.Logger) driver.Driver { return w.driver }
+	w.vm.newDriver = w.newDriver
 	if err := w.vm.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -97,6 +113,25 @@ func newWorld(t *testing.T) *world {
 		return err == nil && len(nodes.Nodes) == 1 && nodes.Nodes[0].State == scheduler.NodeReady && w.vm.Ready(t.Context()) == nil
 	})
 	return w
+}
+
+// run stands for the programs of the host: it reads files, and else agrees to everything unless the test makes it refuse.
+func (w *world) run(_ context.Context, _ string, args ...string) (string, error) {
+	if refuse := w.refuse.Load(); refuse != nil && strings.Contains(strings.Join(args, " "), *refuse) {
+		return "", errors.New("refused by the test")
+	}
+	if args[0] == "cat" {
+		text, err := os.ReadFile(args[1])
+		return string(text), err
+	}
+	return "", nil
+}
+
+// policy is what the node keeps.
+func (w *world) policy() nodeapi.Policy {
+	w.vm.mu.Lock()
+	defer w.vm.mu.Unlock()
+	return w.vm.node.firewall.Policy()
 }
 
 type testWriter struct{ t *testing.T }
@@ -265,6 +300,21 @@ func (w *world) nothingLeft() {
 		}
 		return true
 	})
+}
+
+// restartRealNode ends the node role and starts it again on the same libvirt.
+func (w *world) restartRealNode() {
+	w.t.Helper()
+	w.vm.mu.Lock()
+	defer w.vm.mu.Unlock()
+	if err := w.vm.node.stop(w.t.Context()); err != nil {
+		w.t.Fatal(err)
+	}
+	n, err := startNode(w.t.Context(), w.vm.cfg, w.vm.deps, w.newDriver)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.vm.node = n
 }
 
 // restartNode ends the node role and starts it again on the same guests.

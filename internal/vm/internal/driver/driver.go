@@ -27,14 +27,6 @@ type Driver interface {
 	// Info tells what the host and its hypervisor are.
 	Info(ctx context.Context) (Info, error)
 
-	// EnsureNetwork defines the network, starts it, and has it started with the host. A network of the same id with other
-	// settings is refused with ErrHypervisorRefused, because to change it would cut off its guests.
-	EnsureNetwork(ctx context.Context, def NetworkDef) error
-	// RemoveNetwork stops and forgets a network of the installation. It refuses while a guest is attached.
-	RemoveNetwork(ctx context.Context, installation, network uuid.UUID) error
-	// ListNetworks lists the managed networks of every installation.
-	ListNetworks(ctx context.Context) ([]NetworkState, error)
-
 	// Define makes or replaces the persistent definition. A running domain takes it up at its next start.
 	Define(ctx context.Context, def DomainDef) error
 	// Start boots the domain.
@@ -65,6 +57,7 @@ type Driver interface {
 	OpenConsole(ctx context.Context, vm uuid.UUID) (io.ReadWriteCloser, error)
 
 	Disks
+	Networks
 }
 
 // Info describes a host and its hypervisor.
@@ -75,33 +68,6 @@ type Info struct {
 	Accelerator  string   // kvm or tcg
 	Hypervisors  []string // types of guests that it runs: kvm, lxc
 	Version      string   // "QEMU 7.2.22, libvirt 9.0.0"
-}
-
-// Network modes.
-const (
-	ModeNAT      = "nat"      // guests reach the outside through the host's address
-	ModeIsolated = "isolated" // guests reach each other only
-)
-
-// NetworkDef is a virtual network with its own bridge.
-type NetworkDef struct {
-	ID             uuid.UUID
-	InstallationID uuid.UUID
-	Name           string // the tenant's
-	Mode           string // ModeNAT or ModeIsolated
-	Bridge         string // name of the bridge device
-	CIDR           string
-	Gateway        string // the host's address in it
-	DHCPStart      string // empty: no DHCP
-	DHCPEnd        string
-}
-
-// NetworkState is what a hypervisor tells of a managed network.
-type NetworkState struct {
-	ID             uuid.UUID
-	InstallationID uuid.UUID
-	Bridge         string
-	Active         bool
 }
 
 // DomainDef is all that a domain's definition holds. Paths are absolute.

@@ -12,6 +12,7 @@ import (
 	"github.com/novacron/novacron/internal/platform/httpx/idempotent"
 	"github.com/novacron/novacron/internal/platform/operation"
 	"github.com/novacron/novacron/internal/vm"
+	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
 	"github.com/novacron/novacron/internal/vm/internal/service"
 )
 
@@ -21,9 +22,14 @@ const networkWait = 30 * time.Second
 func (a *API) registerNetworks(kit *httpx.API) {
 	type NetworkCreate struct {
 		Name string   `json:"name" pattern:"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$" patternDescription:"RFC 1123 label" maxLength:"63" doc:"RFC 1123 label, unique in the tenant." example:"backend"`
-		Mode string   `json:"mode,omitempty" enum:"nat,isolated" default:"nat" doc:"nat reaches the outside through the node's address; isolated does not."`
-		CIDR string   `json:"cidr,omitempty" maxLength:"18" doc:"Private IPv4 range, /16 to /29; its first address is the gateway. Default: the next free /24." example:"10.101.0.0/24"`
-		DHCP *vm.DHCP `json:"dhcp,omitempty" doc:"Addresses that guests get. Default: all but the gateway."`
+		Mode string   `json:"mode,omitempty" enum:"nat,isolated,routed,bridge" default:"nat" doc:"nat reaches the outside through the node's address; isolated does not; routed by its own addresses, which the outside has a route to; bridge is on a bridge of the nodes. The last two need the permission network:provider on the platform."`
+		CIDR string   `json:"cidr,omitempty" maxLength:"18" doc:"Private IPv4 range, /16 to /29; its first address is the gateway. Default: the next free /24. None in mode bridge." example:"10.101.0.0/24"`
+		DHCP *vm.DHCP `json:"dhcp,omitempty" doc:"Addresses that guests without a fixed one get. Default: all but the gateway."`
+
+		IPv6     bool   `json:"ipv6,omitempty" doc:"Give it a random unique local IPv6 range."`
+		IPv6CIDR string `json:"ipv6_cidr,omitempty" maxLength:"43" doc:"IPv6 range of 64 bits. It is announced; guests make their addresses of it and their MAC." example:"fd12:3456:789a:1::/64"`
+		Uplink   string `json:"uplink,omitempty" maxLength:"15" doc:"Mode bridge: a bridge of the nodes, or with vlan any device of theirs." example:"br0"`
+		VLAN     int    `json:"vlan,omitempty" minimum:"1" maximum:"4094" doc:"Mode bridge: 802.1Q tag on the uplink." example:"42"`
 	}
 	type createInput struct{ Body NetworkCreate }
 	type networkOutput struct {
@@ -33,10 +39,10 @@ func (a *API) registerNetworks(kit *httpx.API) {
 	}
 	httpx.Handle(kit, httpx.Op{ID: "network-create", Method: http.MethodPost, Path: "/api/v1/networks", Permission: "network:create", Owned: true,
 		Summary: "Create a network", Tag: "networks", Status: http.StatusCreated,
-		Errors: []*errs.Error{vm.ErrNetworkInvalid, vm.ErrNetworkTaken, vm.ErrNetworkOverlap, vm.ErrNoAddressRange}},
+		Errors: []*errs.Error{vm.ErrNetworkInvalid, vm.ErrNetworkTaken, vm.ErrNetworkOverlap, vm.ErrNoAddressRange, vm.ErrNetworkProvider, nodeapi.ErrUplink}},
 		func(ctx context.Context, in *createInput) (*networkOutput, error) {
 			n, op, err := a.svc.CreateNetwork(ctx, service.CreateNetworkRequest{Name: in.Body.Name, Mode: vm.NetworkMode(in.Body.Mode),
-				CIDR: in.Body.CIDR, DHCP: in.Body.DHCP, IdempotencyKey: idempotent.Key(ctx)})
+				CIDR: in.Body.CIDR, DHCP: in.Body.DHCP, IPv6: in.Body.IPv6, IPv6CIDR: in.Body.IPv6CIDR, Uplink: in.Body.Uplink, VLAN: in.Body.VLAN, IdempotencyKey: idempotent.Key(ctx)})
 			if err != nil {
 				return nil, err
 			}
@@ -74,12 +80,46 @@ func (a *API) registerNetworks(kit *httpx.API) {
 	type Path struct {
 		ID uuid.UUID `path:"id" format:"uuid" doc:"Id of the network."`
 	}
-	type getOutput struct{ Body vm.Network }
+	type getOutput struct {
+		ETag string `header:"ETag"`
+		Body vm.Network
+	}
 	httpx.Handle(kit, httpx.Op{ID: "network-get", Method: http.MethodGet, Path: "/api/v1/networks/{id}", Permission: "network:read", Owned: true,
 		Summary: "Read a network", Tag: "networks", Errors: []*errs.Error{vm.ErrNetworkNotFound}},
 		func(ctx context.Context, in *Path) (*getOutput, error) {
 			n, err := a.svc.GetNetwork(ctx, in.ID)
-			return &getOutput{Body: n}, err
+			return &getOutput{ETag: versionTag(n.Version), Body: n}, err
+		})
+
+	type NetworkUpdate struct {
+		Name *string  `json:"name,omitempty" pattern:"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$" patternDescription:"RFC 1123 label" maxLength:"63"`
+		DHCP *vm.DHCP `json:"dhcp,omitempty" doc:"Addresses that interfaces get from now on. Those that have one keep it."`
+	}
+	type updateInput struct {
+		Path
+		IfMatch string `header:"If-Match" maxLength:"128" doc:"The ETag of what is to be changed."`
+		Body    NetworkUpdate
+	}
+	httpx.Handle(kit, httpx.Op{ID: "network-update", Method: http.MethodPatch, Path: "/api/v1/networks/{id}", Permission: "network:update", Owned: true,
+		Summary: "Change name or DHCP range of a network, while its guests run", Tag: "networks",
+		Errors: []*errs.Error{vm.ErrNetworkNotFound, vm.ErrNetworkInvalid, vm.ErrNetworkTaken, vm.ErrNetworkBusy, vm.ErrNetworkVersion}},
+		func(ctx context.Context, in *updateInput) (*getOutput, error) {
+			version, err := ifVersion(in.IfMatch, vm.ErrNetworkVersion)
+			if err != nil {
+				return nil, err
+			}
+			op, err := a.svc.UpdateNetwork(ctx, in.ID, service.UpdateNetworkRequest{Name: in.Body.Name, DHCP: in.Body.DHCP, Version: version})
+			if err != nil {
+				return nil, err
+			}
+			if op, err = a.await(ctx, op, networkWait); err != nil {
+				return nil, err
+			}
+			if op.EndedAt != nil && op.Status != operation.StatusSucceeded {
+				return nil, op.Error
+			}
+			n, err := a.svc.GetNetwork(ctx, in.ID)
+			return &getOutput{ETag: versionTag(n.Version), Body: n}, err
 		})
 
 	type deleteInput struct {

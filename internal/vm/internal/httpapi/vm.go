@@ -39,10 +39,6 @@ type VMResources struct {
 	DiskGiB   int64 `json:"disk_gib,omitempty" minimum:"1" maximum:"65536" doc:"Size of the root disk; at least the image's." example:"5"`
 }
 
-type VMNetwork struct {
-	NetworkID uuid.UUID `json:"network_id" format:"uuid"`
-}
-
 func (b VMCreate) request() (vm.CreateVMRequest, error) {
 	req := vm.CreateVMRequest{Name: b.Name, HypervisorType: b.HypervisorType, ImageID: b.ImageID, Flavor: b.Flavor, SSHKeys: b.SSHKeys,
 		UserData: b.UserData, Tags: b.Tags, Stopped: b.Start != nil && !*b.Start}
@@ -50,7 +46,7 @@ func (b VMCreate) request() (vm.CreateVMRequest, error) {
 		req.Resources = vm.Resources{VCPUs: b.Resources.VCPUs, MemoryMiB: b.Resources.MemoryMiB, DiskGiB: b.Resources.DiskGiB}
 	}
 	for _, n := range b.Networks {
-		req.NetworkIDs = append(req.NetworkIDs, n.NetworkID)
+		req.Interfaces = append(req.Interfaces, n.request())
 	}
 	for key, value := range b.Tags {
 		if len(key) == 0 || len(key) > 128 || len(value) > 256 {
@@ -74,7 +70,7 @@ func (a *API) registerVMs(kit *httpx.API) {
 		Summary: "Create a virtual machine", Tag: "vms", Status: http.StatusAccepted,
 		Description: "Reserves a place for it, then makes disk, seed and domain and powers it on. Answers with the operation that does so. " +
 			"What does not fit is refused at once, with the reason for each node.",
-		Errors: []*errs.Error{vm.ErrInvalid, vm.ErrNameTaken, vm.ErrImageNotFound, vm.ErrImageFailed, vm.ErrNetworkNotFound, scheduler.ErrNoFit, scheduler.ErrQuotaExceeded}},
+		Errors: []*errs.Error{vm.ErrInvalid, vm.ErrNameTaken, vm.ErrImageNotFound, vm.ErrImageFailed, vm.ErrNetworkNotFound, vm.ErrGroupNotFound, vm.ErrInterfaceInvalid, vm.ErrInterfaceMAC, vm.ErrAddressTaken, vm.ErrAddressesAreUsed, scheduler.ErrNoFit, scheduler.ErrQuotaExceeded}},
 		func(ctx context.Context, in *createInput) (*accepted, error) {
 			req, err := in.Body.request()
 			if err != nil {

@@ -22,6 +22,10 @@ type Config struct {
 	Bus     bus.Bus
 	Driver  driver.Driver     // opened and closed by the node
 	Dialer  streamdial.Dialer // reaches the controller's streams
+	// Firewall protects the guests; nil only in tests that are not about it. A node that has one starts no guest without it.
+	Firewall Firewall
+	// Run runs programs of the host where the hypervisor lives; nil only in tests that need none.
+	Run     Command
 	Log     *slog.Logger
 	Metrics prometheus.Registerer // nil: none
 
@@ -31,6 +35,8 @@ type Config struct {
 	NewAddressInterval time.Duration // the same while a network card has none; default 2 s
 	PressInterval      time.Duration // between two presses of the power button of a guest that does not react; default 5 s
 	ReapDelay          time.Duration // how long a virtual machine must stay unknown to the controller to be reaped; default 10 s
+	FirewallInterval   time.Duration // between two looks at the firewall; default 30 s
+	UnplugPatience     time.Duration // how long a guest may take to let go of an interface; default 30 s
 	ReportWait         time.Duration // before a report is sent again for the first time; default 200 ms
 	Parallel           int           // commands at work at once; default 256, because most of them wait for guests
 }
@@ -48,7 +54,7 @@ func (c Config) withDefaults() Config {
 	}{
 		{&c.HeartbeatInterval, 5 * time.Second}, {&c.PollInterval, 10 * time.Second}, {&c.AddressInterval, 30 * time.Second},
 		{&c.NewAddressInterval, 2 * time.Second}, {&c.PressInterval, 5 * time.Second}, {&c.ReapDelay, 10 * time.Second},
-		{&c.ReportWait, 200 * time.Millisecond},
+		{&c.FirewallInterval, 30 * time.Second}, {&c.UnplugPatience, maxInterfaceUnplug}, {&c.ReportWait, 200 * time.Millisecond},
 	} {
 		if *d.v <= 0 {
 			*d.v = d.standard

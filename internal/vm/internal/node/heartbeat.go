@@ -75,6 +75,9 @@ func (n *Node) heartbeat() (event.NodeHeartbeat, error) {
 	if !n.connected.Load() {
 		reasons = append(reasons, "the hypervisor does not answer")
 	}
+	if n.cfg.Firewall != nil && !n.protected.Load() {
+		reasons = append(reasons, "the protection of the guests is not in force")
+	}
 	if total > 0 && float64(free) < lowStorage*float64(total) {
 		reasons = append(reasons, fmt.Sprintf("less than %.0f %% of the storage is free", lowStorage*100))
 	}

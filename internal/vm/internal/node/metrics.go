@@ -17,7 +17,10 @@ type metrics struct {
 	duration *prometheus.HistogramVec
 	repeated prometheus.Counter
 	connects prometheus.Counter
-	pause    prometheus.Histogram
+
+	firewallRepairs  prometheus.Counter
+	firewallFailures prometheus.Counter
+	pause            prometheus.Histogram
 }
 
 func newMetrics(registry prometheus.Registerer, count func() map[nodeapi.Observed]int) (*metrics, error) {
@@ -36,12 +39,18 @@ func newMetrics(registry prometheus.Registerer, count func() map[nodeapi.Observe
 		connects: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "novacron_vm_node_hypervisor_connects_total", Help: "Connections to the hypervisor; all but the first are reconnections.",
 		}),
+		firewallRepairs: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "novacron_vm_node_firewall_repairs_total", Help: "Times that the protection of guests had been changed from outside, or was not in force, and was put in force again.",
+		}),
+		firewallFailures: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "novacron_vm_node_firewall_failures_total", Help: "Failed attempts to put the protection of guests in force.",
+		}),
 	}
 	m.pause = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "novacron_vm_node_snapshot_pause_seconds", Help: "How long guests were held while snapshots of them were taken.",
 		Buckets: prometheus.ExponentialBuckets(0.005, 3, 10),
 	})
-	m.all = []prometheus.Collector{m.commands, m.duration, m.repeated, m.connects, m.pause}
+	m.all = []prometheus.Collector{m.commands, m.duration, m.repeated, m.connects, m.pause, m.firewallRepairs, m.firewallFailures}
 	for _, state := range []nodeapi.Observed{
 		nodeapi.ObservedRunning, nodeapi.ObservedPaused, nodeapi.ObservedStopped, nodeapi.ObservedCrashed,
 	} {

@@ -46,6 +46,9 @@ type Node struct {
 	info      atomic.Pointer[driver.Info]
 	pollNow   chan struct{}
 	beatNow   chan struct{}
+	repairNow chan struct{}
+	protected atomic.Bool // the policy is in force
+	hostsDue  atomic.Bool // names and leases are to be set whether they have changed or not
 
 	mu           sync.Mutex // guards what follows
 	installation uuid.UUID  // zero until the controller told it
@@ -59,7 +62,7 @@ func New(cfg Config) *Node {
 	cfg = cfg.withDefaults()
 	n := &Node{
 		cfg: cfg, verbs: verbs(), fence: newFence(), once: newOnce(), limit: make(chan struct{}, cfg.Parallel),
-		consoles: make(chan struct{}, maxConsoles), pollNow: make(chan struct{}, 1), beatNow: make(chan struct{}, 1),
+		consoles: make(chan struct{}, maxConsoles), pollNow: make(chan struct{}, 1), beatNow: make(chan struct{}, 1), repairNow: make(chan struct{}, 1),
 		unknown: map[uuid.UUID]*stranger{},
 	}
 	n.watch = newWatch(n)
@@ -95,6 +98,9 @@ func (n *Node) Start(ctx context.Context) (err error) {
 		return fmt.Errorf("open the hypervisor: %w", err)
 	}
 	n.started = true
+	if n.cfg.Firewall != nil {
+		n.running.Go(func() { n.firewallLoop(ctx) })
+	}
 	n.thawAll(ctx)
 	n.running.Go(func() { n.reporter.Run(ctx) }) // these end with ctx
 	n.running.Go(func() { n.pollLoop(ctx) })
@@ -182,6 +188,8 @@ func (n *Node) event(ctx context.Context, e driver.Event) {
 	case driver.EventConnected:
 		n.metrics.connects.Inc()
 		n.connected.Store(true)
+		n.hostsDue.Store(true)
+		kick(n.repairNow)
 		kick(n.beatNow)
 		kick(n.pollNow)
 		// A hypervisor that has just come up may change its mind about its guests, and not always tells.

@@ -42,6 +42,8 @@ func verbs() map[nodeapi.Verb]verb {
 		nodeapi.VerbRemoveNetwork: {limit: workLimit, do: body((*Node).removeNetwork)},
 		nodeapi.VerbList:          {limit: quickLimit, do: body((*Node).list)},
 		nodeapi.VerbRanges:        {limit: quickLimit, do: body((*Node).ranges)},
+		nodeapi.VerbApplyPolicy:   {limit: workLimit, do: body((*Node).applyPolicy)},
+		nodeapi.VerbListening:     {limit: quickLimit, do: body((*Node).listening)},
 
 		nodeapi.VerbEnsureDisk: {fenced: true, limit: workLimit, do: body((*Node).ensureDisk)},
 		nodeapi.VerbEnsureSeed: {fenced: true, limit: workLimit, do: body((*Node).ensureSeed)},
@@ -58,6 +60,8 @@ func verbs() map[nodeapi.Verb]verb {
 		nodeapi.VerbGrowVolume:   {fenced: true, limit: workLimit, do: body((*Node).growVolume)},
 		nodeapi.VerbCleanVolume:  {fenced: true, limit: longLimit, do: body((*Node).cleanVolume)},
 		nodeapi.VerbRemoveVolume: {fenced: true, removal: true, limit: workLimit, do: body((*Node).removeVolume)},
+
+		nodeapi.VerbSetInterfaces: {fenced: true, limit: workLimit, do: body((*Node).setInterfaces)},
 
 		nodeapi.VerbPlugDisks:      {fenced: true, limit: workLimit, do: body((*Node).plugDisks)},
 		nodeapi.VerbUnplugDisk:     {fenced: true, limit: workLimit + maxUnplug, do: body((*Node).unplugDisk)},

@@ -19,17 +19,6 @@ func (n *Node) dropImage(_ context.Context, _ nodeapi.Command, req nodeapi.Image
 	return nodeapi.Empty{}, n.store.DropImage(req.SHA256)
 }
 
-func (n *Node) ensureNetwork(ctx context.Context, c nodeapi.Command, req nodeapi.NetworkSpec) (nodeapi.Empty, error) {
-	return nodeapi.Empty{}, n.cfg.Driver.EnsureNetwork(ctx, driver.NetworkDef{
-		ID: req.ID, InstallationID: c.InstallationID, Name: req.Name, Mode: req.Mode, Bridge: req.Bridge, CIDR: req.CIDR,
-		Gateway: req.Gateway, DHCPStart: req.DHCPStart, DHCPEnd: req.DHCPEnd,
-	})
-}
-
-func (n *Node) removeNetwork(ctx context.Context, c nodeapi.Command, req nodeapi.NetworkRef) (nodeapi.Empty, error) {
-	return nodeapi.Empty{}, n.cfg.Driver.RemoveNetwork(ctx, c.InstallationID, req.ID)
-}
-
 func (n *Node) ensureDisk(ctx context.Context, c nodeapi.Command, req nodeapi.DiskSpec) (nodeapi.Empty, error) {
 	return nodeapi.Empty{}, n.store.EnsureDisk(ctx, c.VMID, req)
 }
@@ -100,6 +89,9 @@ func (n *Node) act(ctx context.Context, vm uuid.UUID, do func(context.Context, u
 }
 
 func (n *Node) startVM(ctx context.Context, c nodeapi.Command, _ nodeapi.Empty) (nodeapi.Status, error) {
+	if err := n.mayStart(); err != nil {
+		return nodeapi.Status{}, err
+	}
 	if err := n.finishRevert(ctx, c.VMID); err != nil {
 		return nodeapi.Status{}, err
 	}
@@ -127,6 +119,9 @@ func (n *Node) shutdown(ctx context.Context, c nodeapi.Command, req nodeapi.Shut
 
 func (n *Node) reboot(ctx context.Context, c nodeapi.Command, req nodeapi.ShutdownSpec) (nodeapi.Status, error) {
 	if err := n.powerOff(ctx, c.VMID, min(req.Grace, maxGrace)); err != nil {
+		return nodeapi.Status{}, err
+	}
+	if err := n.mayStart(); err != nil {
 		return nodeapi.Status{}, err
 	}
 	return n.act(ctx, c.VMID, n.cfg.Driver.Start)

@@ -75,17 +75,22 @@ type ImageDrop struct {
 type NetworkSpec struct {
 	ID        uuid.UUID `json:"id"`
 	Name      string    `json:"name"`
-	Mode      string    `json:"mode"`   // nat, isolated
+	Mode      string    `json:"mode"`   // nat, isolated, routed, bridge
 	Bridge    string    `json:"bridge"` // name of the bridge device, at most 15 characters
 	CIDR      string    `json:"cidr"`
 	Gateway   string    `json:"gateway"`
 	DHCPStart string    `json:"dhcp_start"` // empty: no DHCP
 	DHCPEnd   string    `json:"dhcp_end"`
+	CIDR6     string    `json:"cidr6"` // empty: no IPv6
+	Gateway6  string    `json:"gateway6"`
+	Uplink    string    `json:"uplink"` // mode bridge: device of the host that leads outside
+	VLAN      int       `json:"vlan"`   // mode bridge: tag on the uplink; 0: none, and the uplink is a bridge
 }
 
 // NetworkRef names a network to remove.
 type NetworkRef struct {
-	ID uuid.UUID `json:"id"`
+	ID     uuid.UUID `json:"id"`
+	Bridge string    `json:"bridge"` // that the node has made for it, if any
 }
 
 // DiskSpec describes one disk of a virtual machine: a copy-on-write overlay over an image, or an empty one.
@@ -105,6 +110,7 @@ type SeedSpec struct {
 type NIC struct {
 	NetworkID uuid.UUID `json:"network_id"`
 	MAC       string    `json:"mac"`
+	Down      bool      `json:"down"` // its link
 }
 
 // DomainSpec is all a node must know to define the domain. Paths are the node's own affair.
@@ -180,7 +186,7 @@ type StatusList struct {
 	Statuses []Status `json:"statuses"`
 }
 
-// Ranges lists the IPv4 ranges that the host of a node has routes to, other than by the default route. A network must not overlap
+// Ranges lists the ranges of IPv4 and IPv6 that the host of a node has routes to, other than by the default route. A network must not overlap
 // with any of them.
 type Ranges struct {
 	Ranges []Range `json:"ranges"`

@@ -2,7 +2,6 @@ package service
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"regexp"
@@ -59,11 +58,12 @@ func (s *Service) Create(ctx context.Context, req vm.CreateVMRequest) (operation
 	return op, nil
 }
 
-// insert writes the row and its operation, with MAC addresses drawn anew until they are free.
+// insert writes the row and its operation, with MAC and IP addresses drawn anew until they are free.
 func (s *Service) insert(ctx context.Context, r store.Record, requestedBy uuid.UUID, key string) (operation.Operation, error) {
-	for range 10 {
-		for i := range r.Networks {
-			r.Networks[i].MAC = randomMAC()
+	wanted := append([]vm.Interface{}, r.Networks...)
+	for range drawTries {
+		if err := s.draw(ctx, r.Networks, wanted); err != nil {
+			return operation.Operation{}, err
 		}
 		id, err := uuid.NewV7()
 		if err != nil {
@@ -71,18 +71,11 @@ func (s *Service) insert(ctx context.Context, r store.Record, requestedBy uuid.U
 		}
 		op, err := s.store.CreateVM(ctx, r, operation.New{ID: id, Kind: store.KindCreate, TargetID: r.ID, TenantID: r.TenantID,
 			RequestedBy: requestedBy, Generation: 1, Input: createInput{Start: r.DesiredState == vm.DesiredRunning}, IdempotencyKey: key})
-		if !errors.Is(err, store.ErrMACTaken) {
+		if again, err := drawAgain(wanted, err); !again {
 			return op, err
 		}
 	}
-	return operation.Operation{}, fmt.Errorf("draw a free MAC address: %w", store.ErrMACTaken)
-}
-
-// randomMAC draws an address under QEMU's prefix with the low half of the second octet random too: 36 free bits.
-func randomMAC() string {
-	var b [5]byte
-	_, _ = rand.Read(b[:]) // crypto/rand never fails
-	return fmt.Sprintf("52:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3], b[4])
+	return operation.Operation{}, vm.ErrAddressesAreUsed
 }
 
 // recordFor checks a request in full and makes the row that it asks for.
@@ -109,7 +102,7 @@ func (s *Service) recordFor(ctx context.Context, req vm.CreateVMRequest) (store.
 	if err := checkUserData(req.UserData); err != nil {
 		return store.Record{}, err
 	}
-	networks, err := s.interfaces(ctx, req.NetworkIDs)
+	networks, err := s.interfaces(ctx, req.Interfaces)
 	if err != nil {
 		return store.Record{}, err
 	}
@@ -181,32 +174,6 @@ func (s *Service) size(req vm.CreateVMRequest) (vm.Resources, error) {
 		return r, e
 	}
 	return r, nil
-}
-
-// interfaces makes one network interface for each network that is asked for, or one on the tenant's default network.
-func (s *Service) interfaces(ctx context.Context, networks []uuid.UUID) ([]vm.Interface, error) {
-	if len(networks) == 0 {
-		n, err := s.defaultNetwork(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if n.Status == vm.NetworkDeleting {
-			return nil, vm.ErrNetworkNotFound
-		}
-		return []vm.Interface{{NetworkID: n.ID, Addresses: []string{}}}, nil // everybody of the tenant may use it
-	}
-	nics := make([]vm.Interface, len(networks))
-	for i, id := range networks {
-		n, err := s.GetNetwork(ctx, id)
-		if err != nil {
-			return nil, named(ctx, err, vm.ErrNetworkNotFound, "network:read")
-		}
-		if n.Status == vm.NetworkDeleting {
-			return nil, vm.ErrNetworkNotFound
-		}
-		nics[i] = vm.Interface{NetworkID: id, Addresses: []string{}}
-	}
-	return nics, nil
 }
 
 // named tells a caller who may know nothing of a kind that this is why something was not found, whether or not it is there.

@@ -2,9 +2,12 @@ package service
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/netip"
+	"regexp"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -19,22 +22,40 @@ import (
 )
 
 func (s *Service) networkSagas() []operation.Saga {
-	ensure := operation.Step{Name: "ensure", Do: func(ctx context.Context, run *operation.Run) error {
-		n, err := s.store.GetNetwork(ctx, run.Operation().TargetID)
-		if err != nil {
-			return err
-		}
-		return s.onReadyNodes(ctx, nodeapi.VerbEnsureNetwork, n.Spec())
-	}, Undo: s.removeNetwork}
+	ensure := operation.Step{Name: "ensure", Do: s.ensureNetwork, Undo: s.removeNetwork}
 	return []operation.Saga{
 		{Kind: store.KindNetworkCreate, Deadline: 10 * time.Minute, OnEnd: s.store.EndNetwork, Steps: []operation.Step{ensure}},
+		{Kind: store.KindNetworkUpdate, Deadline: 10 * time.Minute, OnEnd: s.store.EndNetwork, Steps: []operation.Step{{Name: "ensure", Do: s.ensureNetwork}}},
 		{Kind: store.KindNetworkDelete, Deadline: 24 * time.Hour, OnEnd: s.store.EndNetwork, PointOfNoReturn: "remove",
 			Steps: []operation.Step{{Name: "remove", Do: s.removeNetwork}}},
 	}
 }
 
+// ensureNetwork has the network on every node, and protected there before anything can be connected to it.
+func (s *Service) ensureNetwork(ctx context.Context, run *operation.Run) error {
+	n, err := s.store.GetNetwork(ctx, run.Operation().TargetID)
+	if err != nil {
+		return err
+	}
+	if err := s.SyncPolicies(ctx); err != nil {
+		return err
+	}
+	return s.onReadyNodes(ctx, nodeapi.VerbEnsureNetwork, n.Spec())
+}
+
+// removeNetwork works also where the row has gone; what was made for its uplink is gone then too.
 func (s *Service) removeNetwork(ctx context.Context, run *operation.Run) error {
-	return s.onReadyNodes(ctx, nodeapi.VerbRemoveNetwork, nodeapi.NetworkRef{ID: run.Operation().TargetID})
+	ref := nodeapi.NetworkRef{ID: run.Operation().TargetID}
+	switch n, err := s.store.GetNetwork(ctx, ref.ID); {
+	case err == nil && n.VLAN != 0:
+		ref.Bridge = n.Bridge
+	case err != nil && !errors.Is(err, vm.ErrNetworkNotFound):
+		return err
+	}
+	if err := s.onReadyNodes(ctx, nodeapi.VerbRemoveNetwork, ref); err != nil {
+		return err
+	}
+	return s.SyncPolicies(ctx)
 }
 
 // onReadyNodes sends a verb to every node that answers the scheduler. A node that is away gets the network when it next runs a
@@ -57,12 +78,16 @@ func (s *Service) onReadyNodes(ctx context.Context, verb nodeapi.Verb, req any) 
 	return nil
 }
 
-// CreateNetworkRequest says what to create. Gateway is the first address of the range.
+// CreateNetworkRequest says what to create. Gateways are the first addresses of the ranges.
 type CreateNetworkRequest struct {
 	Name           string
 	Mode           vm.NetworkMode
-	CIDR           string // "": the next free /24 of the pool
+	CIDR           string // "": the next free /24 of the pool; none in mode bridge
 	DHCP           *vm.DHCP
+	IPv6           bool   // give it an IPv6 range also where none is named
+	IPv6CIDR       string // "": with IPv6 a random one of the unique local ones
+	Uplink         string
+	VLAN           int
 	IdempotencyKey string
 }
 
@@ -77,6 +102,9 @@ func (s *Service) CreateNetwork(ctx context.Context, req CreateNetworkRequest) (
 	}
 	if !nameRule.MatchString(req.Name) {
 		return vm.Network{}, operation.Operation{}, vm.ErrNetworkInvalid.WithField("body.name", "must be an RFC 1123 label: 1 to 63 of a-z, 0-9 and '-', not at either end", req.Name)
+	}
+	if provides := req.Mode == vm.NetworkRouted || req.Mode == vm.NetworkBridge; provides && !p.AllowsPlatform("network:provider") {
+		return vm.Network{}, operation.Operation{}, vm.ErrNetworkProvider
 	}
 	n, err := s.createNetwork(ctx, req, false)
 	if err != nil {
@@ -111,37 +139,105 @@ func (s *Service) createNetwork(ctx context.Context, req CreateNetworkRequest, i
 }
 
 func (s *Service) planNetwork(ctx context.Context, req CreateNetworkRequest) (vmdb.NetworkInsertParams, error) {
-	var prefix netip.Prefix
-	routed, err := s.routedRanges(ctx)
-	if err != nil {
-		return vmdb.NetworkInsertParams{}, err
-	}
-	if req.CIDR == "" {
-		prefix, err = s.freePrefix(ctx, routed)
-	} else if prefix, err = parsePrefix(req.CIDR); err == nil {
-		err = overlap(prefix, routed)
-	}
-	if err != nil {
-		return vmdb.NetworkInsertParams{}, err
-	}
 	id, err := uuid.NewV7()
 	if err != nil {
 		return vmdb.NetworkInsertParams{}, fmt.Errorf("make id: %w", err)
 	}
 	text := id.String()
-	plan := vmdb.NetworkInsertParams{ID: id, Name: req.Name, Mode: string(req.Mode), Cidr: prefix, Gateway: prefix.Addr().Next(),
+	plan := vmdb.NetworkInsertParams{ID: id, Name: req.Name, Mode: string(req.Mode),
 		Bridge: "nova" + text[len(text)-10:]} // interface names have 15 characters at most
-	first, last := plan.Gateway.Next(), lastAddr(prefix)
+	if req.Mode == vm.NetworkBridge {
+		plan.Uplink, plan.Vlan = req.Uplink, int32(req.VLAN)
+		return plan, checkBridge(req)
+	}
+	if req.Uplink != "" || req.VLAN != 0 {
+		return plan, vm.ErrNetworkInvalid.WithField("body.uplink", "only networks of mode bridge have an uplink or a VLAN", req.Uplink)
+	}
+	routed, err := s.routedRanges(ctx)
+	if err != nil {
+		return plan, err
+	}
+	var prefix netip.Prefix
+	if req.CIDR == "" {
+		prefix, err = s.freePrefix(ctx, routed)
+	} else if prefix, err = parsePrefix(req.CIDR, req.Mode); err == nil {
+		err = overlap(prefix, routed)
+	}
+	if err != nil {
+		return plan, err
+	}
+	gateway := prefix.Addr().Next()
+	first, last := gateway.Next(), lastAddr(prefix)
 	if req.DHCP != nil {
-		if first, last, err = parseRange(*req.DHCP, prefix, plan.Gateway); err != nil {
+		if first, last, err = parseRange(*req.DHCP, prefix, gateway); err != nil {
 			return plan, err
 		}
 	}
-	plan.DhcpStart, plan.DhcpEnd = &first, &last
+	plan.Cidr, plan.Gateway, plan.DhcpStart, plan.DhcpEnd = &prefix, &gateway, &first, &last
+	if err := planIPv6(req, routed, &plan); err != nil || req.IPv6CIDR == "" {
+		return plan, err
+	}
+	taken, err := s.store.NetworkCIDRs(ctx)
+	if err != nil {
+		return plan, err
+	}
+	for _, t := range taken {
+		if t.Overlaps(*plan.Cidr6) {
+			return plan, vm.ErrNetworkOverlap
+		}
+	}
 	return plan, nil
 }
 
-func parsePrefix(cidr string) (netip.Prefix, error) {
+// uplinkRule is what names of devices are made of, see dev_valid_name in the kernel; stricter, to be safe in every program's arguments.
+var uplinkRule = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$`)
+
+// checkBridge checks what a network on a bridge of the nodes may have.
+func checkBridge(req CreateNetworkRequest) error {
+	switch {
+	case !uplinkRule.MatchString(req.Uplink):
+		return vm.ErrNetworkInvalid.WithField("body.uplink", "must name a device of the nodes: 1 to 15 letters, digits, '.', '_' and '-'", req.Uplink)
+	case strings.HasPrefix(req.Uplink, "nova") || strings.HasPrefix(req.Uplink, "nv"):
+		return vm.ErrNetworkInvalid.WithField("body.uplink", "must not be a device of NovaCron's own", req.Uplink)
+	case req.CIDR != "" || req.DHCP != nil || req.IPv6 || req.IPv6CIDR != "":
+		return vm.ErrNetworkInvalid.WithField("body.cidr", "the outside of a bridge gives the addresses: none can be named", req.CIDR)
+	}
+	return nil
+}
+
+// planIPv6 gives the network a /64. Without one of its own it draws a unique local one: 40 random bits and a random subnet (RFC 4193, 3.2).
+func planIPv6(req CreateNetworkRequest, routed []netip.Prefix, plan *vmdb.NetworkInsertParams) error {
+	if !req.IPv6 && req.IPv6CIDR == "" {
+		return nil
+	}
+	prefix, err := netip.ParsePrefix(req.IPv6CIDR)
+	if req.IPv6CIDR == "" {
+		b := [16]byte{0xfd}
+		_, _ = rand.Read(b[1:8]) // crypto/rand never fails
+		prefix, err = netip.PrefixFrom(netip.AddrFrom16(b), 64), nil
+	}
+	invalid := func(why string) error {
+		return vm.ErrNetworkInvalid.WithField("body.ipv6_cidr", why, req.IPv6CIDR)
+	}
+	switch {
+	case err != nil || !prefix.Addr().Is6() || prefix.Addr().Is4In6() || prefix.Bits() != 64:
+		return invalid("must be an IPv6 range of 64 bits, such as fd12:3456:789a:1::/64")
+	case prefix != prefix.Masked():
+		return invalid("must begin at its network address " + prefix.Masked().String())
+	case !prefix.Addr().IsGlobalUnicast():
+		return invalid("must be a range that hosts can have")
+	case req.Mode != vm.NetworkRouted && !prefix.Addr().IsPrivate():
+		return invalid("must be unique local (fd00::/8); only routed networks have others")
+	}
+	if err := overlap(prefix, routed); err != nil {
+		return err
+	}
+	gateway := prefix.Addr().Next()
+	plan.Cidr6, plan.Gateway6 = &prefix, &gateway
+	return nil
+}
+
+func parsePrefix(cidr string, mode vm.NetworkMode) (netip.Prefix, error) {
 	invalid := func(why string) (netip.Prefix, error) {
 		return netip.Prefix{}, vm.ErrNetworkInvalid.WithField("body.cidr", why, cidr)
 	}
@@ -153,6 +249,7 @@ func parsePrefix(cidr string) (netip.Prefix, error) {
 		return invalid("must begin at its network address " + prefix.Masked().String())
 	case prefix.Bits() < 16 || prefix.Bits() > 29:
 		return invalid("must be from /16 to /29")
+	case mode == vm.NetworkRouted && prefix.Addr().IsGlobalUnicast(): // an administrator's, who knows what is routed to the nodes
 	case !prefix.Addr().IsPrivate():
 		return invalid("must lie in a private range: 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16")
 	}
@@ -206,7 +303,7 @@ func (s *Service) freePrefix(ctx context.Context, routed []netip.Prefix) (netip.
 	return netip.Prefix{}, vm.ErrNoAddressRange
 }
 
-// routedRanges asks the nodes that answer which ranges their hosts use already.
+// routedRanges asks the nodes that answer which ranges, of IPv4 and IPv6, their hosts use already.
 func (s *Service) routedRanges(ctx context.Context) ([]netip.Prefix, error) {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
@@ -286,6 +383,56 @@ func (s *Service) ListNetworks(ctx context.Context, name string, after *httpx.Cu
 	before, beforeID := position(after)
 	p := caller(ctx)
 	return s.store.ListNetworks(ctx, p.TenantID, p.OwnerFilter("network:read"), name, before, beforeID, limit)
+}
+
+// UpdateNetworkRequest says what to change; nil leaves as it is.
+type UpdateNetworkRequest struct {
+	Name    *string
+	DHCP    *vm.DHCP
+	Version *int64 // that the caller has seen
+}
+
+// UpdateNetwork begins to change a network, while its guests run on.
+func (s *Service) UpdateNetwork(ctx context.Context, id uuid.UUID, req UpdateNetworkRequest) (operation.Operation, error) {
+	n, err := s.store.GetNetwork(ctx, id)
+	if err == nil {
+		err = permitted(ctx, n.TenantID, n.OwnerID, "network:update", "network:read", vm.ErrNetworkNotFound)
+	}
+	if err != nil {
+		return operation.Operation{}, err
+	}
+	if req.Name != nil {
+		if err := checkName(*req.Name, func(field, why, value string) error { return vm.ErrNetworkInvalid.WithField(field, why, value) }); err != nil {
+			return operation.Operation{}, err
+		}
+	}
+	opID, err := uuid.NewV7()
+	if err != nil {
+		return operation.Operation{}, fmt.Errorf("make operation id: %w", err)
+	}
+	change := func(n *store.NetworkRecord) error {
+		if n.Status != vm.NetworkActive {
+			return vm.ErrNetworkBusy
+		}
+		if req.Name != nil {
+			n.Name = *req.Name
+		}
+		if req.DHCP == nil {
+			return nil
+		}
+		if n.CIDR == "" {
+			return vm.ErrNetworkInvalid.WithField("body.dhcp", "the outside of a bridge gives the addresses", req.DHCP.Start)
+		}
+		prefix, err := netip.ParsePrefix(n.CIDR)
+		if err != nil {
+			return fmt.Errorf("read the range of network %s: %w", n.ID, err)
+		}
+		first, last, err := parseRange(*req.DHCP, prefix, prefix.Addr().Next())
+		n.DHCP = &vm.DHCP{Start: first.String(), End: last.String()}
+		return err
+	}
+	return s.store.UpdateNetwork(ctx, id, req.Version, change, operation.New{ID: opID, Kind: store.KindNetworkUpdate, TargetID: id, TenantID: n.TenantID,
+		RequestedBy: caller(ctx).UserID, Generation: 1, Input: struct{}{}})
 }
 
 // DeleteNetwork begins to remove a network that nothing is connected to.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/novacron/novacron/internal/platform/operation"
 	"github.com/novacron/novacron/internal/scheduler"
 	"github.com/novacron/novacron/internal/vm"
@@ -140,7 +142,11 @@ func (s *Service) pullImage(ctx context.Context, _ *operation.Run, r store.Recor
 	return err
 }
 
+// ensureNetworks has the guest's networks on its node, and its protection in force there before it starts.
 func (s *Service) ensureNetworks(ctx context.Context, _ *operation.Run, r store.Record) error {
+	if err := s.pushPolicy(ctx, *r.NodeID, uuid.Nil, true); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
 	for _, nic := range r.Networks {
@@ -194,13 +200,9 @@ func (s *Service) define(ctx context.Context, _ *operation.Run, r store.Record) 
 }
 
 func (s *Service) defineWith(ctx context.Context, r store.Record, volumes []vm.Volume) error {
-	nics := make([]nodeapi.NIC, len(r.Networks))
-	for i, nic := range r.Networks {
-		nics[i] = nodeapi.NIC{NetworkID: nic.NetworkID, MAC: nic.MAC}
-	}
 	_, err := s.command(ctx, r, nodeapi.VerbDefine, nodeapi.DomainSpec{
 		Name: r.Name, TenantID: r.TenantID, VCPUs: r.Resources.VCPUs, MemoryBytes: r.Resources.MemoryMiB * mib,
-		Disks: []string{rootDisk}, Seed: true, NICs: nics, Volumes: refs(volumes),
+		Disks: []string{rootDisk}, Seed: true, NICs: nicsOf(r), Volumes: refs(volumes),
 	}, commandTimeout)
 	if err != nil {
 		return err
@@ -275,5 +277,5 @@ func (s *Service) remove(ctx context.Context, run *operation.Run) error {
 	if err := s.prepare(ctx, r, nodeapi.VerbRemove, nodeapi.Empty{}); err != nil {
 		return fmt.Errorf("remove virtual machine from its node: %w", err)
 	}
-	return nil
+	return s.pushPolicy(ctx, *r.NodeID, r.ID, true)
 }

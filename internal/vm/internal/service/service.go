@@ -51,11 +51,14 @@ type Service struct {
 	log     *slog.Logger
 
 	consoles consoleTickets
+	policies policies
 	open     openConsoles
 }
 
 // New makes the service; it is of use once Bind has given it what it works on.
-func New(cfg Config, log *slog.Logger) *Service { return &Service{cfg: cfg, log: log} }
+func New(cfg Config, log *slog.Logger) *Service {
+	return &Service{cfg: cfg, log: log, policies: policies{sent: map[uuid.UUID]acknowledged{}}}
+}
 
 // Backends is what the service works on.
 type Backends struct {
@@ -71,7 +74,7 @@ type Backends struct {
 // called once, before the first request.
 func (s *Service) Bind(b Backends) {
 	s.store, s.ops, s.placer, s.nodes, s.images, s.streams = b.Store, b.Ops, b.Placer, b.Nodes, b.Images, b.Streams
-	for _, sagas := range [][]operation.Saga{s.vmSagas(), s.imageSagas(), s.networkSagas(), s.volumeSagas(), s.diskSagas(), s.snapshotSagas()} {
+	for _, sagas := range [][]operation.Saga{s.vmSagas(), s.imageSagas(), s.networkSagas(), s.volumeSagas(), s.diskSagas(), s.snapshotSagas(), s.interfaceSagas()} {
 		for _, saga := range sagas {
 			s.ops.Register(saga)
 		}

@@ -19,6 +19,7 @@ import (
 // The kinds of the operations on networks.
 const (
 	KindNetworkCreate = "network.create"
+	KindNetworkUpdate = "network.update"
 	KindNetworkDelete = "network.delete"
 )
 
@@ -32,7 +33,7 @@ func (s *Store) CreateNetwork(ctx context.Context, n vmdb.NetworkInsertParams, o
 			switch constraint, _ := pg.Violation(err); constraint {
 			case "vm_networks_name_key", "vm_networks_one_default":
 				return vm.ErrNetworkTaken
-			case "vm_networks_overlap":
+			case "vm_networks_overlap", "vm_networks_overlap6":
 				return vm.ErrNetworkOverlap
 			}
 			return err
@@ -75,6 +76,47 @@ func (s *Store) ListNetworks(ctx context.Context, tenant uuid.UUID, owner *uuid.
 	return networks, nil
 }
 
+// UpdateNetwork changes a network's name and range of leases, and begins the operation that tells the nodes. version is what the caller has
+// seen, nil any.
+func (s *Store) UpdateNetwork(ctx context.Context, id uuid.UUID, version *int64, change func(n *NetworkRecord) error, op operation.New) (operation.Operation, error) {
+	var begun operation.Operation
+	err := s.inTx(ctx, func(tx pgx.Tx) error {
+		row, err := s.q.NetworkGetForUpdate(ctx, tx, id)
+		if err != nil {
+			return mapNoRows(err, vm.ErrNetworkNotFound)
+		}
+		if version != nil && *version != row.Version {
+			return vm.ErrNetworkVersion
+		}
+		if row.OperationID != nil {
+			live, err := s.ops.Get(ctx, *row.OperationID)
+			if err != nil && !errors.Is(err, operation.ErrNotFound) {
+				return err
+			}
+			if err == nil && live.EndedAt == nil {
+				return vm.ErrNetworkBusy.WithMeta("operation_id", live.ID.String())
+			}
+		}
+		n := networkOf(row)
+		if err := change(&n); err != nil {
+			return err
+		}
+		update := vmdb.NetworkUpdateParams{ID: id, Name: n.Name, OperationID: &op.ID}
+		if n.DHCP != nil {
+			update.DhcpStart, update.DhcpEnd = addrOf(n.DHCP.Start), addrOf(n.DHCP.End)
+		}
+		if _, err := s.q.NetworkUpdate(ctx, tx, update); err != nil {
+			if constraint, _ := pg.Violation(err); constraint == "vm_networks_name_key" {
+				return vm.ErrNetworkTaken
+			}
+			return err
+		}
+		begun, err = s.ops.Create(ctx, tx, op)
+		return err
+	})
+	return begun, err
+}
+
 // BeginDeleteNetwork begins to remove a network that nothing is connected to.
 func (s *Store) BeginDeleteNetwork(ctx context.Context, id uuid.UUID, op operation.New) (operation.Operation, error) {
 	var begun operation.Operation
@@ -115,7 +157,7 @@ func (s *Store) BeginDeleteNetwork(ctx context.Context, id uuid.UUID, op operati
 // EndNetwork is what the end of an operation on a network does to its row.
 func (s *Store) EndNetwork(ctx context.Context, tx pgx.Tx, op operation.Operation) error {
 	succeeded := op.Status == operation.StatusSucceeded
-	if (op.Kind == KindNetworkCreate) != succeeded {
+	if op.Kind != KindNetworkUpdate && (op.Kind == KindNetworkCreate) != succeeded {
 		return s.q.NetworkDelete(ctx, tx, op.TargetID) // a creation that failed, or a deletion that did not
 	}
 	return s.q.NetworkSetStatus(ctx, tx, vmdb.NetworkSetStatusParams{ID: op.TargetID, Status: string(vm.NetworkActive)})

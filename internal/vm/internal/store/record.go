@@ -106,11 +106,18 @@ type NetworkRecord struct {
 func networkOf(row vmdb.VmNetwork) NetworkRecord {
 	n := NetworkRecord{
 		Network: vm.Network{
-			ID: row.ID, Name: row.Name, Mode: vm.NetworkMode(row.Mode), CIDR: row.Cidr.String(), Gateway: row.Gateway.String(),
+			ID: row.ID, Name: row.Name, Mode: vm.NetworkMode(row.Mode), Gateway: text(row.Gateway), IPv6Gateway: text(row.Gateway6),
+			Uplink: row.Uplink, VLAN: int(row.Vlan), Version: row.Version,
 			Status: vm.NetworkStatus(row.Status), Default: row.IsDefault, OwnerID: row.OwnerID, TenantID: row.TenantID,
 			CreatedAt: row.CreatedAt.UTC(), UpdatedAt: row.UpdatedAt.UTC(),
 		},
 		Bridge: row.Bridge, OperationID: row.OperationID,
+	}
+	if row.Cidr != nil {
+		n.CIDR, n.Domain = row.Cidr.String(), Domain
+	}
+	if row.Cidr6 != nil {
+		n.IPv6CIDR = row.Cidr6.String()
 	}
 	if row.DhcpStart != nil && row.DhcpEnd != nil {
 		n.DHCP = &vm.DHCP{Start: row.DhcpStart.String(), End: row.DhcpEnd.String()}
@@ -118,9 +125,13 @@ func networkOf(row vmdb.VmNetwork) NetworkRecord {
 	return n
 }
 
+// Domain is the DNS domain of every network that NovaCron gives addresses in; the drivers' constant of the same name.
+const Domain = "novacron.internal"
+
 // Spec gives the network in the form that nodes understand.
 func (n NetworkRecord) Spec() nodeapi.NetworkSpec {
-	spec := nodeapi.NetworkSpec{ID: n.ID, Name: n.Name, Mode: string(n.Mode), Bridge: n.Bridge, CIDR: n.CIDR, Gateway: n.Gateway}
+	spec := nodeapi.NetworkSpec{ID: n.ID, Name: n.Name, Mode: string(n.Mode), Bridge: n.Bridge, CIDR: n.CIDR, Gateway: n.Gateway,
+		CIDR6: n.IPv6CIDR, Gateway6: n.IPv6Gateway, Uplink: n.Uplink, VLAN: n.VLAN}
 	if n.DHCP != nil {
 		spec.DHCPStart, spec.DHCPEnd = n.DHCP.Start, n.DHCP.End
 	}

@@ -32,12 +32,8 @@ func (s *Store) CreateVM(ctx context.Context, r Record, op operation.New) (opera
 			return vmViolation(err)
 		}
 		for _, nic := range r.Networks {
-			n, err := s.q.VMMACInsert(ctx, tx, vmdb.VMMACInsertParams{Mac: nic.MAC, VmID: r.ID, NetworkID: nic.NetworkID})
-			if err != nil {
-				return vmViolation(err)
-			}
-			if n == 0 { // gone, or about to go
-				return vm.ErrNetworkNotFound
+			if err := s.insertInterface(ctx, tx, r, nic); err != nil {
+				return err
 			}
 		}
 		created, err = s.ops.Create(ctx, tx, op)
@@ -57,6 +53,8 @@ func vmViolation(err error) error {
 		return vm.ErrNetworkNotFound
 	case "vm_macs_pkey":
 		return ErrMACTaken
+	case "vm_macs_ip_key":
+		return vm.ErrAddressTaken
 	default:
 		return err
 	}

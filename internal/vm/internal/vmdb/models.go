@@ -76,6 +76,43 @@ type Image struct {
 	UpdatedAt        time.Time
 }
 
+type PortForward struct {
+	ID        uuid.UUID
+	TenantID  uuid.UUID
+	OwnerID   uuid.UUID
+	VmID      uuid.UUID
+	Mac       string
+	Protocol  string
+	HostPort  int32
+	GuestPort int32
+	Source    *netip.Prefix
+	CreatedAt time.Time
+}
+
+type SecurityGroup struct {
+	ID          uuid.UUID
+	TenantID    uuid.UUID
+	OwnerID     uuid.UUID
+	Name        string
+	Description string
+	IsDefault   bool
+	Version     int64
+	CreatedAt   time.Time
+	UpdatedAt   time.Time
+}
+
+type SecurityGroupRule struct {
+	ID            uuid.UUID
+	GroupID       uuid.UUID
+	Direction     string
+	Protocol      string
+	PortMin       int32
+	PortMax       int32
+	RemoteCidr    *netip.Prefix
+	RemoteGroupID *uuid.UUID
+	CreatedAt     time.Time
+}
+
 type Vm struct {
 	ID                uuid.UUID
 	Name              string
@@ -107,6 +144,11 @@ type Vm struct {
 	CurrentSnapshotID *uuid.UUID
 }
 
+type VmMacGroup struct {
+	Mac     string
+	GroupID uuid.UUID
+}
+
 type VmNetwork struct {
 	ID          uuid.UUID
 	TenantID    uuid.UUID
@@ -114,8 +156,8 @@ type VmNetwork struct {
 	Name        string
 	Mode        string
 	Bridge      string
-	Cidr        netip.Prefix
-	Gateway     netip.Addr
+	Cidr        *netip.Prefix
+	Gateway     *netip.Addr
 	DhcpStart   *netip.Addr
 	DhcpEnd     *netip.Addr
 	IsDefault   bool
@@ -123,6 +165,11 @@ type VmNetwork struct {
 	OperationID *uuid.UUID
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
+	Cidr6       *netip.Prefix
+	Gateway6    *netip.Addr
+	Uplink      string
+	Vlan        int32
+	Version     int64
 }
 
 type VmSnapshot struct {

@@ -33,8 +33,34 @@ func (q *Queries) InstallationInsert(ctx context.Context, db DBTX, id uuid.UUID)
 	return err
 }
 
+const networkAddresses = `-- name: NetworkAddresses :many
+SELECT ip::inet FROM vm_macs WHERE network_id = $1 AND ip IS NOT NULL
+`
+
+func (q *Queries) NetworkAddresses(ctx context.Context, db DBTX, networkID uuid.UUID) ([]netip.Addr, error) {
+	rows, err := db.Query(ctx, networkAddresses, networkID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []netip.Addr
+	for rows.Next() {
+		var ip netip.Addr
+		if err := rows.Scan(&ip); err != nil {
+			return nil, err
+		}
+		items = append(items, ip)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const networkCIDRs = `-- name: NetworkCIDRs :many
-SELECT cidr FROM vm_networks
+SELECT cidr::cidr FROM vm_networks WHERE cidr IS NOT NULL
+UNION ALL
+SELECT cidr6::cidr FROM vm_networks WHERE cidr6 IS NOT NULL
 `
 
 func (q *Queries) NetworkCIDRs(ctx context.Context, db DBTX) ([]netip.Prefix, error) {
@@ -67,7 +93,7 @@ func (q *Queries) NetworkDelete(ctx context.Context, db DBTX, id uuid.UUID) erro
 }
 
 const networkGet = `-- name: NetworkGet :one
-SELECT id, tenant_id, owner_id, name, mode, bridge, cidr, gateway, dhcp_start, dhcp_end, is_default, status, operation_id, created_at, updated_at FROM vm_networks WHERE id = $1
+SELECT id, tenant_id, owner_id, name, mode, bridge, cidr, gateway, dhcp_start, dhcp_end, is_default, status, operation_id, created_at, updated_at, cidr6, gateway6, uplink, vlan, version FROM vm_networks WHERE id = $1
 `
 
 func (q *Queries) NetworkGet(ctx context.Context, db DBTX, id uuid.UUID) (VmNetwork, error) {
@@ -89,12 +115,17 @@ func (q *Queries) NetworkGet(ctx context.Context, db DBTX, id uuid.UUID) (VmNetw
 		&i.OperationID,
 		&i.CreatedAt,
 		&i.UpdatedAt,
+		&i.Cidr6,
+		&i.Gateway6,
+		&i.Uplink,
+		&i.Vlan,
+		&i.Version,
 	)
 	return i, err
 }
 
 const networkGetDefault = `-- name: NetworkGetDefault :one
-SELECT id, tenant_id, owner_id, name, mode, bridge, cidr, gateway, dhcp_start, dhcp_end, is_default, status, operation_id, created_at, updated_at FROM vm_networks WHERE tenant_id = $1 AND is_default
+SELECT id, tenant_id, owner_id, name, mode, bridge, cidr, gateway, dhcp_start, dhcp_end, is_default, status, operation_id, created_at, updated_at, cidr6, gateway6, uplink, vlan, version FROM vm_networks WHERE tenant_id = $1 AND is_default
 `
 
 func (q *Queries) NetworkGetDefault(ctx context.Context, db DBTX, tenantID uuid.UUID) (VmNetwork, error) {
@@ -116,12 +147,17 @@ func (q *Queries) NetworkGetDefault(ctx context.Context, db DBTX, tenantID uuid.
 		&i.OperationID,
 		&i.CreatedAt,
 		&i.UpdatedAt,
+		&i.Cidr6,
+		&i.Gateway6,
+		&i.Uplink,
+		&i.Vlan,
+		&i.Version,
 	)
 	return i, err
 }
 
 const networkGetForUpdate = `-- name: NetworkGetForUpdate :one
-SELECT id, tenant_id, owner_id, name, mode, bridge, cidr, gateway, dhcp_start, dhcp_end, is_default, status, operation_id, created_at, updated_at FROM vm_networks WHERE id = $1 FOR UPDATE
+SELECT id, tenant_id, owner_id, name, mode, bridge, cidr, gateway, dhcp_start, dhcp_end, is_default, status, operation_id, created_at, updated_at, cidr6, gateway6, uplink, vlan, version FROM vm_networks WHERE id = $1 FOR UPDATE
 `
 
 func (q *Queries) NetworkGetForUpdate(ctx context.Context, db DBTX, id uuid.UUID) (VmNetwork, error) {
@@ -143,6 +179,11 @@ func (q *Queries) NetworkGetForUpdate(ctx context.Context, db DBTX, id uuid.UUID
 		&i.OperationID,
 		&i.CreatedAt,
 		&i.UpdatedAt,
+		&i.Cidr6,
+		&i.Gateway6,
+		&i.Uplink,
+		&i.Vlan,
+		&i.Version,
 	)
 	return i, err
 }
@@ -159,9 +200,11 @@ func (q *Queries) NetworkInUse(ctx context.Context, db DBTX, id uuid.UUID) (bool
 }
 
 const networkInsert = `-- name: NetworkInsert :one
-INSERT INTO vm_networks (id, tenant_id, owner_id, name, mode, bridge, cidr, gateway, dhcp_start, dhcp_end, is_default, status, operation_id)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'creating', $12)
-RETURNING id, tenant_id, owner_id, name, mode, bridge, cidr, gateway, dhcp_start, dhcp_end, is_default, status, operation_id, created_at, updated_at
+INSERT INTO vm_networks (id, tenant_id, owner_id, name, mode, bridge, cidr, gateway, dhcp_start, dhcp_end, is_default, status, operation_id,
+    cidr6, gateway6, uplink, vlan)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'creating', $12,
+    $13, $14, $15, $16)
+RETURNING id, tenant_id, owner_id, name, mode, bridge, cidr, gateway, dhcp_start, dhcp_end, is_default, status, operation_id, created_at, updated_at, cidr6, gateway6, uplink, vlan, version
 `
 
 type NetworkInsertParams struct {
@@ -171,12 +214,16 @@ type NetworkInsertParams struct {
 	Name        string
 	Mode        string
 	Bridge      string
-	Cidr        netip.Prefix
-	Gateway     netip.Addr
+	Cidr        *netip.Prefix
+	Gateway     *netip.Addr
 	DhcpStart   *netip.Addr
 	DhcpEnd     *netip.Addr
 	IsDefault   bool
 	OperationID *uuid.UUID
+	Cidr6       *netip.Prefix
+	Gateway6    *netip.Addr
+	Uplink      string
+	Vlan        int32
 }
 
 func (q *Queries) NetworkInsert(ctx context.Context, db DBTX, arg NetworkInsertParams) (VmNetwork, error) {
@@ -193,6 +240,10 @@ func (q *Queries) NetworkInsert(ctx context.Context, db DBTX, arg NetworkInsertP
 		arg.DhcpEnd,
 		arg.IsDefault,
 		arg.OperationID,
+		arg.Cidr6,
+		arg.Gateway6,
+		arg.Uplink,
+		arg.Vlan,
 	)
 	var i VmNetwork
 	err := row.Scan(
@@ -211,12 +262,17 @@ func (q *Queries) NetworkInsert(ctx context.Context, db DBTX, arg NetworkInsertP
 		&i.OperationID,
 		&i.CreatedAt,
 		&i.UpdatedAt,
+		&i.Cidr6,
+		&i.Gateway6,
+		&i.Uplink,
+		&i.Vlan,
+		&i.Version,
 	)
 	return i, err
 }
 
 const networkList = `-- name: NetworkList :many
-SELECT id, tenant_id, owner_id, name, mode, bridge, cidr, gateway, dhcp_start, dhcp_end, is_default, status, operation_id, created_at, updated_at FROM vm_networks
+SELECT id, tenant_id, owner_id, name, mode, bridge, cidr, gateway, dhcp_start, dhcp_end, is_default, status, operation_id, created_at, updated_at, cidr6, gateway6, uplink, vlan, version FROM vm_networks
 WHERE tenant_id = $1 AND (created_at, id) < ($2::timestamptz, $3::uuid)
     AND ($4::text = '' OR name = $4) AND ($5::uuid IS NULL OR owner_id = $5)
 ORDER BY created_at DESC, id DESC LIMIT $6
@@ -263,6 +319,11 @@ func (q *Queries) NetworkList(ctx context.Context, db DBTX, arg NetworkListParam
 			&i.OperationID,
 			&i.CreatedAt,
 			&i.UpdatedAt,
+			&i.Cidr6,
+			&i.Gateway6,
+			&i.Uplink,
+			&i.Vlan,
+			&i.Version,
 		); err != nil {
 			return nil, err
 		}
@@ -287,4 +348,51 @@ type NetworkSetStatusParams struct {
 func (q *Queries) NetworkSetStatus(ctx context.Context, db DBTX, arg NetworkSetStatusParams) error {
 	_, err := db.Exec(ctx, networkSetStatus, arg.Status, arg.OperationID, arg.ID)
 	return err
+}
+
+const networkUpdate = `-- name: NetworkUpdate :one
+UPDATE vm_networks SET name = $1, dhcp_start = $2, dhcp_end = $3, version = version + 1, operation_id = $4, updated_at = now()
+WHERE id = $5 RETURNING id, tenant_id, owner_id, name, mode, bridge, cidr, gateway, dhcp_start, dhcp_end, is_default, status, operation_id, created_at, updated_at, cidr6, gateway6, uplink, vlan, version
+`
+
+type NetworkUpdateParams struct {
+	Name        string
+	DhcpStart   *netip.Addr
+	DhcpEnd     *netip.Addr
+	OperationID *uuid.UUID
+	ID          uuid.UUID
+}
+
+func (q *Queries) NetworkUpdate(ctx context.Context, db DBTX, arg NetworkUpdateParams) (VmNetwork, error) {
+	row := db.QueryRow(ctx, networkUpdate,
+		arg.Name,
+		arg.DhcpStart,
+		arg.DhcpEnd,
+		arg.OperationID,
+		arg.ID,
+	)
+	var i VmNetwork
+	err := row.Scan(
+		&i.ID,
+		&i.TenantID,
+		&i.OwnerID,
+		&i.Name,
+		&i.Mode,
+		&i.Bridge,
+		&i.Cidr,
+		&i.Gateway,
+		&i.DhcpStart,
+		&i.DhcpEnd,
+		&i.IsDefault,
+		&i.Status,
+		&i.OperationID,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.Cidr6,
+		&i.Gateway6,
+		&i.Uplink,
+		&i.Vlan,
+		&i.Version,
+	)
+	return i, err
 }

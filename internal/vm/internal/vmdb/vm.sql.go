@@ -7,6 +7,7 @@ package vmdb
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"github.com/google/uuid"
@@ -543,18 +544,35 @@ func (q *Queries) VMListByState(ctx context.Context, db DBTX, arg VMListByStateP
 }
 
 const vMMACInsert = `-- name: VMMACInsert :execrows
-INSERT INTO vm_macs (mac, vm_id, network_id)
-SELECT $1::text, $2::uuid, n.id FROM vm_networks n WHERE n.id = $3 AND n.status <> 'deleting' FOR SHARE
+INSERT INTO vm_macs (mac, vm_id, network_id, id, ip, ip6, link_down, in_kbps, out_kbps)
+SELECT $1::text, $2::uuid, n.id, $3::uuid, $4::inet, $5::inet, $6::boolean, $7::bigint, $8::bigint
+FROM vm_networks n WHERE n.id = $9 AND n.status <> 'deleting' FOR SHARE
 `
 
 type VMMACInsertParams struct {
 	Mac       string
 	VmID      uuid.UUID
+	ID        uuid.UUID
+	Ip        *netip.Addr
+	Ip6       *netip.Addr
+	LinkDown  bool
+	InKbps    int64
+	OutKbps   int64
 	NetworkID uuid.UUID
 }
 
 func (q *Queries) VMMACInsert(ctx context.Context, db DBTX, arg VMMACInsertParams) (int64, error) {
-	result, err := db.Exec(ctx, vMMACInsert, arg.Mac, arg.VmID, arg.NetworkID)
+	result, err := db.Exec(ctx, vMMACInsert,
+		arg.Mac,
+		arg.VmID,
+		arg.ID,
+		arg.Ip,
+		arg.Ip6,
+		arg.LinkDown,
+		arg.InKbps,
+		arg.OutKbps,
+		arg.NetworkID,
+	)
 	if err != nil {
 		return 0, err
 	}

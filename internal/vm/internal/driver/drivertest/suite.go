@@ -26,6 +26,8 @@ func Run(t *testing.T, make func(t *testing.T) Harness) {
 		"Console":          testConsole,
 		"Networks":         testNetworks,
 		"AttachedNetwork":  testAttachedNetwork,
+		"Hosts":            testHosts,
+		"Interfaces":       testInterfaces,
 		"GoneAndBack":      testGoneAndBack,
 		"EndedContext":     testEndedContext,
 		"ClosedDriver":     testClosedDriver,

@@ -19,51 +19,6 @@ func (d *Driver) Info(ctx context.Context) (driver.Info, error) {
 	return info, d.call(ctx, "Info", uuid.Nil, false, func() error { return nil })
 }
 
-// EnsureNetwork implements driver.Driver.
-func (d *Driver) EnsureNetwork(ctx context.Context, def driver.NetworkDef) error {
-	return d.call(ctx, "EnsureNetwork", def.ID, true, func() error {
-		have, ok := d.networks[def.ID]
-		switch {
-		case ok && have.InstallationID != def.InstallationID:
-			return nodeapi.ErrWrongInstallation
-		case ok && have != def:
-			return nodeapi.ErrHypervisorRefused
-		}
-		d.networks[def.ID] = def
-		return nil
-	})
-}
-
-// RemoveNetwork implements driver.Driver.
-func (d *Driver) RemoveNetwork(ctx context.Context, installation, network uuid.UUID) error {
-	return d.call(ctx, "RemoveNetwork", network, true, func() error {
-		have, ok := d.networks[network]
-		if ok && have.InstallationID != installation {
-			return nodeapi.ErrWrongInstallation
-		}
-		for _, dom := range d.domains {
-			attached := func(n nodeapi.NIC) bool { return n.NetworkID == network }
-			if isOn(dom) && slices.ContainsFunc(dom.def.NICs, attached) {
-				return nodeapi.ErrHypervisorRefused
-			}
-		}
-		delete(d.networks, network)
-		return nil
-	})
-}
-
-// ListNetworks implements driver.Driver.
-func (d *Driver) ListNetworks(ctx context.Context) ([]driver.NetworkState, error) {
-	var list []driver.NetworkState
-	err := d.call(ctx, "ListNetworks", uuid.Nil, false, func() error {
-		for _, n := range d.networks {
-			list = append(list, driver.NetworkState{ID: n.ID, InstallationID: n.InstallationID, Bridge: n.Bridge, Active: true})
-		}
-		return nil
-	})
-	return list, err
-}
-
 // Define implements driver.Driver.
 func (d *Driver) Define(ctx context.Context, def driver.DomainDef) error {
 	return d.call(ctx, "Define", def.VMID, true, func() error {

@@ -28,6 +28,8 @@ type Driver struct {
 	calls     []string
 	acpiAfter int
 	holdDisks bool
+	hosts     map[uuid.UUID][]nodeapi.NetworkHost
+	holdNICs  bool
 	on        func(driver.Event)
 	pending   []driver.Event
 	wake      chan struct{}
@@ -43,6 +45,7 @@ type domain struct {
 	addresses []nodeapi.Address
 	console   *console
 	live      []string                    // paths of the disks while it is on
+	nics      []nodeapi.NIC               // while it is on
 	memory    map[string]nodeapi.Observed // snapshots with memory, and how the guest was
 	agent     Agent
 	frozen    bool
@@ -53,7 +56,7 @@ var _ driver.Driver = (*Driver)(nil)
 // New makes a fake whose guests shut down at the first press of the power button.
 func New() *Driver {
 	return &Driver{
-		domains: map[uuid.UUID]*domain{}, networks: map[uuid.UUID]driver.NetworkDef{}, faults: map[string]error{},
+		domains: map[uuid.UUID]*domain{}, networks: map[uuid.UUID]driver.NetworkDef{}, hosts: map[uuid.UUID][]nodeapi.NetworkHost{}, faults: map[string]error{},
 		blocks: map[string]chan struct{}{}, acpiAfter: 1, wake: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
 }
@@ -146,6 +149,7 @@ func (d *Driver) Reborn() *Driver {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	again := New()
+	again.hosts, again.holdNICs = d.hosts, d.holdNICs
 	again.domains, again.networks, again.acpiAfter, again.holdDisks = d.domains, d.networks, d.acpiAfter, d.holdDisks
 	return again
 }
@@ -232,9 +236,9 @@ func (d *Driver) set(vm uuid.UUID, o nodeapi.Observed, reason string) {
 		dom.console = nil
 	}
 	if wasOn := isOn(dom); o != nodeapi.ObservedRunning && o != nodeapi.ObservedPaused {
-		dom.live, dom.frozen = nil, false
+		dom.live, dom.frozen, dom.nics = nil, false, nil
 	} else if !wasOn {
-		dom.live = pathsOf(dom.def)
+		dom.live, dom.nics = pathsOf(dom.def), slices.Clone(dom.def.NICs)
 	}
 	dom.observed, dom.reason = o, reason
 	if o == nodeapi.ObservedAbsent {

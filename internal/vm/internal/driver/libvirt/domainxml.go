@@ -35,6 +35,10 @@ func domainXML(def driver.DomainDef, accel Accel) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	interfaces, err := interfacesOf(def.NICs)
+	if err != nil {
+		return "", err
+	}
 	dom := libvirtxml.Domain{
 		Type:       domainType(accel),
 		Name:       driver.NamePrefix + def.VMID.String(),
@@ -52,7 +56,7 @@ func domainXML(def driver.DomainDef, accel Accel) (string, error) {
 		Devices: &libvirtxml.DomainDeviceList{
 			Disks:       disksOf(def),
 			Controllers: rootPortsOf(rootPorts),
-			Interfaces:  interfacesOf(def.NICs),
+			Interfaces:  interfaces,
 			Serials: []libvirtxml.DomainSerial{{
 				Source: &libvirtxml.DomainChardevSource{Pty: &libvirtxml.DomainChardevSourcePty{}},
 				Target: &libvirtxml.DomainSerialTarget{Type: "isa-serial", Port: new(uint)},
@@ -179,16 +183,26 @@ func diskName(i int) string {
 	return "vd" + name
 }
 
-func interfacesOf(nics []nodeapi.NIC) []libvirtxml.DomainInterface {
+// interfacesOf names the device of each interface on the host by its MAC, so that its filters are known before it is there.
+func interfacesOf(nics []nodeapi.NIC) ([]libvirtxml.DomainInterface, error) {
 	var interfaces []libvirtxml.DomainInterface
 	for _, nic := range nics {
-		interfaces = append(interfaces, libvirtxml.DomainInterface{
+		tap, err := nodeapi.TapName(nic.MAC)
+		if err != nil {
+			return nil, err
+		}
+		device := libvirtxml.DomainInterface{
 			MAC: &libvirtxml.DomainInterfaceMAC{Address: nic.MAC},
 			Source: &libvirtxml.DomainInterfaceSource{
 				Network: &libvirtxml.DomainInterfaceSourceNetwork{Network: driver.NamePrefix + nic.NetworkID.String()},
 			},
-			Model: &libvirtxml.DomainInterfaceModel{Type: "virtio"},
-		})
+			Target: &libvirtxml.DomainInterfaceTarget{Dev: tap},
+			Model:  &libvirtxml.DomainInterfaceModel{Type: "virtio"},
+		}
+		if nic.Down {
+			device.Link = linkOf(nic)
+		}
+		interfaces = append(interfaces, device)
 	}
-	return interfaces
+	return interfaces, nil
 }

@@ -44,8 +44,16 @@ func (d *Driver) EnsureNetwork(ctx context.Context, def driver.NetworkDef) error
 			return err
 		}
 		active, err := network.IsActive()
-		if err != nil || active {
+		if err != nil {
 			return err
+		}
+		if forwardOf(have) != forwardOf(want) {
+			if active, err = renew(c, network, want, active); err != nil {
+				return err
+			}
+		}
+		if active {
+			return setRanges(network, have, want)
 		}
 		if err = network.Create(); err == nil {
 			return nil
@@ -98,6 +106,55 @@ func (d *Driver) RemoveNetwork(ctx context.Context, installation, id uuid.UUID) 
 		}
 		return err
 	})
+}
+
+// renew replaces the definition of a network that an earlier NovaCron made with libvirt's own firewall rules. It comes into effect at once
+// where no guest is attached, and with the host's next start otherwise.
+func renew(c *libvirt.Connect, network *libvirt.Network, want *libvirtxml.Network, active bool) (stillActive bool, err error) {
+	xml, err := want.Marshal()
+	if err != nil {
+		return active, err
+	}
+	again, err := c.NetworkDefineXML(xml)
+	if err != nil {
+		return active, err
+	}
+	_ = again.Free()
+	if !active {
+		return false, nil
+	}
+	used, err := inUse(network)
+	if err != nil || used {
+		return true, err
+	}
+	return false, network.Destroy()
+}
+
+// setRanges brings the ranges of leases to what is wanted, while the network runs.
+func setRanges(network *libvirt.Network, have, want *libvirtxml.Network) error {
+	key := func(r libvirtxml.NetworkDHCPRange) string { return r.Start + "-" + r.End }
+	wanted := map[string]bool{}
+	for _, r := range rangesOf(want) {
+		wanted[key(r)] = true
+	}
+	for _, r := range rangesOf(have) {
+		if wanted[key(r)] {
+			delete(wanted, key(r))
+			continue
+		}
+		if err := updateNetwork(network, libvirt.NETWORK_UPDATE_COMMAND_DELETE, libvirt.NETWORK_SECTION_IP_DHCP_RANGE, &r); err != nil {
+			return err
+		}
+	}
+	for _, r := range rangesOf(want) {
+		if !wanted[key(r)] {
+			continue
+		}
+		if err := updateNetwork(network, libvirt.NETWORK_UPDATE_COMMAND_ADD_LAST, libvirt.NETWORK_SECTION_IP_DHCP_RANGE, &r); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func inUse(network *libvirt.Network) (bool, error) {
