@@ -84,11 +84,11 @@ func (c Config) Validate() []error {
 	if !slices.Contains([]string{"auto", "kvm", "tcg"}, c.Accel) {
 		bad("libvirt.accel", "%q is none of auto, kvm, tcg", c.Accel)
 	}
-	if !slices.Contains([]string{GuestsAuto, GuestsAlways, GuestsNever}, c.ShutdownGuests) {
-		bad("shutdown_guests", "%q is none of auto, always, never", c.ShutdownGuests)
-	}
 	if c.NetworkNamespace != "" && !filepath.IsAbs(c.NetworkNamespace) {
 		bad("libvirt.network_namespace", "%q is no absolute path", c.NetworkNamespace)
+	}
+	if !slices.Contains([]string{GuestsAuto, GuestsAlways, GuestsNever}, c.ShutdownGuests) {
+		bad("shutdown_guests", "%q is none of auto, always, never", c.ShutdownGuests)
 	}
 	if c.LibvirtURI == "" {
 		bad("libvirt.uri", "must not be empty")

@@ -125,11 +125,6 @@ func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Se
 			deps.Log.WarnContext(ctx, "sweep failed", "error", err)
 		}
 	})
-	c.boots = startstop.Every(time.Second, func(ctx context.Context) {
-		if err := svc.Boot(ctx); err != nil && ctx.Err() == nil {
-			deps.Log.WarnContext(ctx, "bringing virtual machines back after the restart of their host failed", "error", err)
-		}
-	})
 	c.policies = startstop.Every(policyInterval, func(ctx context.Context) {
 		if err := svc.SyncPolicies(ctx); err != nil && ctx.Err() == nil {
 			level := slog.LevelWarn
@@ -137,6 +132,11 @@ func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Se
 				level = slog.LevelDebug
 			}
 			deps.Log.Log(ctx, level, "nodes could not be given their policies", "error", err)
+		}
+	})
+	c.boots = startstop.Every(time.Second, func(ctx context.Context) {
+		if err := svc.Boot(ctx); err != nil && ctx.Err() == nil {
+			deps.Log.WarnContext(ctx, "bringing virtual machines back after the restart of their host failed", "error", err)
 		}
 	})
 	if c.totals, err = newStorageMetrics(deps.Registerer); err != nil {

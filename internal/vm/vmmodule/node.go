@@ -21,9 +21,9 @@ import (
 // nodeRole is what runs while the node role does.
 type nodeRole struct {
 	node     *node.Node
+	firewall *firewall.Firewall
 	cfg      Config
 	log      *slog.Logger
-	firewall *firewall.Firewall
 }
 
 // startNode starts the node role. It does not wait for libvirt or for the controller; ready tells when they have answered.

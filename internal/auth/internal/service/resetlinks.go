@@ -13,6 +13,7 @@ import (
 
 	"github.com/novacron/novacron/internal/auth"
 	"github.com/novacron/novacron/internal/auth/internal/store"
+	"github.com/novacron/novacron/internal/platform/audit"
 	"github.com/novacron/novacron/internal/platform/identity"
 	"github.com/novacron/novacron/internal/platform/mail"
 )
@@ -210,6 +211,7 @@ func (s *Service) useResetLink(ctx context.Context, text, next string, from Clie
 	if err != nil {
 		return err
 	}
+	audit.Actor(ctx, user.ID, user.Username, user.TenantID)
 	if err := attempt.Succeed(ctx); err != nil { // whoever knows the link guesses nothing
 		return err
 	}

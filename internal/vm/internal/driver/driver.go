@@ -57,8 +57,8 @@ type Driver interface {
 	OpenConsole(ctx context.Context, vm uuid.UUID) (io.ReadWriteCloser, error)
 
 	Disks
-	Hardware
 	Networks
+	Hardware
 }
 
 // Info describes a host and its hypervisor.

@@ -52,8 +52,8 @@ type Service struct {
 	log     *slog.Logger
 
 	consoles consoleTickets
-	boots    boots
 	policies policies
+	boots    boots
 	open     openConsoles
 }
 
