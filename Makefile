@@ -60,6 +60,10 @@ gen-check: $(TOOLS)/sqlc $(PROTO_TOOLS) ## fail if generated code is not up to d
 	cd api/proto && ../../$(TOOLS)/buf lint && ../../$(TOOLS)/buf generate -o ../../bin/proto-check --template '{"version":"v2","plugins":[{"local":"../../$(TOOLS)/protoc-gen-go","out":".","opt":"module=$(MODULE)"},{"local":"../../$(TOOLS)/protoc-gen-go-grpc","out":".","opt":"module=$(MODULE)"}]}'
 	diff -r bin/proto-check/internal/auth/authgrpc/authpb internal/auth/authgrpc/authpb
 
+.PHONY: baseline
+baseline: ## at a release: keep today's OpenAPI document as the one that later ones are compared with
+	$(GO) test -count=1 ./internal/app -run TestNothingOfTheLastReleaseBroke -args -baseline
+
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## vet, gofmt, linters and import rules
 	$(GO) vet ./...

@@ -21,6 +21,9 @@ func newVM(e *env) *cobra.Command {
 		newVMStop(e, apiclient.ActionRestart, "Shut machines down and power them on again", "Restarted"),
 		newVMAction(e, apiclient.ActionStart, "Power machines on", "Started"), newVMAction(e, apiclient.ActionReset, "Press the reset button of machines", "Reset"),
 		newVMAction(e, apiclient.ActionPause, "Hold the virtual CPUs of machines", "Paused"), newVMAction(e, apiclient.ActionResume, "Let paused machines go on", "Resumed"),
+		newVMAction(e, apiclient.ActionSuspend, "Save the memory of machines to disk and power them off; start goes on from there", "Suspended"),
+		newVMResize(e), newVMRename(e), newVMSet(e), newVMProtect(e, "protect", "Protect a machine from deletion", "Protected", true),
+		newVMProtect(e, "unprotect", "Let a machine be deleted again", "Unprotected", false), newVMHistory(e),
 		newVMDelete(e), newVMDisk(e), newVMInterface(e), newVMSnapshot(e), newVMConsole(e), newVMLogs(e))
 	return cmd
 }
@@ -28,7 +31,7 @@ func newVM(e *env) *cobra.Command {
 func newVMList(e *env) *cobra.Command {
 	var f apiclient.VMFilter
 	cmd := &cobra.Command{
-		Use: "list", Aliases: []string{"ls"}, Short: "List virtual machines, newest first", Args: cobra.NoArgs,
+		Use: "list", Aliases: []string{"ls"}, Short: "List and search virtual machines, newest first", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := e.connect()
 			if err != nil {
@@ -42,6 +45,14 @@ func newVMList(e *env) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&f.Name, "name", "", "only the one of this name")
+	cmd.Flags().StringVar(&f.NamePrefix, "name-prefix", "", "only those whose names begin so")
+	cmd.Flags().StringVar(&f.Tag, "tag", "", "only those with this tag: KEY=VALUE, or KEY for any value")
+	cmd.Flags().StringVar(&f.Text, "search", "", "only those in whose name, description or tags words begin so")
+	cmd.Flags().StringVar(&f.Node, "node", "", "only those on the node of this id")
+	cmd.Flags().StringVar(&f.Image, "image", "", "only those made from the image of this id")
+	cmd.Flags().StringVar(&f.Owner, "owner", "", "only those of the user of this id")
+	cmd.Flags().StringVar(&f.Sort, "sort", "", "created_at, -created_at (default), name or -name")
+	must(cmd.RegisterFlagCompletionFunc("sort", cobra.FixedCompletions([]string{"created_at", "-created_at", "name", "-name"}, cobra.ShellCompDirectiveNoFileComp)))
 	cmd.Flags().StringVar(&f.State, "state", "", "only those in this state")
 	cmd.Flags().BoolVar(&f.AllTenants, "all-tenants", false, "those of every tenant; needs the permission on the platform")
 	cmd.Flags().IntVar(&f.Most, "limit", 0, "so many at most; 0 lists all")
@@ -133,6 +144,7 @@ func (e *env) vmFields(m vm.VM, nodes map[uuid.UUID]string) [][]string {
 	for _, key := range sortedKeys(m.Tags) {
 		fields = append(fields, []string{"tag", printable(key + "=" + m.Tags[key])})
 	}
+	fields = append(fields, settingFields(m)...)
 	fields = append(fields, []string{"tenant", m.TenantID.String()}, []string{"owner", m.OwnerID.String()}, []string{"created", clock(m.CreatedAt)}, []string{"updated", clock(m.UpdatedAt)})
 	if m.OperationID != nil {
 		fields = append(fields, []string{"operation", m.OperationID.String()})

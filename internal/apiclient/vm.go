@@ -53,6 +53,13 @@ type VMStop struct {
 type VMFilter struct {
 	Name       string
 	State      string
+	NamePrefix string
+	Tag        string // key=value, or key
+	Text       string
+	Node       string // ids
+	Image      string
+	Owner      string
+	Sort       string
 	AllTenants bool
 	Most       int // items; 0: all
 }
@@ -65,11 +72,13 @@ const (
 	ActionReset   = "reset"
 	ActionPause   = "pause"
 	ActionResume  = "resume"
+	ActionSuspend = "suspend"
 )
 
 // ListVMs gives the virtual machines, newest first.
 func (c *Client) ListVMs(ctx context.Context, f VMFilter) iter.Seq2[Object[vm.VM], error] {
-	q := url.Values{"name": {f.Name}, "state": {f.State}}
+	q := url.Values{"name": {f.Name}, "state": {f.State}, "name_prefix": {f.NamePrefix}, "tag": {f.Tag}, "q": {f.Text}, "node_id": {f.Node},
+		"image_id": {f.Image}, "owner_id": {f.Owner}, "sort": {f.Sort}}
 	if f.AllTenants {
 		q.Set("tenant_id", "all")
 	}

@@ -181,6 +181,7 @@ type RegistrationConfig struct {
 type VMConfig struct {
 	Roles          []string      `mapstructure:"roles" doc:"controller (API, database, operations), node (the hypervisor of this host), or both."`
 	Libvirt        LibvirtConfig `mapstructure:"libvirt"`
+	ShutdownGuests string        `mapstructure:"shutdown_guests" doc:"When the end of the node shuts its guests down, so that they come back in order at its next start: auto (where the host shuts down, as systemd tells), always, never."`
 	DetachPatience time.Duration `mapstructure:"detach_patience" doc:"How long a running guest may take to let go of a disk that is detached; 1s to 10m."`
 	StopGrace      time.Duration `mapstructure:"stop_grace" doc:"How long a guest may take to shut down before it is powered off."`
 	ImageMaxBytes  int64         `mapstructure:"image_max_bytes" doc:"The most an uploaded image may have, in bytes."`

@@ -27,7 +27,7 @@ func Default() Config {
 		Auth: AuthConfig{AccessTTL: a.AccessTTL, RefreshTTL: a.RefreshTTL, SessionTTL: a.SessionTTL, KeyRotation: a.KeyRotation, KeyPublishDelay: a.KeyPublishDelay, Issuer: a.Issuer, Audience: a.Audience,
 			OneTimePasswordTTL: a.OneTimePasswordTTL, PasswordLinkTTL: a.PasswordLinkTTL, AuditRetention: a.AuditRetention},
 		Mail: MailConfig{TLS: mail.TLSStart, Timeout: 15 * time.Second},
-		VM: VMConfig{Roles: v.Roles, Libvirt: LibvirtConfig{URI: v.LibvirtURI, Accel: v.Accel}, DetachPatience: v.DetachPatience, StopGrace: v.StopGrace,
+		VM: VMConfig{Roles: v.Roles, Libvirt: LibvirtConfig{URI: v.LibvirtURI, Accel: v.Accel}, ShutdownGuests: v.ShutdownGuests, DetachPatience: v.DetachPatience, StopGrace: v.StopGrace,
 			ImageMaxBytes: v.MaxImageBytes, NetworkPool: v.NetworkPool, ReservationTTL: v.ReservationTTL},
 		Sched: SchedConfig{OvercommitVCPU: s.OvercommitVCPU, OvercommitMemory: s.OvercommitMemory,
 			MemoryReserveBytes: s.MemoryReserveBytes, StorageReserveBytes: s.StorageReserveBytes, NodeTimeout: s.NodeTimeout},

@@ -72,6 +72,7 @@ func (c Config) VMModule() vmmodule.Config {
 	m.DataDir, m.DatabaseURL, m.MaxConns = c.DataDir, c.Database.URL, c.Database.MaxConns
 	m.Roles, m.NodeName, m.Owner = c.VM.Roles, c.Node.Name, c.Node.Name
 	m.LibvirtURI, m.Accel, m.NetworkNamespace = c.VM.Libvirt.URI, c.VM.Libvirt.Accel, c.VM.Libvirt.NetworkNamespace
+	m.ShutdownGuests = c.VM.ShutdownGuests
 	m.DetachPatience = c.VM.DetachPatience
 	m.StopGrace, m.MaxImageBytes, m.NetworkPool, m.ReservationTTL = c.VM.StopGrace, c.VM.ImageMaxBytes, c.VM.NetworkPool, c.VM.ReservationTTL
 	return m

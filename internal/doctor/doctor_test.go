@@ -43,7 +43,7 @@ func healthy() *fake {
 			"sys/fs/cgroup/cgroup.controllers": {Data: []byte("cpuset cpu io memory\n")}, "run/systemd/system/x": {},
 		},
 		programs: map[string]string{"virsh": "/usr/bin/virsh", "qemu-system-x86_64": "/usr/bin/qemu-system-x86_64", "qemu-img": "/usr/bin/qemu-img",
-			"dnsmasq": "/usr/sbin/dnsmasq", "iptables": "/usr/sbin/iptables"},
+			"dnsmasq": "/usr/sbin/dnsmasq", "iptables": "/usr/sbin/iptables", "nft": "/usr/sbin/nft"},
 		answers: map[string]string{
 			"virsh -c qemu:///system version --daemon": "Compiled against library: libvirt 9.0.0\nUsing library: libvirt 9.0.0\nUsing API: QEMU 9.0.0\nRunning hypervisor: QEMU 7.2.22\nRunning against daemon: 9.0.0\n",
 			"qemu-system-x86_64 --version":             "QEMU emulator version 7.2.22 (Debian 1:7.2)\n", "qemu-img --version": "qemu-img version 7.2.22 (Debian)\n",
@@ -78,7 +78,7 @@ func TestHealthyHost(t *testing.T) {
 	want := map[string]string{"system": "Debian GNU/Linux 12, kernel 6.1.0, amd64", "cpu": "Sample CPU, 2 threads, vmx", "acceleration": "kvm",
 		"nested virtualisation": "on", "libvirt": "qemu:///system, 9.0.0, QEMU 7.2.22", "qemu": "7.2.22 (/usr/bin/qemu-system-x86_64)", "qemu-img": "7.2.22 (/usr/bin/qemu-img)",
 		"postgresql": "15.14 (/usr/lib/postgresql/15/bin)", "data folder": "100 GiB free of 200 GiB in /var/lib", "memory": "8.0 GiB available of 16 GiB",
-		"clock": "synchronised", "dnsmasq": "/usr/sbin/dnsmasq", "firewall": "/usr/sbin/iptables", "cgroups": "version 2: cpuset cpu io memory",
+		"clock": "synchronised", "dnsmasq": "/usr/sbin/dnsmasq", "firewall": "/usr/sbin/iptables, /usr/sbin/nft", "cgroups": "version 2: cpuset cpu io memory",
 		"open files": "at most 1048576", "api address": "127.0.0.1:8080 is free"}
 	got := map[string]string{}
 	for _, r := range results {
@@ -150,8 +150,8 @@ func TestSickHosts(t *testing.T) {
 		"free running clock":  {change: func(f *fake) { f.Clock = func() (bool, error) { return false, nil } }, check: "clock", status: doctor.Warn, fix: "timesyncd"},
 		"clock not told":      {change: func(f *fake) { f.Clock = func() (bool, error) { return false, unix.EPERM } }, check: "clock", status: doctor.Warn, found: "not permitted"},
 		"no dnsmasq":          {change: without("dnsmasq"), check: "dnsmasq", status: doctor.Fail, fix: "dnsmasq-base"},
-		"no firewall":         {change: without("iptables"), check: "firewall", status: doctor.Fail, fix: "iptables"},
-		"nft only":            {change: both(without("iptables"), func(f *fake) { f.programs["nft"] = "/usr/sbin/nft" }), check: "firewall", status: doctor.Warn, action: "10.4"},
+		"no firewall":         {change: without("nft"), check: "firewall", status: doctor.Fail, fix: "nftables"},
+		"nft only":            {change: without("iptables"), check: "firewall", status: doctor.Warn, action: "10.4"},
 		"no cgroups":          {change: absent("sys/fs/cgroup/cgroup.controllers"), check: "cgroups", status: doctor.Warn, fix: "mount"},
 		"cgroups not whole":   {change: text("sys/fs/cgroup/cgroup.controllers", "cpu\n"), check: "cgroups", status: doctor.Warn, found: "without memory, io"},
 		"cgroups of old":      {change: both(absent("sys/fs/cgroup/cgroup.controllers"), text("sys/fs/cgroup/cpu/x", ""), text("sys/fs/cgroup/memory/x", "")), check: "cgroups", status: doctor.Warn, found: "version 1 without devices"},

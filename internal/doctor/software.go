@@ -155,7 +155,8 @@ func checkDNSMasq(_ context.Context, h Host, _ Options) []Result {
 	return fail(name, "not installed", "Install it: it gives guests their addresses.", install("dnsmasq-base"))
 }
 
-// checkFirewall looks for what libvirt makes NAT with: iptables, from version 10.4 on also nft.
+// checkFirewall looks for nft, which NovaCron protects guests with, and for what libvirt makes the rules of isolated networks with:
+// iptables, from version 10.4 on also nft.
 func checkFirewall(_ context.Context, h Host, _ Options) []Result {
 	const name = "firewall"
 	var found []string
@@ -165,8 +166,8 @@ func checkFirewall(_ context.Context, h Host, _ Options) []Result {
 		}
 	}
 	switch {
-	case len(found) == 0:
-		return fail(name, "neither iptables nor nft is installed", "Install iptables: libvirt makes the guests' NAT with it.", install("iptables"))
+	case len(found) == 0 || !strings.HasSuffix(found[len(found)-1], "nft"):
+		return fail(name, "nft is not installed", "Install nftables: guests are protected with it, and none starts without.", install("nftables"))
 	case !strings.HasSuffix(found[0], "iptables"):
 		return warn(name, found[0], "Install iptables as well, unless libvirt is 10.4 or later.", install("iptables"))
 	}

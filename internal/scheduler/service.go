@@ -22,6 +22,8 @@ type Service interface {
 	// ResizeStorage changes how much storage a place has, on its node and in its tenant's quota. More than fits fails with ErrNoFit or
 	// ErrQuotaExceeded, a place that is not there with ErrAllocationNotFound. The size that is held already is no change.
 	ResizeStorage(ctx context.Context, req ResizeStorageRequest) (ResizeStorageResponse, error)
+	// Resize changes how many vCPUs and how much memory the place of a machine has. It fails as ResizeStorage does.
+	Resize(ctx context.Context, req ResizeRequest) (ResizeResponse, error)
 	// Confirm makes a reservation permanent. It fails with ErrReservationExpired where there is none.
 	Confirm(ctx context.Context, req ConfirmRequest) (ConfirmResponse, error)
 	// Release gives back whatever the machine holds. A machine that holds nothing is no error.
@@ -64,6 +66,19 @@ type ResizeStorageRequest struct {
 
 // ResizeStorageResponse holds the allocation as it is now.
 type ResizeStorageResponse struct {
+	Allocation Allocation `json:"allocation"`
+}
+
+// ResizeRequest says how large the place of a machine is to be.
+type ResizeRequest struct {
+	VMID        uuid.UUID `json:"vm_id"`
+	VCPUs       int       `json:"vcpus"`
+	MemoryBytes int64     `json:"memory_bytes"`
+	DryRun      bool      `json:"dry_run,omitempty"` // find out whether it would fit, and change nothing
+}
+
+// ResizeResponse holds the allocation as it is now.
+type ResizeResponse struct {
 	Allocation Allocation `json:"allocation"`
 }
 

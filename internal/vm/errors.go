@@ -10,6 +10,8 @@ var (
 	ErrInvalid      = errs.New(errs.Invalid, "vm.invalid", "the virtual machine cannot be made as asked")
 	ErrVanished     = errs.New(errs.Conflict, "vm.vanished", "the virtual machine was removed behind NovaCron's back").WithAction("Start it to define it anew, or delete it.")
 	ErrDiskLost     = errs.New(errs.Conflict, "vm.disk_lost", "a disk of the virtual machine is gone from the node").WithAction("Restore it from a backup, or delete the virtual machine.")
+	ErrProtected    = errs.New(errs.Conflict, "vm.protected", "the virtual machine is protected from deletion").WithAction("Remove the protection first: PATCH it with delete_protection false.")
+	ErrVersion      = errs.New(errs.Precondition, "vm.version_mismatch", "the virtual machine has changed since you read it").WithAction("Read it again and repeat the change.")
 	ErrNoConsoleLog = errs.New(errs.NotFound, "vm.no_console_log", "the virtual machine has not written to its console yet")
 
 	ErrImageNotFound = errs.New(errs.NotFound, "image.not_found", "there is no such image")
@@ -52,7 +54,7 @@ var (
 
 // Errors lists the contract's errors for the reference.
 func Errors() []*errs.Error {
-	return append([]*errs.Error{ErrNotFound, ErrNameTaken, ErrWrongState, ErrInvalid, ErrVanished, ErrDiskLost, ErrNoConsoleLog,
+	return append([]*errs.Error{ErrNotFound, ErrNameTaken, ErrWrongState, ErrInvalid, ErrVanished, ErrDiskLost, ErrProtected, ErrVersion, ErrNoConsoleLog,
 		ErrImageNotFound, ErrImageInUse, ErrImageFailed, ErrImageBusy, ErrImageInvalid, ErrImageRefused, ErrImageTooLarge, ErrImageChecksum,
 		ErrLocked, ErrVolumeNotFound, ErrVolumeTaken, ErrVolumeInvalid, ErrVolumeInUse, ErrVolumeDetached, ErrVolumeElsewhere, ErrVolumeHeld,
 		ErrVolumeSnapshots, ErrVolumeBusy, ErrVolumeNotReady, ErrVolumeShrink, ErrVolumeVersion, ErrDiskNotFound, ErrTooManyDisks, ErrPoolNotFound,

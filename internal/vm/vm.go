@@ -49,11 +49,16 @@ type VM struct {
 	Networks       []Interface       `json:"networks" nullable:"false"`
 	Disks          []Disk            `json:"disks" nullable:"false"`
 	Tags           map[string]string `json:"tags" nullable:"false"`
+	Description    string            `json:"description"`
+	Suspended      bool              `json:"suspended" doc:"It is stopped with its memory saved to disk; start goes on from there."`
+	Pending        []Pending         `json:"pending" nullable:"false" doc:"What the guest takes up only when it is powered on from off."`
+	Observed       Observed          `json:"observed" doc:"What the node saw last."`
 	Generation     int64             `json:"generation" doc:"Grows with every request that changes it."`
 	OperationID    *uuid.UUID        `json:"operation_id,omitempty" doc:"The operation at work on it, if any."`
 	Error          *errs.Problem     `json:"error,omitempty" doc:"Why it is in state error, or why the last operation failed."`
-	CreatedAt      time.Time         `json:"created_at"`
-	UpdatedAt      time.Time         `json:"updated_at"`
+	Settings
+	CreatedAt time.Time `json:"created_at"`
+	UpdatedAt time.Time `json:"updated_at"`
 }
 
 // Resources is the size of a virtual machine.
@@ -124,8 +129,11 @@ type CreateVMRequest struct {
 	SSHKeys        []string
 	UserData       string
 	Tags           map[string]string
-	Stopped        bool // leave it powered off
-	IdempotencyKey string
+	Description    string
+	// DeleteProtection keeps it from being deleted.
+	DeleteProtection bool
+	Stopped          bool // leave it powered off
+	IdempotencyKey   string
 }
 
 // CreateVMResponse answers CreateVM.

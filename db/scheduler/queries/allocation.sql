@@ -8,8 +8,9 @@ RETURNING *;
 -- name: AllocationGet :one
 SELECT * FROM resource_allocations WHERE vm_id = @vm_id;
 
--- name: AllocationSetStorage :one
-UPDATE resource_allocations SET storage_allocated = @storage_allocated WHERE vm_id = @vm_id RETURNING *;
+-- name: AllocationSetSize :one
+UPDATE resource_allocations SET cpu_allocated = @cpu_allocated, memory_allocated = @memory_allocated, storage_allocated = @storage_allocated
+WHERE vm_id = @vm_id RETURNING *;
 
 -- name: AllocationConfirm :one
 UPDATE resource_allocations SET status = 'confirmed', expires_at = NULL

@@ -1,8 +1,8 @@
 -- name: VMInsert :exec
 INSERT INTO vms (id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config,
-    image_id, flavor, user_data, ssh_keys, tags, desired_state, operation_id)
+    image_id, flavor, user_data, ssh_keys, tags, desired_state, operation_id, description, settings)
 VALUES (@id, @name, 'creating', @hypervisor_type, @node_id, @owner_id, @tenant_id, @resource_config, @network_config, @storage_config,
-    @image_id, @flavor, @user_data, @ssh_keys, @tags, @desired_state, @operation_id);
+    @image_id, @flavor, @user_data, @ssh_keys, @tags, @desired_state, @operation_id, @description, @settings);
 
 -- name: VMMACInsert :execrows
 INSERT INTO vm_macs (mac, vm_id, network_id, id, ip, ip6, link_down, in_kbps, out_kbps)
@@ -18,26 +18,6 @@ SELECT * FROM vms WHERE id = @id FOR UPDATE;
 -- name: VMNameTaken :one
 SELECT EXISTS (SELECT 1 FROM vms WHERE tenant_id = @tenant_id AND name = @name);
 
--- name: VMList :many
-SELECT * FROM vms
-WHERE tenant_id = @tenant_id AND (sqlc.narg(owner)::uuid IS NULL OR owner_id = sqlc.narg(owner)) AND (created_at, id) < (@after_time::timestamptz, @after_id::uuid)
-ORDER BY created_at DESC, id DESC LIMIT @max_rows;
-
--- name: VMListByState :many
-SELECT * FROM vms
-WHERE tenant_id = @tenant_id AND state = @state AND (sqlc.narg(owner)::uuid IS NULL OR owner_id = sqlc.narg(owner)) AND (created_at, id) < (@after_time::timestamptz, @after_id::uuid)
-ORDER BY created_at DESC, id DESC LIMIT @max_rows;
-
--- name: VMListByName :many
-SELECT * FROM vms
-WHERE tenant_id = @tenant_id AND name = @name AND (sqlc.narg(owner)::uuid IS NULL OR owner_id = sqlc.narg(owner)) AND (created_at, id) < (@after_time::timestamptz, @after_id::uuid)
-ORDER BY created_at DESC, id DESC LIMIT @max_rows;
-
--- name: VMListAll :many
-SELECT * FROM vms
-WHERE (created_at, id) < (@after_time::timestamptz, @after_id::uuid)
-ORDER BY created_at DESC, id DESC LIMIT @max_rows;
-
 -- name: VMListByNode :many
 SELECT * FROM vms WHERE node_id = @node_id ORDER BY id;
 
@@ -51,15 +31,30 @@ UPDATE vms SET provisioned = true, updated_at = now() WHERE id = @id AND generat
 -- name: VMSetObserved :exec
 UPDATE vms SET observed_state = @observed_state, observed_reason = @observed_reason, observed_node = @observed_node,
     observed_epoch = @observed_epoch, observed_at = @observed_at, state = @state, network_config = @network_config,
-    desired_state = @desired_state, error = @error, updated_at = now()
+    desired_state = @desired_state, error = @error, suspended = @suspended, pending = @pending, updated_at = now()
 WHERE id = @id;
 
 -- name: VMEndIntent :exec
-UPDATE vms SET operation_id = NULL, desired_state = @desired_state, state = @state, error = @error, updated_at = now()
+UPDATE vms SET operation_id = NULL, desired_state = @desired_state, state = @state, error = @error, resizing = @resizing, updated_at = now()
 WHERE id = @id;
 
--- name: VMUpdateDetails :exec
-UPDATE vms SET name = @name, tags = @tags, generation = generation + 1, updated_at = now() WHERE id = @id;
+-- name: VMSetSettings :exec
+UPDATE vms SET name = @name, description = @description, tags = @tags, settings = @settings, updated_at = now() WHERE id = @id;
+
+-- name: VMSetResizing :exec
+UPDATE vms SET resizing = true WHERE id = @id;
+
+-- name: VMSetResources :execrows
+UPDATE vms SET resource_config = @resource_config, updated_at = now() WHERE id = @id AND generation = @generation;
+
+-- name: VMSetPending :execrows
+UPDATE vms SET pending = @pending, updated_at = now() WHERE id = @id AND generation = @generation;
+
+-- name: VMHistoryForget :exec
+DELETE FROM vm_history WHERE at < now() - interval '90 days';
+
+-- name: VMListToBoot :many
+SELECT * FROM vms WHERE observed_reason = 'host_reboot' AND desired_state = 'running' AND state = 'stopped' AND operation_id IS NULL;
 
 -- name: VMDelete :exec
 DELETE FROM vms WHERE id = @id;

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base32"
 	"encoding/base64"
+	"encoding/json"
 	"image/png"
 	"net/url"
 	"os"
@@ -523,4 +524,43 @@ func TestHostileCodes(t *testing.T) {
 func (p *process) withKey(key, path string) answer {
 	p.t.Helper()
 	return p.do(call{method: "GET", path: path, key: key})
+}
+
+// The audit trail tells who proved what, and never with what.
+func TestMFAIsAudited(t *testing.T) {
+	t.Parallel()
+	p := newSite(t).start(t)
+	adm := p.admin().Access
+	ada := p.addUser(adm, "ada", "user", nil)
+	f, recovery := p.withMFA(p.login("ada", goodPassword).Access)
+	token := p.begin("ada", goodPassword).MFAToken
+	p.prove(token, "000000").want(401)
+	code := f.later()
+	p.prove(token, code).want(200)
+	p.prove(p.begin("ada", goodPassword).MFAToken, recovery[0]).want(200)
+	p.do(call{method: "DELETE", path: "/api/v1/users/" + ada.ID.String() + "/mfa", token: adm}).want(204)
+	var made struct {
+		Token string `json:"token"`
+	}
+	p.do(call{method: "POST", path: "/api/v1/users/" + ada.ID.String() + "/password-link", token: adm}).want(201).into(&made)
+	p.useLink(made.Token, nextPassword).want(204)
+
+	for _, query := range []string{
+		"action=me-mfa.verify&user=ada", "action=auth-login.mfa&user=ada&result=refused", "action=auth-login.mfa&user=ada&result=success",
+		"action=user-mfa.reset&user=admin", "action=user-password.link&user=admin", "action=auth-password.reset&user=ada",
+	} {
+		p.recorded(adm, query)
+	}
+	text, err := json.Marshal(p.search(adm, "limit=500"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range []string{f.secret, recovery[0], token, made.Token, code, nextPassword} {
+		if bytes.Contains(text, []byte(`"`+secret)) {
+			t.Errorf("%.12s… is in the audit trail", secret)
+		}
+	}
+	if !bytes.Contains(text, []byte("recovery_code")) || !bytes.Contains(text, []byte("asked for")) {
+		t.Errorf("the methods are not told: %s", text)
+	}
 }

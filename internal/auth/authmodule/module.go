@@ -200,7 +200,7 @@ func (m *Module) Start(ctx context.Context) error {
 
 // startAudit lets calls be recorded and records be chained.
 func (m *Module) startAudit(ctx context.Context, pool *pgxpool.Pool) (err error) {
-	m.relay = outbox.NewRelay(pool, m.deps.Bus, outbox.Config{Subjects: []string{bus.SubjectAuditEvents},
+	m.relay = outbox.NewRelay(pool, m.deps.Bus, outbox.Config{Subjects: []string{bus.SubjectAuditEvents, bus.SubjectAuthEvents},
 		Shared: []string{bus.SubjectAuditRecords}, Log: m.deps.Log})
 	if err = m.relay.Start(ctx); err != nil {
 		return err

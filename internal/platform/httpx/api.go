@@ -147,6 +147,26 @@ func Handle[I, O any](a *API, op Op, handler func(context.Context, *I) (*O, erro
 		}
 		return out, nil
 	})
+	if op.Status == http.StatusAccepted {
+		declareEnded[O](a.huma.OpenAPI().Paths[op.Path], op.Method)
+	}
+}
+
+// declareEnded adds 200 to the answers of a route that answers 202, or what has ended where the client waited for it. It tells such a
+// route by the field Status, with which a handler chooses.
+func declareEnded[O any](path *huma.PathItem, method string) {
+	if f, ok := reflect.TypeFor[O]().FieldByName("Status"); !ok || f.Type.Kind() != reflect.Int {
+		return
+	}
+	operation := map[string]*huma.Operation{http.MethodGet: path.Get, http.MethodPost: path.Post, http.MethodPut: path.Put, http.MethodPatch: path.Patch,
+		http.MethodDelete: path.Delete}[method]
+	accepted := operation.Responses[strconv.Itoa(http.StatusAccepted)]
+	if accepted == nil || operation.Responses[strconv.Itoa(http.StatusOK)] != nil {
+		return
+	}
+	ended := *accepted
+	ended.Description = "It has ended, well or not; only where the request said how long to wait."
+	operation.Responses[strconv.Itoa(http.StatusOK)] = &ended
 }
 
 // refuseHidden panics on an input that embeds a struct whose name is not exported: huma would pass over its fields in silence.

@@ -30,6 +30,7 @@ type PageParams struct {
 type Page[T any] struct {
 	Items      []T    `json:"items" nullable:"false" doc:"The items of this page."`
 	NextCursor string `json:"next_cursor,omitempty" doc:"Pass it as cursor for the next page; absent on the last one."`
+	Count      *int64 `json:"count,omitempty" doc:"How many there are on all pages; only where count=true asks for it."`
 }
 
 // projected is a list's answer that can be cut to a few fields of its items.
@@ -38,7 +39,7 @@ type projected interface {
 }
 
 func (p Page[T]) project(fields []string) (any, error) {
-	cut := Page[map[string]json.RawMessage]{Items: make([]map[string]json.RawMessage, len(p.Items)), NextCursor: p.NextCursor}
+	cut := Page[map[string]json.RawMessage]{Items: make([]map[string]json.RawMessage, len(p.Items)), NextCursor: p.NextCursor, Count: p.Count}
 	for i, item := range p.Items {
 		encoded, err := json.Marshal(item)
 		if err != nil {
@@ -69,6 +70,9 @@ func selectFields(ctx huma.Context, _ string, v any) (any, error) {
 type Cursor struct {
 	CreatedAt time.Time `json:"t"`
 	ID        uuid.UUID `json:"i"`
+	// Sort is the order of the list, and Name where it stands, of lists that know more orders than one.
+	Sort string `json:"s,omitempty"`
+	Name string `json:"n,omitempty"`
 }
 
 // Key makes the text of a position. It is opaque to clients.

@@ -3,6 +3,7 @@ package operation
 import (
 	"context"
 	_ "embed"
+	"encoding/json"
 	"time"
 
 	"github.com/google/uuid"
@@ -45,7 +46,8 @@ type Operation struct {
 	StartedAt       *time.Time
 	EndedAt         *time.Time
 	UpdatedAt       time.Time
-	Deadline        time.Time // of the steps forward; undoing takes as long as it takes
+	State           json.RawMessage // what its steps kept with SetState, for those who know its kind
+	Deadline        time.Time       // of the steps forward; undoing takes as long as it takes
 }
 
 // StepRecord is how one step of an operation stands.

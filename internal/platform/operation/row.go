@@ -29,7 +29,7 @@ func scan(r pgx.CollectableRow) (row, error) {
 	var failure []byte
 	err := r.Scan(&o.ID, &o.Kind, &o.TargetID, &o.TenantID, &o.RequestedBy, &o.Generation, &o.Status, &o.undoing, &o.CancelRequested, &o.Steps,
 		&o.Progress, &o.input, &o.state, &failure, &o.epoch, &o.Deadline, &o.CreatedAt, &o.StartedAt, &o.EndedAt, &o.UpdatedAt)
-	o.Error = errs.Decode(failure)
+	o.Error, o.State = errs.Decode(failure), o.state
 	return o, err
 }
 

@@ -221,6 +221,35 @@ func (f *Fake) ResizeStorage(ctx context.Context, req scheduler.ResizeStorageReq
 	return scheduler.ResizeStorageResponse{Allocation: a}, nil
 }
 
+// Resize implements scheduler.Service.
+func (f *Fake) Resize(ctx context.Context, req scheduler.ResizeRequest) (scheduler.ResizeResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	a, ok := f.places[req.VMID]
+	vcpus, memory := max(req.VCPUs-a.VCPUs, 0), max(req.MemoryBytes-a.MemoryBytes, 0)
+	switch {
+	case req.VCPUs < 1 || req.MemoryBytes < 1:
+		return scheduler.ResizeResponse{}, scheduler.ErrInvalid
+	case !ok:
+		return scheduler.ResizeResponse{}, scheduler.ErrAllocationNotFound
+	case vcpus > 0 || memory > 0:
+		if err := f.checkQuota(scheduler.ReserveRequest{Kind: scheduler.AllocationVolume, TenantID: a.TenantID, VCPUs: vcpus, MemoryBytes: memory}); err != nil {
+			return scheduler.ResizeResponse{}, err
+		}
+		verdicts := policy().Rank([]scheduler.Node{f.node(f.nodes[a.NodeID])}, placement.Request{VCPUs: vcpus, MemoryBytes: memory, NodeID: &a.NodeID})
+		if !verdicts[0].Fits() {
+			p, _ := identity.From(ctx)
+			return scheduler.ResizeResponse{}, placement.NoFit(verdicts, p.Allows("node:read"))
+		}
+	}
+	if req.DryRun {
+		return scheduler.ResizeResponse{Allocation: a}, nil
+	}
+	a.VCPUs, a.MemoryBytes = req.VCPUs, req.MemoryBytes
+	f.places[req.VMID] = a
+	return scheduler.ResizeResponse{Allocation: a}, nil
+}
+
 // Confirm implements scheduler.Service.
 func (f *Fake) Confirm(_ context.Context, req scheduler.ConfirmRequest) (scheduler.ConfirmResponse, error) {
 	f.mu.Lock()

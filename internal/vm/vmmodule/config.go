@@ -17,6 +17,13 @@ const (
 	RoleNode       = "node"       // the local hypervisor; needs no database
 )
 
+// When the end of a node shuts its guests down, so that they come back in order at its next start.
+const (
+	GuestsAuto   = "auto"   // where the host itself shuts down, as systemd tells
+	GuestsAlways = "always" // at every end, for hosts that stop the service in no other case
+	GuestsNever  = "never"
+)
+
 // Config is what the module is told at start.
 type Config struct {
 	DataDir     string // images, disks, journal and sockets lie below it
@@ -34,7 +41,9 @@ type Config struct {
 	NetworkNamespace string
 	run              firewall.Command // runs programs of the host; nil, except in tests: really
 
-	DetachPatience    time.Duration // how long a guest may take to let go of a disk
+	DetachPatience time.Duration // how long a guest may take to let go of a disk
+	// ShutdownGuests says when the end of the node shuts its guests down: GuestsAuto, GuestsAlways or GuestsNever.
+	ShutdownGuests    string
 	StopGrace         time.Duration // how long a guest may take to shut down before it is powered off
 	MaxImageBytes     int64         // the most an upload may have
 	NetworkPool       string        // CIDR that default networks are cut from, a /24 each
@@ -51,7 +60,7 @@ func Default() Config {
 	}
 	return Config{
 		Roles: []string{RoleController, RoleNode}, LibvirtURI: "qemu:///system", Accel: "auto",
-		DetachPatience: 30 * time.Second, StopGrace: 60 * time.Second, MaxImageBytes: 64 << 30, NetworkPool: "10.100.0.0/14", HeartbeatInterval: 5 * time.Second,
+		ShutdownGuests: GuestsAuto, DetachPatience: 30 * time.Second, StopGrace: 60 * time.Second, MaxImageBytes: 64 << 30, NetworkPool: "10.100.0.0/14", HeartbeatInterval: 5 * time.Second,
 		ReservationTTL: 10 * time.Minute,
 		Flavors: []vm.Flavor{size("tiny", 1, 256, 1), size("small", 1, 1024, 10), size("medium", 2, 4096, 40),
 			size("large", 4, 8192, 80), size("xlarge", 8, 16384, 160)},
@@ -77,6 +86,9 @@ func (c Config) Validate() []error {
 	}
 	if c.NetworkNamespace != "" && !filepath.IsAbs(c.NetworkNamespace) {
 		bad("libvirt.network_namespace", "%q is no absolute path", c.NetworkNamespace)
+	}
+	if !slices.Contains([]string{GuestsAuto, GuestsAlways, GuestsNever}, c.ShutdownGuests) {
+		bad("shutdown_guests", "%q is none of auto, always, never", c.ShutdownGuests)
 	}
 	if c.LibvirtURI == "" {
 		bad("libvirt.uri", "must not be empty")

@@ -48,6 +48,7 @@ type controller struct {
 	sweeper    *startstop.Loop
 	policies   *startstop.Loop
 	storage    *startstop.Loop // the sweeper of volumes and snapshots
+	boots      *startstop.Loop // of what comes back after the restart of a host
 	totals     *storageMetrics
 	tenants    bus.Subscription
 	revoked    bus.Subscription
@@ -120,7 +121,7 @@ func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Se
 	keys := idempotency.New(c.pool)
 	c.idempotent = idempotent.Middleware(keys, httpx.WriteError)
 	c.sweeper = startstop.Every(time.Hour, func(ctx context.Context) {
-		if err := errors.Join(svc.SweepImages(ctx), svc.SweepStorage(ctx), keys.Sweep(ctx)); err != nil {
+		if err := errors.Join(svc.SweepImages(ctx), svc.SweepStorage(ctx), svc.ForgetHistory(ctx), keys.Sweep(ctx)); err != nil {
 			deps.Log.WarnContext(ctx, "sweep failed", "error", err)
 		}
 	})
@@ -131,6 +132,11 @@ func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Se
 				level = slog.LevelDebug
 			}
 			deps.Log.Log(ctx, level, "nodes could not be given their policies", "error", err)
+		}
+	})
+	c.boots = startstop.Every(time.Second, func(ctx context.Context) {
+		if err := svc.Boot(ctx); err != nil && ctx.Err() == nil {
+			deps.Log.WarnContext(ctx, "bringing virtual machines back after the restart of their host failed", "error", err)
 		}
 	})
 	if c.totals, err = newStorageMetrics(deps.Registerer); err != nil {
@@ -153,6 +159,9 @@ func (c *controller) stop(ctx context.Context) error {
 	var failed error
 	if c.sweeper != nil {
 		c.sweeper.Stop()
+	}
+	if c.boots != nil {
+		c.boots.Stop()
 	}
 	if c.revoked != nil {
 		c.revoked.Close()

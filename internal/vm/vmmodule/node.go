@@ -3,6 +3,7 @@ package vmmodule
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os/exec"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/novacron/novacron/internal/platform/systemd"
 	"github.com/novacron/novacron/internal/vm/internal/driver"
 	"github.com/novacron/novacron/internal/vm/internal/driver/libvirt"
 	"github.com/novacron/novacron/internal/vm/internal/node"
@@ -20,6 +22,8 @@ import (
 type nodeRole struct {
 	node     *node.Node
 	firewall *firewall.Firewall
+	cfg      Config
+	log      *slog.Logger
 }
 
 // startNode starts the node role. It does not wait for libvirt or for the controller; ready tells when they have answered.
@@ -46,7 +50,7 @@ func startNode(ctx context.Context, cfg Config, deps Deps, newDriver func(Config
 	if err := n.Start(ctx); err != nil {
 		return nil, fmt.Errorf("start node %s: %w", id, err)
 	}
-	return &nodeRole{node: n, firewall: fw}, nil
+	return &nodeRole{node: n, firewall: fw, cfg: cfg, log: log}, nil
 }
 
 // hostCommand runs programs in the network name space that libvirt lives in; empty is this process's own. They are killed when their
@@ -73,6 +77,30 @@ func libvirtDriver(cfg Config, log *slog.Logger) driver.Driver {
 	return libvirt.New(libvirt.Config{URI: cfg.LibvirtURI, Accel: libvirt.Accel(cfg.Accel), Log: log})
 }
 
-func (r *nodeRole) stop(ctx context.Context) error { return r.node.Stop(ctx) }
+// stop ends the role. Guests run on, except where the host shuts down and takes them with it.
+func (r *nodeRole) stop(ctx context.Context) error {
+	var failed error
+	if r.cfg.ShutdownGuests == GuestsAlways || r.cfg.ShutdownGuests == GuestsAuto && systemd.HostStopping(ctx) {
+		failed = r.drain(ctx)
+	}
+	return errors.Join(failed, r.node.Stop(ctx))
+}
+
+// drainMargin is what of the time to stop is kept for what follows the guests.
+const drainMargin = 5 * time.Second
+
+func (r *nodeRole) drain(ctx context.Context) error {
+	grace := r.cfg.StopGrace
+	if end, ok := ctx.Deadline(); ok {
+		grace = min(grace, time.Until(end)-drainMargin)
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, end.Add(-drainMargin/2))
+		defer cancel()
+	}
+	if err := r.node.DrainForReboot(ctx, grace); err != nil {
+		return fmt.Errorf("shut guests down with their host: %w", err)
+	}
+	return nil
+}
 
 func (r *nodeRole) ready(ctx context.Context) error { return r.node.Ready(ctx) }

@@ -36,7 +36,9 @@ import (
 )
 
 // TestMain looks for leaks; the event loop of libvirt lives as long as its process.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(pgtest.Wrap(m), goleak.IgnoreAnyFunction("libvirt.org/go/libvirt.EventRunDefaultImpl")) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(pgtest.Wrap(m), goleak.IgnoreAnyFunction("libvirt.org/go/libvirt.EventRunDefaultImpl"))
+}
 
 // world is a vm module with both roles and a scheduler, on a real database and a hypervisor in memory.
 type world struct {

@@ -64,7 +64,7 @@ func (s *Service) CreateAPIKey(ctx context.Context, req auth.CreateAPIKeyRequest
 		return auth.CreateAPIKeyResponse{}, err
 	}
 	key := apikey.New()
-	err = s.Store.InTx(ctx, func(tx store.Queries) error {
+	err = s.changing(ctx, keyEvent(event.AuthAPIKeyCreated, &k), func(tx store.Queries) error {
 		owner, err := tx.LockAccount(ctx, k.UserID, nil)
 		if err != nil {
 			return err
@@ -148,7 +148,7 @@ func (s *Service) UpdateAPIKey(ctx context.Context, p identity.Principal, id uui
 		return auth.APIKey{}, err
 	}
 	var updated auth.APIKey
-	err = s.changeKey(ctx, p, id, c.Version, func(tx store.Queries, held store.HeldAPIKey) error {
+	err = s.changeKey(ctx, p, id, c.Version, keyEvent(event.AuthAPIKeyUpdated, &updated), func(tx store.Queries, held store.HeldAPIKey) error {
 		k := held.APIKey
 		if c.Name != nil {
 			k.Name = strings.TrimSpace(*c.Name)
@@ -202,7 +202,7 @@ func (s *Service) RotateAPIKey(ctx context.Context, p identity.Principal, id uui
 	}
 	var rotated auth.APIKey
 	var key apikey.Key
-	err := s.changeKey(ctx, p, id, r.Version, func(tx store.Queries, held store.HeldAPIKey) error {
+	err := s.changeKey(ctx, p, id, r.Version, keyEvent(event.AuthAPIKeyRotated, &rotated), func(tx store.Queries, held store.HeldAPIKey) error {
 		now := s.now()
 		if r.ExpiresAt != nil {
 			held.ExpiresAt = micros(r.ExpiresAt)
@@ -239,7 +239,7 @@ func (s *Service) RotateAPIKey(ctx context.Context, p identity.Principal, id uui
 // RevokeAPIKey ends a key, with all its secrets.
 func (s *Service) RevokeAPIKey(ctx context.Context, p identity.Principal, id uuid.UUID) error {
 	var gone auth.APIKey
-	err := s.changeKey(ctx, p, id, nil, func(tx store.Queries, held store.HeldAPIKey) error {
+	err := s.changeKey(ctx, p, id, nil, keyEvent(event.AuthAPIKeyRevoked, &gone), func(tx store.Queries, held store.HeldAPIKey) error {
 		gone = held.APIKey
 		if err := tx.DeleteBindingsOf(ctx, auth.PrincipalAPIKey, id); err != nil {
 			return err
@@ -255,12 +255,12 @@ func (s *Service) RevokeAPIKey(ctx context.Context, p identity.Principal, id uui
 
 // changeKey runs change in a transaction that holds the key and its owner, once it is clear that the caller may change keys like it.
 func (s *Service) changeKey(ctx context.Context, p identity.Principal, id uuid.UUID, version *int64,
-	change func(store.Queries, store.HeldAPIKey) error,
+	telling func() []event.Auth, change func(store.Queries, store.HeldAPIKey) error,
 ) error {
 	if err := need(p, PermAPIKeyWrite); err != nil {
 		return err
 	}
-	return s.Store.InTx(ctx, func(tx store.Queries) error {
+	return s.changing(ctx, telling, func(tx store.Queries) error {
 		seen, err := tx.APIKey(ctx, id, keysSeen(p))
 		if err != nil {
 			return err
@@ -401,10 +401,17 @@ func (s *Service) shown(k auth.APIKey) auth.APIKey {
 	return k
 }
 
+// keyEvent is what tells of a change of a key.
+func keyEvent(kind string, k *auth.APIKey) func() []event.Auth {
+	return func() []event.Auth {
+		return one(event.Auth{Type: kind, TenantID: k.TenantID, UserID: k.UserID, APIKeyID: k.ID})
+	}
+}
+
+// tellKey counts and logs it.
 func (s *Service) tellKey(ctx context.Context, kind string, k auth.APIKey) {
 	s.Metrics.keyChanges.WithLabelValues(kind).Inc()
 	s.Log.InfoContext(ctx, "an API key changed", "type", kind, "api_key_id", k.ID, "prefix", k.Prefix, "user_id", k.UserID, "tenant_id", k.TenantID)
-	s.tell(ctx, event.Auth{Type: kind, TenantID: k.TenantID, UserID: k.UserID, APIKeyID: k.ID})
 }
 
 // micros gives the time as PostgreSQL keeps it.

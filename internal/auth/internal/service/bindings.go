@@ -61,7 +61,7 @@ func (s *Service) Bind(ctx context.Context, p identity.Principal, n NewBinding) 
 		return auth.RoleBinding{}, err
 	}
 	var made auth.RoleBinding
-	err = s.Store.InTx(ctx, func(tx store.Queries) error {
+	err = s.changing(ctx, func() []event.Auth { return one(bindingEvent(event.AuthBindingCreated, made)) }, func(tx store.Queries) error {
 		tenant, err := tx.HoldTenant(ctx, p.TenantID)
 		if err != nil {
 			return err
@@ -109,14 +109,13 @@ func (s *Service) Bind(ctx context.Context, p identity.Principal, n NewBinding) 
 	if err != nil {
 		return auth.RoleBinding{}, err
 	}
-	s.tellBinding(ctx, event.AuthBindingCreated, made)
 	return made, nil
 }
 
 // Unbind takes a role from a principal again. Who could not give it cannot take it.
 func (s *Service) Unbind(ctx context.Context, p identity.Principal, id uuid.UUID) error {
 	var gone auth.RoleBinding
-	err := s.Store.InTx(ctx, func(tx store.Queries) error {
+	err := s.changing(ctx, func() []event.Auth { return one(bindingEvent(event.AuthBindingDeleted, gone)) }, func(tx store.Queries) error {
 		var err error
 		if gone, err = tx.Binding(ctx, id, reachOf(p, roleBind)); err != nil {
 			return err
@@ -149,7 +148,6 @@ func (s *Service) Unbind(ctx context.Context, p identity.Principal, id uuid.UUID
 	if err != nil {
 		return err
 	}
-	s.tellBinding(ctx, event.AuthBindingDeleted, gone)
 	return nil
 }
 
@@ -198,7 +196,8 @@ func (s *Service) holdPrincipal(ctx context.Context, tx store.Queries, p identit
 	return nil
 }
 
-func (s *Service) tellBinding(ctx context.Context, kind string, b auth.RoleBinding) {
+// bindingEvent tells of a binding.
+func bindingEvent(kind string, b auth.RoleBinding) event.Auth {
 	e := event.Auth{Type: kind, Role: b.Role, PrincipalKind: string(b.PrincipalKind), PrincipalID: b.PrincipalID}
 	if b.PrincipalKind == auth.PrincipalUser {
 		e.UserID = b.PrincipalID
@@ -206,5 +205,5 @@ func (s *Service) tellBinding(ctx context.Context, kind string, b auth.RoleBindi
 	if b.TenantID != nil {
 		e.TenantID = *b.TenantID
 	}
-	s.tell(ctx, e)
+	return e
 }

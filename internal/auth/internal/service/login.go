@@ -168,7 +168,13 @@ func (s *Service) Refresh(ctx context.Context, refresh string, from Client) (Tok
 	var session store.HeldSession
 	var reused bool
 	var expires time.Time
-	err := s.Store.InTx(ctx, func(tx store.Queries) error {
+	telling := func() []event.Auth {
+		if !reused {
+			return nil
+		}
+		return one(event.Auth{Type: event.AuthSessionRevoked, TenantID: owner.TenantID, UserID: session.UserID, SessionID: session.ID})
+	}
+	err := s.changing(ctx, telling, func(tx store.Queries) error {
 		reused = false // the transaction may run more than once
 		known, err := tx.RefreshToken(ctx, hash)
 		if err != nil {
@@ -213,7 +219,6 @@ func (s *Service) Refresh(ctx context.Context, refresh string, from Client) (Tok
 		audit.Detail(ctx, "token_reuse", "the refresh token was used before; its session was ended")
 		s.Log.WarnContext(ctx, "a refresh token was used twice; its session has ended", "user_id", session.UserID,
 			"session_id", session.ID, "ip", from.ip())
-		s.tell(ctx, event.Auth{Type: event.AuthSessionRevoked, TenantID: owner.TenantID, UserID: session.UserID, SessionID: session.ID})
 		return Tokens{}, auth.ErrSessionRevoked.WithMessage("the refresh token was used before, so its session has ended")
 	}
 	s.states.forget(session.ID) // it lives longer now

@@ -214,7 +214,9 @@ func (s *Service) DisableMFA(ctx context.Context, p identity.Principal, proof Pr
 	if err := s.prove(ctx, p, proof, from); err != nil {
 		return err
 	}
-	err = s.Store.InTx(ctx, func(tx store.Queries) error {
+	err = s.changing(ctx, func() []event.Auth {
+		return one(event.Auth{Type: event.AuthMFADisabled, TenantID: p.HomeID, UserID: p.UserID})
+	}, func(tx store.Queries) error {
 		if _, err := tx.LockAccount(ctx, p.UserID, nil); err != nil {
 			return err
 		}
@@ -227,7 +229,6 @@ func (s *Service) DisableMFA(ctx context.Context, p identity.Principal, proof Pr
 		return err
 	}
 	s.Log.InfoContext(ctx, "a second factor was taken away by its user", "user_id", p.UserID, "ip", from.ip())
-	s.tell(ctx, event.Auth{Type: event.AuthMFADisabled, TenantID: p.HomeID, UserID: p.UserID})
 	return nil
 }
 
@@ -271,7 +272,9 @@ func (s *Service) RenewRecoveryCodes(ctx context.Context, p identity.Principal, 
 // themselves.
 func (s *Service) ResetMFA(ctx context.Context, p identity.Principal, id uuid.UUID) error {
 	var target auth.User
-	err := s.Store.InTx(ctx, func(tx store.Queries) error {
+	err := s.changing(ctx, func() []event.Auth {
+		return one(event.Auth{Type: event.AuthMFADisabled, TenantID: target.TenantID, UserID: id})
+	}, func(tx store.Queries) error {
 		held, err := tx.LockAccount(ctx, id, reachOf(p, userWrite))
 		if err != nil {
 			return err
@@ -293,7 +296,6 @@ func (s *Service) ResetMFA(ctx context.Context, p identity.Principal, id uuid.UU
 		return err
 	}
 	s.Log.InfoContext(ctx, "a second factor was reset", "user_id", id, "by", p.UserID)
-	s.tell(ctx, event.Auth{Type: event.AuthMFADisabled, TenantID: target.TenantID, UserID: id})
 	return nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/novacron/novacron/internal/auth/internal/store"
 	"github.com/novacron/novacron/internal/auth/internal/totp"
 	"github.com/novacron/novacron/internal/bus/event"
+	"github.com/novacron/novacron/internal/platform/audit"
 	"github.com/novacron/novacron/internal/platform/identity"
 )
 
@@ -46,6 +47,7 @@ func (s *Service) challenge(ctx context.Context, account store.Account) (Tokens,
 	err := s.Store.InsertChallenge(ctx, hash, store.Challenge{
 		UserID: account.ID, PasswordChangedAt: account.PasswordChangedAt, ExpiresAt: s.now().Add(challengeTTL),
 	})
+	audit.Detail(ctx, "second_factor", "asked for")
 	return Tokens{Challenge: text, Methods: []string{MethodTOTP, MethodRecovery}, ExpiresIn: challengeTTL}, err
 }
 
@@ -66,6 +68,7 @@ func (s *Service) loginMFA(ctx context.Context, text, code string, from Client) 
 	if err != nil {
 		return Tokens{}, as(err, auth.ErrUserNotFound, auth.ErrMFAToken)
 	}
+	audit.Actor(ctx, user.ID, user.Username, user.TenantID)
 	account := store.Account{User: user}
 	account.PasswordChangedAt = c.PasswordChangedAt // whoever has changed it since has ended the challenge
 	var tokens Tokens
@@ -92,6 +95,7 @@ func (s *Service) loginMFA(ctx context.Context, text, code string, from Client) 
 	if err != nil {
 		return Tokens{}, err
 	}
+	audit.Detail(ctx, "method", method)
 	s.usedCode(ctx, user.TenantID, user.ID, method, from)
 	return tokens, nil
 }

@@ -50,7 +50,11 @@ func (s *Service) SetMFAPolicy(ctx context.Context, p identity.Principal, scope 
 	next.Roles = append([]string{}, next.Roles...)
 	slices.Sort(next.Roles)
 	next.Roles = slices.Compact(next.Roles)
-	err = s.Store.InTx(ctx, func(tx store.Queries) error {
+	e := event.Auth{Type: event.AuthMFAPolicy}
+	if tenantID != nil {
+		e.TenantID = *tenantID
+	}
+	err = s.changing(ctx, func() []event.Auth { return one(e) }, func(tx store.Queries) error {
 		now, err := tx.MFAPolicy(ctx, tenantID)
 		if err != nil {
 			return err
@@ -80,11 +84,6 @@ func (s *Service) SetMFAPolicy(ctx context.Context, p identity.Principal, scope 
 	if err != nil {
 		return auth.MFAPolicy{}, err
 	}
-	e := event.Auth{Type: event.AuthMFAPolicy}
-	if tenantID != nil {
-		e.TenantID = *tenantID
-	}
 	s.Log.InfoContext(ctx, "who must have a second factor was changed", "tenant_id", e.TenantID, "everybody", next.Required, "roles", next.Roles, "by", p.UserID)
-	s.tell(ctx, e)
 	return next, nil
 }

@@ -40,7 +40,14 @@ func (s *Service) Register(ctx context.Context, n NewUser, from Client) (auth.Us
 	}
 	account := store.NewUser{ID: userID, Username: n.Username, Email: n.Email, PasswordHash: hash, Role: auth.RoleUser, Now: s.now()}
 	var u auth.User
-	err = s.Store.InTx(ctx, func(tx store.Queries) error {
+	telling := func() []event.Auth {
+		user := event.Auth{Type: event.AuthUserCreated, TenantID: u.TenantID, UserID: u.ID}
+		if s.cfg.RegistrationTenant == "" {
+			return []event.Auth{{Type: event.AuthTenantCreated, TenantID: u.TenantID}, user}
+		}
+		return one(user)
+	}
+	err = s.changing(ctx, telling, func(tx store.Queries) error {
 		var t auth.Tenant
 		var err error
 		if s.cfg.RegistrationTenant == "" {
@@ -63,10 +70,6 @@ func (s *Service) Register(ctx context.Context, n NewUser, from Client) (auth.Us
 		return auth.User{}, err
 	}
 	s.Log.InfoContext(ctx, "somebody registered", "user_id", u.ID, "username", u.Username, "tenant_id", u.TenantID, "ip", from.ip())
-	if s.cfg.RegistrationTenant == "" {
-		s.tell(ctx, event.Auth{Type: event.AuthTenantCreated, TenantID: u.TenantID})
-	}
 	audit.Actor(ctx, u.ID, u.Username, u.TenantID)
-	s.tell(ctx, event.Auth{Type: event.AuthUserCreated, TenantID: u.TenantID, UserID: u.ID})
 	return u, nil
 }

@@ -31,7 +31,9 @@ func (s *Service) Rescue(ctx context.Context, r Rescue) (oneTime string, u auth.
 	if err != nil {
 		return "", auth.User{}, err
 	}
-	err = s.Store.InTx(ctx, func(tx store.Queries) error {
+	err = s.changing(ctx, func() []event.Auth {
+		return one(event.Auth{Type: event.AuthPasswordChanged, TenantID: u.TenantID, UserID: u.ID})
+	}, func(tx store.Queries) error {
 		held, err := tx.LockAccount(ctx, account.ID, nil)
 		if err != nil {
 			return err
@@ -72,6 +74,5 @@ func (s *Service) Rescue(ctx context.Context, r Rescue) (oneTime string, u auth.
 		return "", auth.User{}, err
 	}
 	s.Log.WarnContext(ctx, "a password was reset on the host", "user_id", u.ID, "username", u.Username, "mfa_disabled", r.DisableMFA, "enabled", r.Enable, "made_admin", r.Admin)
-	s.tell(ctx, event.Auth{Type: event.AuthPasswordChanged, TenantID: u.TenantID, UserID: u.ID})
 	return oneTime, u, s.reconcilePasswordFile(ctx)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/novacron/novacron/internal/auth"
 	"github.com/novacron/novacron/internal/auth/internal/store"
+	"github.com/novacron/novacron/internal/platform/audit"
 	"github.com/novacron/novacron/internal/platform/identity"
 	"github.com/novacron/novacron/internal/platform/mail"
 )
@@ -210,6 +211,7 @@ func (s *Service) useResetLink(ctx context.Context, text, next string, from Clie
 	if err != nil {
 		return err
 	}
+	audit.Actor(ctx, user.ID, user.Username, user.TenantID)
 	if err := attempt.Succeed(ctx); err != nil { // whoever knows the link guesses nothing
 		return err
 	}
@@ -220,7 +222,7 @@ func (s *Service) useResetLink(ctx context.Context, text, next string, from Clie
 	if err != nil {
 		return err
 	}
-	err = s.Store.InTx(ctx, func(tx store.Queries) error {
+	err = s.changing(ctx, newPassword(user), func(tx store.Queries) error {
 		held, err := tx.LockAccount(ctx, known.UserID, nil)
 		if err != nil {
 			return as(err, auth.ErrUserNotFound, auth.ErrResetToken)
@@ -240,7 +242,7 @@ func (s *Service) useResetLink(ctx context.Context, text, next string, from Clie
 		return err
 	}
 	s.Log.InfoContext(ctx, "a password was reset with a link", "user_id", user.ID, "ip", from.ip())
-	s.passwordChanged(ctx, user)
+	s.passwordChanged(ctx)
 	return nil
 }
 

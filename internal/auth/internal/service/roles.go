@@ -45,7 +45,9 @@ func (s *Service) CreateRole(ctx context.Context, p identity.Principal, n NewRol
 		return auth.Role{}, err
 	}
 	var made auth.Role
-	err = s.Store.InTx(ctx, func(tx store.Queries) error {
+	err = s.changing(ctx, func() []event.Auth {
+		return one(event.Auth{Type: event.AuthRoleCreated, TenantID: p.TenantID, Role: made.Name})
+	}, func(tx store.Queries) error {
 		if err := s.holdTenant(ctx, tx, p.TenantID); err != nil {
 			return err
 		}
@@ -76,7 +78,6 @@ func (s *Service) CreateRole(ctx context.Context, p identity.Principal, n NewRol
 	if err != nil {
 		return auth.Role{}, err
 	}
-	s.tell(ctx, event.Auth{Type: event.AuthRoleCreated, TenantID: p.TenantID, Role: made.Name})
 	return made, nil
 }
 
@@ -97,7 +98,9 @@ func (s *Service) UpdateRole(ctx context.Context, p identity.Principal, id uuid.
 		}
 	}
 	var updated auth.Role
-	err := s.Store.InTx(ctx, func(tx store.Queries) error {
+	err := s.changing(ctx, func() []event.Auth {
+		return one(event.Auth{Type: event.AuthRoleUpdated, TenantID: p.TenantID, Role: updated.Name})
+	}, func(tx store.Queries) error {
 		r, err := s.lockRole(ctx, tx, p, id, c.Version)
 		if err != nil {
 			return err
@@ -120,14 +123,15 @@ func (s *Service) UpdateRole(ctx context.Context, p identity.Principal, id uuid.
 	if err != nil {
 		return auth.Role{}, err
 	}
-	s.tell(ctx, event.Auth{Type: event.AuthRoleUpdated, TenantID: p.TenantID, Role: updated.Name})
 	return updated, nil
 }
 
 // DeleteRole removes a role that nobody has.
 func (s *Service) DeleteRole(ctx context.Context, p identity.Principal, id uuid.UUID, version *int64) error {
 	var gone auth.Role
-	err := s.Store.InTx(ctx, func(tx store.Queries) error {
+	err := s.changing(ctx, func() []event.Auth {
+		return one(event.Auth{Type: event.AuthRoleDeleted, TenantID: p.TenantID, Role: gone.Name})
+	}, func(tx store.Queries) error {
 		var err error
 		if gone, err = s.lockRole(ctx, tx, p, id, version); err != nil {
 			return err
@@ -137,7 +141,6 @@ func (s *Service) DeleteRole(ctx context.Context, p identity.Principal, id uuid.
 	if err != nil {
 		return err
 	}
-	s.tell(ctx, event.Auth{Type: event.AuthRoleDeleted, TenantID: p.TenantID, Role: gone.Name})
 	return nil
 }
 

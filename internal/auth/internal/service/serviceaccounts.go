@@ -56,7 +56,9 @@ func (s *Service) CreateServiceAccount(ctx context.Context, p identity.Principal
 		return auth.User{}, err
 	}
 	var u auth.User
-	err = s.Store.InTx(ctx, func(tx store.Queries) error {
+	err = s.changing(ctx, func() []event.Auth {
+		return one(event.Auth{Type: event.AuthUserCreated, TenantID: u.TenantID, UserID: u.ID})
+	}, func(tx store.Queries) error {
 		if err := s.holdTenant(ctx, tx, account.TenantID); err != nil {
 			return err
 		}
@@ -73,7 +75,6 @@ func (s *Service) CreateServiceAccount(ctx context.Context, p identity.Principal
 	if err != nil {
 		return auth.User{}, err
 	}
-	s.tell(ctx, event.Auth{Type: event.AuthUserCreated, TenantID: u.TenantID, UserID: u.ID})
 	return u, nil
 }
 

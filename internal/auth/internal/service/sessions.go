@@ -40,15 +40,7 @@ func (s *Service) RevokeSession(ctx context.Context, p identity.Principal, id uu
 	if err := byLogin(p); err != nil {
 		return err
 	}
-	revoked, err := s.Store.RevokeSession(ctx, id, p.UserID, s.now())
-	if err != nil {
-		return err
-	}
-	if !revoked {
-		return auth.ErrSessionNotFound
-	}
-	s.tell(ctx, event.Auth{Type: event.AuthSessionRevoked, TenantID: p.TenantID, UserID: p.UserID, SessionID: id})
-	return nil
+	return s.endSession(ctx, event.Auth{Type: event.AuthSessionRevoked, TenantID: p.TenantID, UserID: p.UserID, SessionID: id})
 }
 
 // RevokeSessions ends the caller's sessions, all of them or all but the one that asks.
@@ -60,11 +52,25 @@ func (s *Service) RevokeSessions(ctx context.Context, p identity.Principal, keep
 	if keepCurrent {
 		keep = &p.SessionID
 	}
-	if err := s.Store.RevokeSessions(ctx, p.UserID, keep, s.now()); err != nil {
+	return s.endSessions(ctx, event.Auth{Type: event.AuthSessionsRevoked, TenantID: p.TenantID, UserID: p.UserID}, keep)
+}
+
+// endSession ends the session that the event is about, and tells so.
+func (s *Service) endSession(ctx context.Context, e event.Auth) error {
+	return s.changing(ctx, func() []event.Auth { return one(e) }, func(tx store.Queries) error {
+		revoked, err := tx.RevokeSession(ctx, e.SessionID, e.UserID, s.now())
+		if err == nil && !revoked {
+			return auth.ErrSessionNotFound
+		}
 		return err
-	}
-	s.tell(ctx, event.Auth{Type: event.AuthSessionsRevoked, TenantID: p.TenantID, UserID: p.UserID})
-	return nil
+	})
+}
+
+// endSessions ends the sessions of the user that the event is about, all but one perhaps, and tells so.
+func (s *Service) endSessions(ctx context.Context, e event.Auth, keep *uuid.UUID) error {
+	return s.changing(ctx, func() []event.Auth { return one(e) }, func(tx store.Queries) error {
+		return tx.RevokeSessions(ctx, e.UserID, keep, s.now())
+	})
 }
 
 // Profile is what a caller sees of themselves.
@@ -106,7 +112,7 @@ func (s *Service) ChangePassword(ctx context.Context, p identity.Principal, curr
 	if err != nil {
 		return err
 	}
-	err = s.Store.InTx(ctx, func(tx store.Queries) error {
+	err = s.changing(ctx, newPassword(account.User), func(tx store.Queries) error {
 		held, err := tx.LockAccount(ctx, account.ID, nil)
 		if err != nil {
 			return err
@@ -119,7 +125,7 @@ func (s *Service) ChangePassword(ctx context.Context, p identity.Principal, curr
 	if err != nil {
 		return err
 	}
-	s.passwordChanged(ctx, account.User)
+	s.passwordChanged(ctx)
 	return nil
 }
 
@@ -174,7 +180,7 @@ func (s *Service) ResetPassword(ctx context.Context, p identity.Principal, id uu
 	if err != nil {
 		return "", nil, err
 	}
-	err = s.Store.InTx(ctx, func(tx store.Queries) error {
+	err = s.changing(ctx, newPassword(target), func(tx store.Queries) error {
 		held, err := tx.LockAccount(ctx, id, reachOf(p, userWrite))
 		if err != nil {
 			return err
@@ -187,7 +193,7 @@ func (s *Service) ResetPassword(ctx context.Context, p identity.Principal, id uu
 	if err != nil {
 		return "", nil, err
 	}
-	s.passwordChanged(ctx, target)
+	s.passwordChanged(ctx)
 	return oneTime, until, nil
 }
 
@@ -205,8 +211,15 @@ func replacePassword(ctx context.Context, tx store.Queries, s *Service, id uuid.
 	return tx.RevokeSessions(ctx, id, keep, now)
 }
 
-func (s *Service) passwordChanged(ctx context.Context, u auth.User) {
-	s.tell(ctx, event.Auth{Type: event.AuthPasswordChanged, TenantID: u.TenantID, UserID: u.ID})
+// newPassword is what tells of a changed password.
+func newPassword(u auth.User) func() []event.Auth {
+	return func() []event.Auth {
+		return one(event.Auth{Type: event.AuthPasswordChanged, TenantID: u.TenantID, UserID: u.ID})
+	}
+}
+
+// passwordChanged does what is left to do then.
+func (s *Service) passwordChanged(ctx context.Context) {
 	if err := s.reconcilePasswordFile(context.WithoutCancel(ctx)); err != nil {
 		s.Log.WarnContext(ctx, "the first administrator's password file may be out of date", "error", err)
 	}

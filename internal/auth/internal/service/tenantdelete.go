@@ -62,7 +62,6 @@ func (s *Service) DeleteTenant(ctx context.Context, p identity.Principal, id uui
 		s.reopen(ctx, id)
 		return err
 	}
-	s.tell(ctx, event.Auth{Type: event.AuthTenantDeleted, TenantID: id})
 	return nil
 }
 
@@ -74,7 +73,8 @@ func (s *Service) removeClosed(ctx context.Context, id uuid.UUID) error {
 	if err := s.askAll(ctx, id, event.TenantForget, askTimeout); err != nil {
 		return err
 	}
-	return s.Store.InTx(ctx, func(tx store.Queries) error {
+	telling := func() []event.Auth { return one(event.Auth{Type: event.AuthTenantDeleted, TenantID: id}) }
+	return s.changing(ctx, telling, func(tx store.Queries) error {
 		t, err := tx.LockTenant(ctx, id, nil)
 		if err != nil {
 			return err
@@ -87,7 +87,8 @@ func (s *Service) removeClosed(ctx context.Context, id uuid.UUID) error {
 }
 
 func (s *Service) setDisabled(ctx context.Context, id uuid.UUID, disabled bool) error {
-	err := s.Store.InTx(ctx, func(tx store.Queries) error {
+	telling := func() []event.Auth { return one(event.Auth{Type: event.AuthTenantUpdated, TenantID: id}) }
+	return s.changing(ctx, telling, func(tx store.Queries) error {
 		t, err := tx.LockTenant(ctx, id, nil)
 		if err != nil || t.Disabled == disabled {
 			return err
@@ -96,10 +97,6 @@ func (s *Service) setDisabled(ctx context.Context, id uuid.UUID, disabled bool) 
 		_, err = tx.UpdateTenant(ctx, t, s.now())
 		return err
 	})
-	if err == nil {
-		s.tell(ctx, event.Auth{Type: event.AuthTenantUpdated, TenantID: id})
-	}
-	return err
 }
 
 // askAll asks this module and all others whether a tenant is empty. It fails with ErrTenantNotEmpty, which says what there is, or with

@@ -42,7 +42,7 @@ func (s *Service) CreateTenant(ctx context.Context, p identity.Principal, name s
 		return auth.Tenant{}, err
 	}
 	var t auth.Tenant
-	err = s.Store.InTx(ctx, func(tx store.Queries) error {
+	err = s.changing(ctx, func() []event.Auth { return one(event.Auth{Type: event.AuthTenantCreated, TenantID: t.ID}) }, func(tx store.Queries) error {
 		if parent != nil {
 			if err := s.mayNest(ctx, tx, p, *parent); err != nil {
 				return err
@@ -54,7 +54,6 @@ func (s *Service) CreateTenant(ctx context.Context, p identity.Principal, name s
 	if err != nil {
 		return auth.Tenant{}, err
 	}
-	s.tell(ctx, event.Auth{Type: event.AuthTenantCreated, TenantID: t.ID})
 	return t, nil
 }
 
@@ -99,7 +98,7 @@ type TenantChange struct {
 // disabled tenant gets or stays in.
 func (s *Service) UpdateTenant(ctx context.Context, p identity.Principal, id uuid.UUID, c TenantChange) (auth.Tenant, error) {
 	var updated auth.Tenant
-	err := s.Store.InTx(ctx, func(tx store.Queries) error {
+	err := s.changing(ctx, func() []event.Auth { return one(event.Auth{Type: event.AuthTenantUpdated, TenantID: id}) }, func(tx store.Queries) error {
 		t, err := lockTenant(ctx, tx, p, id, c.Version)
 		if err != nil {
 			return err
@@ -119,7 +118,6 @@ func (s *Service) UpdateTenant(ctx context.Context, p identity.Principal, id uui
 	if err != nil {
 		return auth.Tenant{}, err
 	}
-	s.tell(ctx, event.Auth{Type: event.AuthTenantUpdated, TenantID: id})
 	if c.Disabled != nil && !*c.Disabled {
 		s.reopen(ctx, id) // a deletion that was given up or interrupted may have closed it elsewhere
 	}

@@ -112,7 +112,9 @@ func (s *Service) insertUser(ctx context.Context, account store.NewUser, plain s
 		return auth.User{}, err
 	}
 	var u auth.User
-	err = s.Store.InTx(ctx, func(tx store.Queries) error {
+	err = s.changing(ctx, func() []event.Auth {
+		return one(event.Auth{Type: event.AuthUserCreated, TenantID: u.TenantID, UserID: u.ID})
+	}, func(tx store.Queries) error {
 		if err := s.holdTenant(ctx, tx, account.TenantID); err != nil {
 			return err
 		}
@@ -128,7 +130,6 @@ func (s *Service) insertUser(ctx context.Context, account store.NewUser, plain s
 	if err != nil {
 		return auth.User{}, err
 	}
-	s.tell(ctx, event.Auth{Type: event.AuthUserCreated, TenantID: u.TenantID, UserID: u.ID})
 	return u, nil
 }
 
@@ -145,7 +146,9 @@ type UserChange struct {
 // UpdateUser changes a user. Disabling one ends their sessions, and their API keys do not count meanwhile.
 func (s *Service) UpdateUser(ctx context.Context, p identity.Principal, id uuid.UUID, c UserChange) (auth.User, error) {
 	var updated auth.User
-	err := s.Store.InTx(ctx, func(tx store.Queries) error {
+	err := s.changing(ctx, func() []event.Auth {
+		return one(event.Auth{Type: event.AuthUserUpdated, TenantID: updated.TenantID, UserID: id})
+	}, func(tx store.Queries) error {
 		admins, err := tx.LockAdmins(ctx)
 		if err != nil {
 			return err
@@ -195,14 +198,15 @@ func (s *Service) UpdateUser(ctx context.Context, p identity.Principal, id uuid.
 	if err != nil {
 		return auth.User{}, err
 	}
-	s.tell(ctx, event.Auth{Type: event.AuthUserUpdated, TenantID: updated.TenantID, UserID: id})
 	return updated, nil
 }
 
 // DeleteUser removes a user with their sessions and API keys.
 func (s *Service) DeleteUser(ctx context.Context, p identity.Principal, id uuid.UUID) error {
 	var gone auth.User
-	err := s.Store.InTx(ctx, func(tx store.Queries) error {
+	err := s.changing(ctx, func() []event.Auth {
+		return one(event.Auth{Type: event.AuthUserDeleted, TenantID: gone.TenantID, UserID: id})
+	}, func(tx store.Queries) error {
 		admins, err := tx.LockAdmins(ctx)
 		if err != nil {
 			return err
@@ -223,7 +227,6 @@ func (s *Service) DeleteUser(ctx context.Context, p identity.Principal, id uuid.
 	if err != nil {
 		return err
 	}
-	s.tell(ctx, event.Auth{Type: event.AuthUserDeleted, TenantID: gone.TenantID, UserID: id})
 	return nil
 }
 

@@ -36,15 +36,7 @@ func (s *Service) RevokeUserSession(ctx context.Context, p identity.Principal, i
 	if err != nil {
 		return err
 	}
-	revoked, err := s.Store.RevokeSession(ctx, session, id, s.now())
-	if err != nil {
-		return err
-	}
-	if !revoked {
-		return auth.ErrSessionNotFound
-	}
-	s.tell(ctx, event.Auth{Type: event.AuthSessionRevoked, TenantID: user.TenantID, UserID: id, SessionID: session})
-	return nil
+	return s.endSession(ctx, event.Auth{Type: event.AuthSessionRevoked, TenantID: user.TenantID, UserID: id, SessionID: session})
 }
 
 // RevokeUserSessions ends all sessions of a user.
@@ -53,11 +45,7 @@ func (s *Service) RevokeUserSessions(ctx context.Context, p identity.Principal, 
 	if err != nil {
 		return err
 	}
-	if err := s.Store.RevokeSessions(ctx, id, nil, s.now()); err != nil {
-		return err
-	}
-	s.tell(ctx, event.Auth{Type: event.AuthSessionsRevoked, TenantID: user.TenantID, UserID: id})
-	return nil
+	return s.endSessions(ctx, event.Auth{Type: event.AuthSessionsRevoked, TenantID: user.TenantID, UserID: id}, nil)
 }
 
 func (s *Service) sessionOwner(ctx context.Context, p identity.Principal, id uuid.UUID) (auth.User, error) {

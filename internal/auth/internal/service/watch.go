@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/novacron/novacron/internal/auth"
+	"github.com/novacron/novacron/internal/auth/internal/store"
 	"github.com/novacron/novacron/internal/bus"
 	"github.com/novacron/novacron/internal/bus/event"
 )
@@ -208,18 +209,23 @@ func (s *Service) forgetAll() {
 	s.keys.forgetAll()
 }
 
-// tell makes a committed change known, here at once and elsewhere soon. The change has happened, so a caller who has gone does not stop
+// tell makes a committed change known, here at once and elsewhere soon. Its event is in the outbox, which publishes it too, with the same id and
+// without a number: so nobody misses it for good, whatever happens here. The change has happened, so a caller who has gone does not stop
 // it, and a failure is not theirs: other processes notice by the counter, or at the latest when what they remember is too old.
 func (s *Service) tell(ctx context.Context, e event.Auth) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tellTimeout)
 	defer cancel()
 	s.watch.take(e) // not numbered yet: even a cache that hangs must not delay it
 	var err error
-	if e.ID, err = newID(); err != nil {
-		s.Log.ErrorContext(ctx, "a change of identity could not be told", "error", err, "type", e.Type)
-		return
+	if e.ID == uuid.Nil { // of what is no row, or was told by nobody: it is kept from here on
+		if err = s.stamp(&e); err != nil {
+			s.Log.ErrorContext(ctx, "a change of identity could not be told", "error", err, "type", e.Type)
+			return
+		}
+		if err = s.Store.InTx(ctx, func(tx store.Queries) error { return tx.WriteAuthEvent(ctx, e) }); err != nil {
+			s.Log.WarnContext(ctx, "a change of identity could not be kept for those who miss it now", "error", err, "type", e.Type)
+		}
 	}
-	e.Timestamp = s.now()
 	if e.Seq, err = s.Counters.Increment(ctx, sequenceKey, sequenceTTL); err != nil {
 		s.Log.WarnContext(ctx, "a change of identity could not be numbered", "error", err, "type", e.Type)
 	}

@@ -423,17 +423,25 @@ func (q *Queries) AllocationRenew(ctx context.Context, db DBTX, arg AllocationRe
 	return i, err
 }
 
-const allocationSetStorage = `-- name: AllocationSetStorage :one
-UPDATE resource_allocations SET storage_allocated = $1 WHERE vm_id = $2 RETURNING id, node_id, vm_id, tenant_id, hypervisor_type, cpu_allocated, memory_allocated, storage_allocated, status, expires_at, allocated_at, kind
+const allocationSetSize = `-- name: AllocationSetSize :one
+UPDATE resource_allocations SET cpu_allocated = $1, memory_allocated = $2, storage_allocated = $3
+WHERE vm_id = $4 RETURNING id, node_id, vm_id, tenant_id, hypervisor_type, cpu_allocated, memory_allocated, storage_allocated, status, expires_at, allocated_at, kind
 `
 
-type AllocationSetStorageParams struct {
+type AllocationSetSizeParams struct {
+	CpuAllocated     int32
+	MemoryAllocated  int64
 	StorageAllocated int64
 	VmID             uuid.UUID
 }
 
-func (q *Queries) AllocationSetStorage(ctx context.Context, db DBTX, arg AllocationSetStorageParams) (ResourceAllocation, error) {
-	row := db.QueryRow(ctx, allocationSetStorage, arg.StorageAllocated, arg.VmID)
+func (q *Queries) AllocationSetSize(ctx context.Context, db DBTX, arg AllocationSetSizeParams) (ResourceAllocation, error) {
+	row := db.QueryRow(ctx, allocationSetSize,
+		arg.CpuAllocated,
+		arg.MemoryAllocated,
+		arg.StorageAllocated,
+		arg.VmID,
+	)
 	var i ResourceAllocation
 	err := row.Scan(
 		&i.ID,

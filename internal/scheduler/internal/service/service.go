@@ -159,6 +159,21 @@ func (s *Service) ResizeStorage(ctx context.Context, req scheduler.ResizeStorage
 	return scheduler.ResizeStorageResponse{Allocation: a}, err
 }
 
+// Resize implements scheduler.Service.
+func (s *Service) Resize(ctx context.Context, req scheduler.ResizeRequest) (scheduler.ResizeResponse, error) {
+	if req.VCPUs < 1 || req.VCPUs > maxVCPUs || req.MemoryBytes < 1 {
+		return scheduler.ResizeResponse{}, scheduler.ErrInvalid.WithField("vcpus", "vCPUs and memory must be positive", "")
+	}
+	a, verdicts, err := s.store.Resize(ctx, req)
+	if err == nil && len(verdicts) > 0 {
+		err = placement.NoFit(verdicts, mayReadNodes(ctx))
+	}
+	return scheduler.ResizeResponse{Allocation: a}, err
+}
+
+// maxVCPUs is more than any node has.
+const maxVCPUs = 1 << 20
+
 // Confirm implements scheduler.Service.
 func (s *Service) Confirm(ctx context.Context, req scheduler.ConfirmRequest) (scheduler.ConfirmResponse, error) {
 	a, err := s.store.Confirm(ctx, req.VMID)

@@ -58,6 +58,7 @@ type Driver interface {
 
 	Disks
 	Networks
+	Hardware
 }
 
 // Info describes a host and its hypervisor.
@@ -84,6 +85,9 @@ type DomainDef struct {
 	SeedPath       string // ISO image; empty: none
 	NICs           []nodeapi.NIC
 	ConsoleLog     string // file that the serial console is logged to
+	Hardware       nodeapi.Hardware
+	NetworkBoot    int // place of the first interface in the boot order; 0: none
+	Autostart      int // place in the order of a host's restart
 }
 
 // Disk is one disk.
@@ -92,6 +96,8 @@ type Disk struct {
 	Backing string // qcow2 image below it; empty: none
 	Format  string // qcow2 or raw; empty: qcow2
 	Serial  string // what the guest finds it by; empty: none
+	Boot    int    // place in the boot order; 0: none. Where nothing has a place, Disks come as they are listed
+	Limits  nodeapi.IOLimits
 }
 
 // DomainState is what a hypervisor tells of a managed domain.
@@ -102,6 +108,8 @@ type DomainState struct {
 	Observed       nodeapi.Observed
 	Reason         string   // ReasonUnknown where the hypervisor has forgotten it
 	MACs           []string // of its interfaces
+	Saved          bool     // it is off with its memory on disk
+	Autostart      int      // of the definition
 }
 
 // ReasonUnknown stands where a hypervisor no longer knows how a domain came to its state, as after its own restart.
@@ -123,5 +131,6 @@ type Event struct {
 	VMID     uuid.UUID
 	Observed nodeapi.Observed
 	Reason   string
+	Saved    bool
 	At       time.Time
 }

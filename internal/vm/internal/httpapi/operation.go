@@ -16,25 +16,27 @@ import (
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/operation"
+	"github.com/novacron/novacron/internal/vm/internal/service"
 )
 
 // Operation is how a durable operation is shown.
 type Operation struct {
-	ID              uuid.UUID     `json:"id"`
-	Kind            string        `json:"kind" example:"vm.create"`
-	TargetID        uuid.UUID     `json:"target_id" doc:"The object it works on."`
-	TenantID        uuid.UUID     `json:"tenant_id"`
-	RequestedBy     uuid.UUID     `json:"requested_by"`
-	Generation      int64         `json:"generation"`
-	Status          string        `json:"status" enum:"pending,running,succeeded,failed,canceled"`
-	Progress        int           `json:"progress" minimum:"0" maximum:"100" doc:"Percent."`
-	Steps           []Step        `json:"steps" nullable:"false"`
-	Error           *errs.Problem `json:"error,omitempty"`
-	CancelRequested bool          `json:"cancel_requested"`
-	CreatedAt       time.Time     `json:"created_at"`
-	StartedAt       *time.Time    `json:"started_at,omitempty"`
-	EndedAt         *time.Time    `json:"ended_at,omitempty"`
-	UpdatedAt       time.Time     `json:"updated_at"`
+	ID              uuid.UUID        `json:"id"`
+	Kind            string           `json:"kind" example:"vm.create"`
+	TargetID        uuid.UUID        `json:"target_id" doc:"The object it works on."`
+	TenantID        uuid.UUID        `json:"tenant_id"`
+	RequestedBy     uuid.UUID        `json:"requested_by"`
+	Generation      int64            `json:"generation"`
+	Status          string           `json:"status" enum:"pending,running,succeeded,failed,canceled"`
+	Progress        int              `json:"progress" minimum:"0" maximum:"100" doc:"Percent."`
+	Steps           []Step           `json:"steps" nullable:"false"`
+	Error           *errs.Problem    `json:"error,omitempty"`
+	Result          *service.Resized `json:"result,omitempty" doc:"Of a resize that succeeded: whether the guest has taken it up."`
+	CancelRequested bool             `json:"cancel_requested"`
+	CreatedAt       time.Time        `json:"created_at"`
+	StartedAt       *time.Time       `json:"started_at,omitempty"`
+	EndedAt         *time.Time       `json:"ended_at,omitempty"`
+	UpdatedAt       time.Time        `json:"updated_at"`
 }
 
 // Step is one step of an operation.
@@ -49,7 +51,7 @@ type Step struct {
 
 func viewOf(op operation.Operation) Operation {
 	view := Operation{ID: op.ID, Kind: op.Kind, TargetID: op.TargetID, TenantID: op.TenantID, RequestedBy: op.RequestedBy,
-		Generation: op.Generation, Status: string(op.Status), Progress: op.Progress, Steps: []Step{}, Error: problemOf(op.Error),
+		Generation: op.Generation, Status: string(op.Status), Progress: op.Progress, Steps: []Step{}, Error: problemOf(op.Error), Result: resultOf(op),
 		CancelRequested: op.CancelRequested, CreatedAt: op.CreatedAt.UTC(), StartedAt: op.StartedAt, EndedAt: op.EndedAt, UpdatedAt: op.UpdatedAt.UTC()}
 	for _, step := range op.Steps {
 		view.Steps = append(view.Steps, Step{Name: step.Name, Status: step.Status, StartedAt: step.StartedAt, EndedAt: step.EndedAt,

@@ -21,16 +21,18 @@ type VMPath struct {
 }
 
 type VMCreate struct {
-	Name           string            `json:"name" pattern:"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$" patternDescription:"RFC 1123 label" maxLength:"63" doc:"RFC 1123 label, unique in the tenant." example:"web-1"`
-	HypervisorType string            `json:"hypervisor_type,omitempty" enum:"kvm" default:"kvm" doc:"What runs it."`
-	ImageID        uuid.UUID         `json:"image_id" format:"uuid" doc:"Image that its root disk is made from."`
-	Flavor         string            `json:"flavor,omitempty" maxLength:"63" doc:"Named size; resources override its parts." example:"small"`
-	Resources      *VMResources      `json:"resources,omitempty"`
-	Networks       []VMNetwork       `json:"networks,omitempty" maxItems:"8" doc:"One interface on each; none means the tenant's default network."`
-	SSHKeys        []string          `json:"ssh_keys,omitempty" maxItems:"64" doc:"Public keys for the default user, through cloud-init."`
-	UserData       string            `json:"user_data,omitempty" maxLength:"65536" doc:"cloud-init user-data." example:"#cloud-config\nruncmd: [\"echo hello\"]"`
-	Tags           map[string]string `json:"tags,omitempty" maxProperties:"64" doc:"Free labels."`
-	Start          *bool             `json:"start,omitempty" default:"true" doc:"Power it on once it is made."`
+	Name             string            `json:"name" pattern:"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$" patternDescription:"RFC 1123 label" maxLength:"63" doc:"RFC 1123 label, unique in the tenant." example:"web-1"`
+	HypervisorType   string            `json:"hypervisor_type,omitempty" enum:"kvm" default:"kvm" doc:"What runs it."`
+	ImageID          uuid.UUID         `json:"image_id" format:"uuid" doc:"Image that its root disk is made from."`
+	Flavor           string            `json:"flavor,omitempty" maxLength:"63" doc:"Named size; resources override its parts." example:"small"`
+	Resources        *VMResources      `json:"resources,omitempty"`
+	Networks         []VMNetwork       `json:"networks,omitempty" maxItems:"8" doc:"One interface on each; none means the tenant's default network."`
+	SSHKeys          []string          `json:"ssh_keys,omitempty" maxItems:"64" doc:"Public keys for the default user, through cloud-init."`
+	UserData         string            `json:"user_data,omitempty" maxLength:"65536" doc:"cloud-init user-data." example:"#cloud-config\nruncmd: [\"echo hello\"]"`
+	Tags             map[string]string `json:"tags,omitempty" maxProperties:"64" doc:"Free labels."`
+	Description      string            `json:"description,omitempty" maxLength:"1024" doc:"For people."`
+	DeleteProtection bool              `json:"delete_protection,omitempty" doc:"Refuse to delete it until this is taken back."`
+	Start            *bool             `json:"start,omitempty" default:"true" doc:"Power it on once it is made."`
 }
 
 type VMResources struct {
@@ -41,7 +43,8 @@ type VMResources struct {
 
 func (b VMCreate) request() (vm.CreateVMRequest, error) {
 	req := vm.CreateVMRequest{Name: b.Name, HypervisorType: b.HypervisorType, ImageID: b.ImageID, Flavor: b.Flavor, SSHKeys: b.SSHKeys,
-		UserData: b.UserData, Tags: b.Tags, Stopped: b.Start != nil && !*b.Start}
+		UserData: b.UserData, Tags: b.Tags, Stopped: b.Start != nil && !*b.Start,
+		Description: b.Description, DeleteProtection: b.DeleteProtection}
 	if b.Resources != nil {
 		req.Resources = vm.Resources{VCPUs: b.Resources.VCPUs, MemoryMiB: b.Resources.MemoryMiB, DiskGiB: b.Resources.DiskGiB}
 	}
@@ -62,6 +65,8 @@ func (b VMCreate) request() (vm.CreateVMRequest, error) {
 }
 
 func (a *API) registerVMs(kit *httpx.API) {
+	a.registerVMList(kit)
+	a.registerEdits(kit)
 	type createInput struct {
 		WaitParams
 		Body VMCreate
@@ -82,27 +87,6 @@ func (a *API) registerVMs(kit *httpx.API) {
 				return nil, err
 			}
 			return a.answer(ctx, op, in.WaitParams)
-		})
-
-	type listInput struct {
-		httpx.PageParams
-		Name     string `query:"name" maxLength:"63" doc:"Only the one of this name."`
-		State    string `query:"state" enum:"creating,running,stopped,paused,migrating,error" doc:"Only those in this state."`
-		TenantID string `query:"tenant_id" enum:"all" doc:"'all' lists every tenant's; needs the permission on the platform."`
-	}
-	type listOutput struct{ Body httpx.Page[vm.VM] }
-	httpx.Handle(kit, httpx.Op{ID: "vm-list", Method: http.MethodGet, Path: "/api/v1/vms", Permission: "vm:read", Owned: true,
-		Summary: "List virtual machines, newest first", Tag: "vms", Errors: []*errs.Error{httpx.ErrCursor}},
-		func(ctx context.Context, in *listInput) (*listOutput, error) {
-			after, err := httpx.ParseCursor(in.Cursor)
-			if err != nil {
-				return nil, err
-			}
-			vms, err := a.svc.List(ctx, service.ListRequest{AllTenants: in.TenantID == "all", Name: in.Name, State: vm.State(in.State), After: after, Limit: in.Limit + 1})
-			if err != nil {
-				return nil, err
-			}
-			return &listOutput{Body: httpx.PageOf(vms, in.Limit, func(m vm.VM) httpx.Cursor { return httpx.Cursor{CreatedAt: m.CreatedAt, ID: m.ID} })}, nil
 		})
 
 	type getInput struct{ VMPath }
@@ -172,6 +156,7 @@ func (a *API) registerActions(kit *httpx.API) {
 		{"reset", "vm:restart", "Press the reset button of a virtual machine", a.svc.Reset},
 		{"pause", "vm:pause", "Hold the virtual CPUs of a virtual machine", a.svc.Pause},
 		{"resume", "vm:pause", "Let the virtual CPUs of a paused virtual machine go on", a.svc.Resume},
+		{"suspend", "vm:pause", "Save the memory of a virtual machine to disk and power it off; start goes on from there", a.svc.Suspend},
 	} {
 		httpx.Handle(kit, httpx.Op{ID: "vm-" + action.verb, Method: http.MethodPost, Path: "/api/v1/vms/{id}/" + action.verb, Permission: action.permission, Owned: true,
 			Summary: action.summary, Tag: "vms", Status: http.StatusAccepted, Errors: []*errs.Error{vm.ErrNotFound, vm.ErrWrongState}},

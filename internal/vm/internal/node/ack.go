@@ -37,6 +37,9 @@ func (n *Node) ackedReport(ctx context.Context, r nodeapi.Report, ack nodeapi.Ac
 			n.cfg.Log.Error("the node cannot listen for commands", "error", err)
 			return
 		}
+		if err := n.boot.told(); err != nil { // it is told again at the next start, which changes nothing
+			n.cfg.Log.Error("the host's restart cannot be forgotten", "error", err)
+		}
 		n.acked.Store(true)
 		n.cfg.Log.Info("the controller knows the node", "installation_id", ack.InstallationID, "virtual_machines", len(r.Statuses))
 		kick(n.beatNow)

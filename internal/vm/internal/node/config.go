@@ -29,6 +29,8 @@ type Config struct {
 	Log     *slog.Logger
 	Metrics prometheus.Registerer // nil: none
 
+	BootIDPath string // file whose content tells one start of the host from the next; default: the kernel's
+
 	HeartbeatInterval  time.Duration // default 5 s
 	PollInterval       time.Duration // between two looks at every domain; default 10 s
 	AddressInterval    time.Duration // between two questions for the addresses of a guest that has them; default 30 s
@@ -44,6 +46,9 @@ type Config struct {
 func (c Config) withDefaults() Config {
 	if c.Name == "" {
 		c.Name, _ = os.Hostname() // without a name the id has to do
+	}
+	if c.BootIDPath == "" {
+		c.BootIDPath = bootIDPath
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

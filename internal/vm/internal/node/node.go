@@ -31,6 +31,7 @@ type Node struct {
 	consoles chan struct{} // a slot for each open console
 	store    *storage.Store
 	journal  *journal.Journal
+	boot     *boot
 	reporter *report.Reporter
 	epoch    int64
 
@@ -116,6 +117,9 @@ func (n *Node) open() (err error) {
 	}
 	dir := folder(n.cfg.DataDir)
 	if n.journal, err = journal.Open(filepath.Join(dir, "journal"), time.Now()); err != nil {
+		return err
+	}
+	if n.boot, err = openBoot(dir, n.cfg.BootIDPath); err != nil {
 		return err
 	}
 	if n.store, err = storage.Open(dir, n.cfg.Dialer, n.cfg.Log); err != nil {

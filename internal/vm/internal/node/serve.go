@@ -41,6 +41,7 @@ func verbs() map[nodeapi.Verb]verb {
 		nodeapi.VerbEnsureNetwork: {limit: workLimit, do: body((*Node).ensureNetwork)},
 		nodeapi.VerbRemoveNetwork: {limit: workLimit, do: body((*Node).removeNetwork)},
 		nodeapi.VerbList:          {limit: quickLimit, do: body((*Node).list)},
+		nodeapi.VerbDrain:         {limit: longLimit, do: body((*Node).drainForReboot)},
 		nodeapi.VerbRanges:        {limit: quickLimit, do: body((*Node).ranges)},
 		nodeapi.VerbApplyPolicy:   {limit: workLimit, do: body((*Node).applyPolicy)},
 		nodeapi.VerbListening:     {limit: quickLimit, do: body((*Node).listening)},
@@ -54,6 +55,9 @@ func verbs() map[nodeapi.Verb]verb {
 		nodeapi.VerbReset:      {fenced: true, once: true, limit: workLimit, do: body((*Node).reset)},
 		nodeapi.VerbPause:      {fenced: true, limit: workLimit, do: body((*Node).pause)},
 		nodeapi.VerbResume:     {fenced: true, limit: workLimit, do: body((*Node).resume)},
+		nodeapi.VerbSuspend:    {fenced: true, limit: longLimit, do: body((*Node).suspend)},
+		nodeapi.VerbResize:     {fenced: true, limit: workLimit, do: body((*Node).resize)},
+		nodeapi.VerbTune:       {fenced: true, limit: workLimit, do: body((*Node).tune)},
 		nodeapi.VerbRemove:     {fenced: true, removal: true, limit: workLimit, do: body((*Node).removeVM)},
 
 		nodeapi.VerbEnsureVolume: {fenced: true, limit: pullLimit, do: body((*Node).ensureVolume)},
@@ -176,6 +180,9 @@ func (n *Node) carryOut(ctx context.Context, c nodeapi.Command) (any, error) {
 func (n *Node) inTurn(ctx context.Context, c nodeapi.Command, v verb) (any, error) {
 	if c.VMID == uuid.Nil {
 		return nil, nodeapi.ErrInvalidCommand.WithMessage("%s names no virtual machine", c.Verb)
+	}
+	if n.boot.isDraining() {
+		return nil, nodeapi.ErrNodeSilent.WithMessage("the host of the node shuts down")
 	}
 	n.isKnown(c.VMID)
 	if err := n.journal.Check(c.VMID, c.Generation, v.removal); err != nil {

@@ -48,6 +48,7 @@ func (n *Node) define(ctx context.Context, c nodeapi.Command, req nodeapi.Domain
 		return nodeapi.Status{}, err
 	}
 	def.Volumes = volumes
+	giveHardware(&def, req)
 	if req.Seed {
 		if !n.store.HasSeed(c.VMID) {
 			return nodeapi.Status{}, nodeapi.ErrStorage.WithMessage("the seed is not on the node")
@@ -72,7 +73,7 @@ func (n *Node) status(ctx context.Context, vm uuid.UUID) (nodeapi.Status, error)
 func (n *Node) statusOf(state driver.DomainState) nodeapi.Status {
 	s := nodeapi.Status{
 		VMID: state.VMID, Generation: n.journal.Generation(state.VMID), Observed: state.Observed, Reason: state.Reason,
-		At: time.Now().UTC(),
+		At: time.Now().UTC(), Saved: state.Saved,
 	}
 	if state.Observed == nodeapi.ObservedRunning || state.Observed == nodeapi.ObservedPaused {
 		s.Addresses = n.watch.addressesOf(state.VMID)
@@ -113,6 +114,9 @@ func (n *Node) resume(ctx context.Context, c nodeapi.Command, _ nodeapi.Empty) (
 func (n *Node) shutdown(ctx context.Context, c nodeapi.Command, req nodeapi.ShutdownSpec) (nodeapi.Status, error) {
 	if err := n.powerOff(ctx, c.VMID, min(req.Grace, maxGrace)); err != nil {
 		return nodeapi.Status{}, err
+	}
+	if req.Discard {
+		return n.act(ctx, c.VMID, n.cfg.Driver.DropSaved)
 	}
 	return n.status(ctx, c.VMID)
 }

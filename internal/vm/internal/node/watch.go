@@ -58,11 +58,11 @@ func (w *watch) event(ctx context.Context, e driver.Event) {
 		}
 		macs = state.MACs
 	}
-	w.apply(e.VMID, e.Observed, e.Reason, e.At, macs)
+	w.apply(e.VMID, e.Observed, e.Reason, e.Saved, e.At, macs)
 }
 
 // apply tells a state if it is another than before. macs may be nil to keep what is known.
-func (w *watch) apply(vm uuid.UUID, o nodeapi.Observed, reason string, at time.Time, macs []string) {
+func (w *watch) apply(vm uuid.UUID, o nodeapi.Observed, reason string, saved bool, at time.Time, macs []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s := w.vms[vm]
@@ -76,11 +76,11 @@ func (w *watch) apply(vm uuid.UUID, o nodeapi.Observed, reason string, at time.T
 	if macs != nil {
 		s.macs = macs
 	}
-	if sameState(s.status, o, reason) {
+	if sameState(s.status, o, saved, reason) {
 		return
 	}
 	s.changes++
-	s.status.Observed, s.status.Reason, s.status.At = o, reason, at.UTC()
+	s.status.Observed, s.status.Reason, s.status.Saved, s.status.At = o, w.n.boot.reason(vm, o, saved, reason), saved, at.UTC()
 	s.status.Generation = w.n.journal.Generation(vm)
 	if o != nodeapi.ObservedRunning && o != nodeapi.ObservedPaused {
 		s.status.Addresses = nil
@@ -93,8 +93,8 @@ func (w *watch) apply(vm uuid.UUID, o nodeapi.Observed, reason string, at time.T
 }
 
 // sameState tells whether nothing changed. A crash that the hypervisor has forgotten over its own restart is still one.
-func sameState(last nodeapi.Status, o nodeapi.Observed, reason string) bool {
-	return last.Observed == o ||
+func sameState(last nodeapi.Status, o nodeapi.Observed, saved bool, reason string) bool {
+	return last.Observed == o && last.Saved == saved ||
 		last.Observed == nodeapi.ObservedCrashed && o == nodeapi.ObservedStopped && reason == driver.ReasonUnknown
 }
 
@@ -119,7 +119,8 @@ func (w *watch) hello(ctx context.Context) ([]nodeapi.Status, error) {
 			continue
 		}
 		s := &seen{macs: d.MACs, status: nodeapi.Status{
-			VMID: d.VMID, Generation: w.n.journal.Generation(d.VMID), Observed: d.Observed, Reason: d.Reason, At: now,
+			VMID: d.VMID, Generation: w.n.journal.Generation(d.VMID), Observed: d.Observed, At: now,
+			Reason: w.n.boot.reason(d.VMID, d.Observed, d.Saved, d.Reason), Saved: d.Saved,
 		}}
 		w.vms[d.VMID] = s
 		statuses = append(statuses, s.status)
@@ -176,7 +177,7 @@ func (w *watch) compare(states []driver.DomainState) []uuid.UUID {
 		}
 		listed[d.VMID] = true
 		s := w.vms[d.VMID]
-		if s == nil || !sameState(s.status, d.Observed, d.Reason) {
+		if s == nil || !sameState(s.status, d.Observed, d.Saved, d.Reason) {
 			suspects = append(suspects, d.VMID)
 			continue
 		}
@@ -204,7 +205,7 @@ func (w *watch) confirm(ctx context.Context, vm uuid.UUID, changes uint64) error
 	moved := s != nil && s.changes != changes
 	w.mu.Unlock()
 	if !moved {
-		w.apply(vm, state.Observed, state.Reason, time.Now(), state.MACs)
+		w.apply(vm, state.Observed, state.Reason, state.Saved, time.Now(), state.MACs)
 	}
 	return nil
 }

@@ -39,6 +39,9 @@ func Do[Resp any](ctx context.Context, c *Client, to Target, verb Verb, req any)
 		ID: id, InstallationID: c.InstallationID, VMID: to.VMID, Generation: to.Generation, Verb: verb, Body: body,
 	})
 	if err != nil {
+		if errors.Is(ctx.Err(), context.Canceled) { // it was the asker who had enough, not the node
+			return resp, fmt.Errorf("command %s: %w", verb, context.Cause(ctx))
+		}
 		if errors.Is(err, bus.ErrNoResponders) || errors.Is(err, bus.ErrTimeout) {
 			return resp, ErrNodeSilent.Wrap(fmt.Errorf("command %s: %w", verb, err))
 		}

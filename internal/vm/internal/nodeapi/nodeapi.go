@@ -32,11 +32,15 @@ const (
 	VerbReset         Verb = "vm.reset"        // Empty -> Status: the reset button
 	VerbPause         Verb = "vm.pause"        // Empty -> Status
 	VerbResume        Verb = "vm.resume"       // Empty -> Status
+	VerbSuspend       Verb = "vm.suspend"      // Empty -> Status: memory to disk, then off; VerbStart goes on from there
+	VerbResize        Verb = "vm.resize"       // Resize -> Resized: what a guest that runs can take up at once, it does
+	VerbTune          Verb = "vm.tune"         // Tune -> Status: name and limits of a guest that runs
 	VerbRemove        Verb = "vm.remove"       // Empty -> Empty: domain, disks, seed, console log, lease; leaves a tombstone
 	VerbInspect       Verb = "vm.inspect"      // Empty -> Status
 	VerbReadConsole   Verb = "vm.console.read" // ConsoleRead -> ConsoleChunk
 	VerbOpenConsole   Verb = "vm.console.open" // ConsoleOpen -> Empty: the node dials the stream and pumps the serial console
 	VerbList          Verb = "node.list"       // Empty -> StatusList
+	VerbDrain         Verb = "node.drain"      // ShutdownSpec -> Empty: the host is about to restart, so all guests are shut down
 	VerbRanges        Verb = "node.ranges"     // Empty -> Ranges
 )
 
@@ -122,12 +126,16 @@ type DomainSpec struct {
 	Disks       []string  `json:"disks"` // names of disks made by VerbEnsureDisk, in boot order
 	Seed        bool      `json:"seed"`
 	NICs        []NIC     `json:"nics"`
+	Hardware    Hardware  `json:"hardware"`
+	Autostart   int       `json:"autostart"`         // its place in the order of a host's restart
 	Volumes     []Volume  `json:"volumes,omitempty"` // attached beside the disks of its own
 }
 
 // ShutdownSpec bounds how long a guest may take to shut down before it is powered off. Zero powers off at once.
 type ShutdownSpec struct {
 	Grace time.Duration `json:"grace_ns"`
+	// Discard throws memory away that is saved on disk.
+	Discard bool `json:"discard,omitempty"`
 }
 
 // ConsoleRead asks for a part of the serial console's log.
@@ -179,6 +187,8 @@ type Status struct {
 	Reason    string    `json:"reason"`
 	Addresses []Address `json:"addresses,omitempty"`
 	At        time.Time `json:"at"`
+	// Saved says that it is off with its memory on disk.
+	Saved bool `json:"saved,omitempty"`
 }
 
 // StatusList is every managed virtual machine of a node.
@@ -231,6 +241,7 @@ var (
 				WithAction("Check the node; the operation goes on by itself when it is back.")
 	ErrNotReady        = errs.New(errs.Unavailable, "vm.node_not_ready", "the controller has not answered the node's first report")
 	ErrNetworkConflict = errs.New(errs.Conflict, "vm.network_conflict", "the network clashes with one that the node has already")
+	ErrHardware        = errs.New(errs.Invalid, "vm.hardware_unsupported", "the node cannot give the virtual machine this hardware").WithAction("Choose another processor model, or leave it to the node.")
 	ErrUnknownVerb     = errs.New(errs.Invalid, "vm.unknown_verb", "the node does not know this command")
 	ErrInvalidCommand  = errs.New(errs.Invalid, "vm.invalid_command", "the node cannot carry this command out as it is")
 )
@@ -238,5 +249,5 @@ var (
 // Errors lists the package's errors for the reference.
 func Errors() []*errs.Error {
 	return []*errs.Error{ErrStaleGeneration, ErrNotDefined, ErrHypervisor, ErrHypervisorRefused, ErrStorage, ErrStorageFull,
-		ErrWrongInstallation, ErrNodeSilent, ErrNotReady, ErrUnknownVerb, ErrInvalidCommand, ErrSnapshotLost}
+		ErrWrongInstallation, ErrNodeSilent, ErrNotReady, ErrHardware, ErrUnknownVerb, ErrInvalidCommand, ErrSnapshotLost}
 }

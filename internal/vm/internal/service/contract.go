@@ -5,6 +5,7 @@ import (
 
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/vm"
+	"github.com/novacron/novacron/internal/vm/internal/store"
 )
 
 // Contract is the service in the form that other modules know.
@@ -30,11 +31,11 @@ func (c Contract) ListVMs(ctx context.Context, req vm.ListVMsRequest) (vm.ListVM
 	if limit <= 0 {
 		limit = httpx.DefaultLimit
 	}
-	list := ListRequest{AllTenants: req.AllTenants, Name: req.Name, State: req.State, Limit: limit + 1}
+	list := ListRequest{AllTenants: req.AllTenants, Filter: store.Filter{Name: req.Name, State: req.State, Limit: limit + 1}}
 	if !req.AfterTime.IsZero() {
-		list.After = &httpx.Cursor{CreatedAt: req.AfterTime, ID: req.AfterID}
+		list.Filter.After = &store.After{CreatedAt: req.AfterTime, ID: req.AfterID}
 	}
-	vms, err := c.List(ctx, list)
+	vms, _, err := c.List(ctx, list)
 	if err != nil {
 		return vm.ListVMsResponse{}, err
 	}

@@ -123,10 +123,13 @@ func (s *Service) recordFor(ctx context.Context, req vm.CreateVMRequest) (store.
 	if req.HypervisorType == "" {
 		req.HypervisorType = "kvm"
 	}
+	settings := vm.DefaultSettings()
+	settings.DeleteProtection = req.DeleteProtection
 	return store.Record{
 		VM: vm.VM{ID: id, Name: req.Name, State: vm.StateCreating, DesiredState: desired, HypervisorType: req.HypervisorType,
 			OwnerID: p.UserID, TenantID: p.TenantID, ImageID: image.ID, Flavor: req.Flavor, Resources: resources, Networks: networks,
-			Disks: []vm.Disk{{Name: rootDisk, SizeBytes: resources.DiskGiB * gib}}, Tags: req.Tags, Generation: 1},
+			Disks: []vm.Disk{{Name: rootDisk, SizeBytes: resources.DiskGiB * gib}}, Tags: req.Tags, Generation: 1,
+			Description: req.Description, Settings: settings},
 		UserData: req.UserData, SSHKeys: append([]string{}, req.SSHKeys...),
 	}, nil
 }

@@ -42,7 +42,12 @@ func (s *Service) diskSagas() []operation.Saga {
 }
 
 // plug gives a guest that runs the volumes that its row says it has.
-func (s *Service) plug(ctx context.Context, _ *operation.Run, r store.Record) error {
+func (s *Service) plug(ctx context.Context, run *operation.Run, r store.Record) error {
+	if r.Resizing { // a resize was overtaken, which the guest may have followed or not
+		if err := errors.Join(s.define(ctx, run, r), s.fit(ctx, r)); err != nil {
+			return err
+		}
+	}
 	volumes, err := s.store.VolumesOf(ctx, r.ID)
 	if err != nil || len(volumes) == 0 {
 		return err
@@ -156,6 +161,9 @@ func (s *Service) edit(ctx context.Context, req Request, kind, permission string
 		switch {
 		case live != nil:
 			return store.Intent{}, vm.ErrLocked.WithMeta("operation_id", live.ID.String())
+		case r.Suspended: // what its memory knows of its disks must stay true
+			return store.Intent{}, vm.ErrWrongState.WithMessage("the virtual machine is suspended to disk").
+				WithAction("Start it, or force it to stop, which throws the saved memory away.")
 		case !r.Provisioned:
 			return store.Intent{}, vm.ErrWrongState.WithMessage("the virtual machine was never finished").
 				WithAction("Start it, which finishes it, or delete it.")

@@ -86,8 +86,8 @@ func (s *Service) Start(ctx context.Context, req Request) (operation.Operation, 
 // Stop shuts a virtual machine down: the power button first, and the plug after the grace time.
 func (s *Service) Stop(ctx context.Context, req Request) (operation.Operation, error) {
 	return s.begin(ctx, req, store.KindStop, "vm:stop", func(r store.Record, live *operation.Operation) (store.Intent, error) {
-		return store.Intent{Kind: store.KindStop, Desired: vm.DesiredStopped, Input: stopInput{Grace: s.grace(req)},
-			Done: live == nil && r.State == vm.StateStopped}, nil
+		return store.Intent{Kind: store.KindStop, Desired: vm.DesiredStopped, Input: stopInput{Grace: s.grace(req), Discard: req.Force},
+			Done: live == nil && r.State == vm.StateStopped && !(req.Force && r.Suspended)}, nil
 	})
 }
 
@@ -147,7 +147,10 @@ func (s *Service) Delete(ctx context.Context, req Request) (operation.Operation,
 			}
 		}
 	}
-	return s.begin(ctx, req, store.KindDelete, "vm:delete", func(store.Record, *operation.Operation) (store.Intent, error) {
+	return s.begin(ctx, req, store.KindDelete, "vm:delete", func(r store.Record, live *operation.Operation) (store.Intent, error) {
+		if r.DeleteProtection && (live == nil || live.Kind != store.KindDelete) {
+			return store.Intent{}, vm.ErrProtected
+		}
 		intent := store.Intent{Kind: store.KindDelete, Desired: vm.DesiredDeleted}
 		if req.DeleteVolumes {
 			intent.Then = s.store.DeletingVolumes()

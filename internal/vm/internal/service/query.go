@@ -49,33 +49,50 @@ func (s *Service) recordTo(ctx context.Context, id uuid.UUID, permission string)
 // ListRequest narrows a list.
 type ListRequest struct {
 	AllTenants bool // needs the permission on the platform
-	Name       string
-	State      vm.State
-	After      *httpx.Cursor
-	Limit      int
+	Filter     store.Filter
+	Count      bool
 }
 
-// List lists virtual machines, newest first.
-func (s *Service) List(ctx context.Context, req ListRequest) ([]vm.VM, error) {
-	p := caller(ctx)
-	f := store.Filter{TenantID: &p.TenantID, OwnerID: p.OwnerFilter("vm:read"), Name: req.Name, State: req.State, Limit: req.Limit}
+// List lists virtual machines, and counts them all where that is asked for.
+func (s *Service) List(ctx context.Context, req ListRequest) ([]vm.VM, *int64, error) {
+	p, f := caller(ctx), req.Filter
+	f.TenantID, f.OwnerID = &p.TenantID, p.OwnerFilter("vm:read")
 	if req.AllTenants {
 		if !p.AllowsPlatform("vm:read") {
-			return nil, httpx.MissingPlatform("vm:read")
+			return nil, nil, httpx.MissingPlatform("vm:read")
 		}
-		f.TenantID = nil
+		f.TenantID, f.OwnerID = nil, nil
 	}
-	f.Before, f.BeforeID = position(req.After)
 	records, err := s.store.ListVMs(ctx, f)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	vms := make([]vm.VM, len(records))
 	for i := range records {
 		vms[i] = records[i].VM
 	}
-	return vms, s.withVolumes(ctx, vms)
+	var count *int64
+	if req.Count {
+		n, err := s.store.CountVMs(ctx, f)
+		if err != nil {
+			return nil, nil, err
+		}
+		count = &n
+	}
+	return vms, count, s.withVolumes(ctx, vms)
 }
+
+// History lists what happened to a virtual machine and the operations on it, newest first.
+func (s *Service) History(ctx context.Context, id uuid.UUID, after *httpx.Cursor, limit int) ([]vm.HistoryItem, error) {
+	if _, err := s.record(ctx, id); err != nil {
+		return nil, err
+	}
+	before, beforeID := position(after)
+	return s.store.History(ctx, id, before, beforeID, limit)
+}
+
+// ForgetHistory drops what happened long ago.
+func (s *Service) ForgetHistory(ctx context.Context) error { return s.store.ForgetHistory(ctx) }
 
 // GetOperation reads an operation of the caller's tenant. It belongs to whoever asked for it.
 func (s *Service) GetOperation(ctx context.Context, id uuid.UUID) (operation.Operation, error) {

@@ -35,6 +35,8 @@ type startInput struct {
 
 type stopInput struct {
 	Grace time.Duration `json:"grace_ns"`
+	// Discard throws away the memory of a virtual machine that is suspended to disk.
+	Discard bool `json:"discard,omitempty"`
 }
 
 // vmSagas lists what is done to virtual machines. Start, stop and restart begin with the same steps as create: they may have
@@ -76,6 +78,16 @@ func (s *Service) vmSagas() []operation.Saga {
 			plug, {Name: "pause", Do: s.onVM(s.verb(nodeapi.VerbPause)), Undo: s.onVM(s.verb(nodeapi.VerbResume))}}},
 		{Kind: store.KindResume, Deadline: 10 * time.Minute, OnEnd: end, Steps: []operation.Step{
 			plug, {Name: "resume", Do: s.onVM(s.verb(nodeapi.VerbResume))}}},
+		{Kind: store.KindSuspend, Deadline: time.Hour, OnEnd: end, Steps: []operation.Step{plug, {Name: "suspend", Do: s.onVM(s.suspend)}}},
+		{Kind: store.KindResize, Deadline: 30 * time.Minute, OnEnd: end, Steps: []operation.Step{
+			{Name: "reserve", Do: s.onVM(s.reserveSize), Undo: s.onVM(s.undoResize)},
+			{Name: "define", Do: s.onVM(s.defineSize), Undo: s.onVM(s.define)},
+			{Name: "apply", Do: s.onVM(s.applySize)},
+			{Name: "book", Do: s.onVM(s.bookSize), Undo: s.onVM(s.unbookSize)},
+			{Name: "shrink", Do: s.onVM(s.shrinkPlace)}}},
+		{Kind: store.KindUpdate, Deadline: 30 * time.Minute, OnEnd: end, Steps: []operation.Step{
+			{Name: "define", Do: s.onVM(s.define), Undo: s.onVM(s.defineBefore)},
+			{Name: "tune", Do: s.onVM(s.tune), Undo: s.onVM(s.tuneBefore)}}},
 		{Kind: store.KindDelete, Deadline: 24 * time.Hour, OnEnd: end, PointOfNoReturn: "remove", Steps: []operation.Step{
 			{Name: "remove", Do: s.remove}, {Name: "volumes", Do: s.leaveVolumes}, {Name: "snapshots", Do: s.releaseSnapshots},
 			{Name: "release", Do: s.release}}},
@@ -121,6 +133,9 @@ func (s *Service) verb(verb nodeapi.Verb) func(context.Context, *operation.Run, 
 
 func (s *Service) place(ctx context.Context, _ *operation.Run, r store.Record) error {
 	held, err := s.placer.Confirm(ctx, scheduler.ConfirmRequest{VMID: r.ID})
+	if err == nil && !mayRun(r) {
+		err = s.trim(ctx, r, held.Allocation)
+	}
 	if booked := r.Resources.DiskGiB * gib; err == nil && held.Allocation.StorageBytes > booked { // of a resize that was overtaken
 		_, err = s.placer.ResizeStorage(ctx, scheduler.ResizeStorageRequest{VMID: r.ID, StorageBytes: booked})
 	}
@@ -202,7 +217,7 @@ func (s *Service) define(ctx context.Context, _ *operation.Run, r store.Record) 
 func (s *Service) defineWith(ctx context.Context, r store.Record, volumes []vm.Volume) error {
 	_, err := s.command(ctx, r, nodeapi.VerbDefine, nodeapi.DomainSpec{
 		Name: r.Name, TenantID: r.TenantID, VCPUs: r.Resources.VCPUs, MemoryBytes: r.Resources.MemoryMiB * mib,
-		Disks: []string{rootDisk}, Seed: true, NICs: nicsOf(r), Volumes: refs(volumes),
+		Disks: []string{rootDisk}, Seed: true, NICs: nicsOf(r), Volumes: refs(volumes), Hardware: hardwareOf(r.Settings), Autostart: r.Autostart.Order,
 	}, commandTimeout)
 	if err != nil {
 		return err
@@ -241,7 +256,7 @@ func (s *Service) stopFirst(ctx context.Context, run *operation.Run, r store.Rec
 	if !in.StopFirst {
 		return nil
 	}
-	return s.shutdown(ctx, r, in.Grace)
+	return s.shutdown(ctx, r, stopInput{Grace: in.Grace})
 }
 
 func (s *Service) stop(ctx context.Context, run *operation.Run, r store.Record) error {
@@ -249,17 +264,26 @@ func (s *Service) stop(ctx context.Context, run *operation.Run, r store.Record) 
 	if err := run.Input(&in); err != nil {
 		return err
 	}
-	return s.shutdown(ctx, r, in.Grace)
+	if err := s.shutdown(ctx, r, in); err != nil {
+		return err
+	}
+	held, err := s.placer.Confirm(ctx, scheduler.ConfirmRequest{VMID: r.ID})
+	if err != nil {
+		return err
+	}
+	return s.trim(ctx, r, held.Allocation)
 }
 
-func (s *Service) shutdown(ctx context.Context, r store.Record, grace time.Duration) error {
-	_, err := s.command(ctx, r, nodeapi.VerbShutdown, nodeapi.ShutdownSpec{Grace: grace}, grace+commandTimeout)
+func (s *Service) shutdown(ctx context.Context, r store.Record, in stopInput) error {
+	_, err := s.command(ctx, r, nodeapi.VerbShutdown, nodeapi.ShutdownSpec{Grace: in.Grace, Discard: in.Discard}, in.Grace+commandTimeout)
 	return err
 }
 
 // powerOff undoes a start.
 func (s *Service) powerOff(ctx context.Context, run *operation.Run) error {
-	return s.onVM(func(ctx context.Context, _ *operation.Run, r store.Record) error { return s.shutdown(ctx, r, 0) })(ctx, run)
+	return s.onVM(func(ctx context.Context, _ *operation.Run, r store.Record) error {
+		return s.shutdown(ctx, r, stopInput{})
+	})(ctx, run)
 }
 
 // remove has the node remove domain, disks and seed. A row that is gone has nothing left on the node.

@@ -25,6 +25,7 @@ type Placer interface {
 	Reserve(context.Context, scheduler.ReserveRequest) (scheduler.ReserveResponse, error)
 	Confirm(context.Context, scheduler.ConfirmRequest) (scheduler.ConfirmResponse, error)
 	Release(context.Context, scheduler.ReleaseRequest) (scheduler.ReleaseResponse, error)
+	Resize(context.Context, scheduler.ResizeRequest) (scheduler.ResizeResponse, error)
 	ResizeStorage(context.Context, scheduler.ResizeStorageRequest) (scheduler.ResizeStorageResponse, error)
 	ListNodes(context.Context, scheduler.ListNodesRequest) (scheduler.ListNodesResponse, error)
 	GetNode(context.Context, scheduler.GetNodeRequest) (scheduler.GetNodeResponse, error)
@@ -52,6 +53,7 @@ type Service struct {
 
 	consoles consoleTickets
 	policies policies
+	boots    boots
 	open     openConsoles
 }
 

@@ -99,7 +99,7 @@ func (s *Service) dropSnapshot(ctx context.Context, _ *operation.Run, r store.Re
 }
 
 func (s *Service) stopForRevert(ctx context.Context, _ *operation.Run, r store.Record, _ store.SnapshotRecord) error {
-	err := s.shutdown(ctx, r, 0)
+	err := s.shutdown(ctx, r, stopInput{})
 	if errors.Is(err, nodeapi.ErrNotDefined) { // vanished: the definition comes after the disks
 		return nil
 	}

@@ -68,6 +68,9 @@ func writeEvent(ctx context.Context, tx pgx.Tx, r vm.VM, kind string, metadata m
 	if metadata == nil {
 		metadata = map[string]any{}
 	}
+	if err := writeHistory(ctx, tx, id, r, kind, metadata); err != nil {
+		return err
+	}
 	metadata["name"] = r.Name
 	metadata["generation"] = r.Generation
 	if r.NodeID != nil {

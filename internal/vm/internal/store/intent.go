@@ -147,11 +147,22 @@ func (s *Store) endVM(ctx context.Context, tx pgx.Tx, op operation.Operation, id
 	state, desired, failure := stateOf(r.Observed.State), r.DesiredState, []byte(nil)
 	if !succeeded {
 		desired = desiredOf(state)
+		if ofHost(r.Observed.Reason) {
+			desired = r.DesiredState
+		}
 		failure = errs.Encode(op.Error)
+		if op.Kind == KindUpdate {
+			if err := s.takeBack(ctx, tx, row, op); err != nil {
+				return err
+			}
+		}
 	} else if state == vm.StateError {
 		failure = errs.Encode(vm.ErrVanished)
 	}
-	if err := s.q.VMEndIntent(ctx, tx, vmdb.VMEndIntentParams{ID: r.ID, DesiredState: string(desired), State: vmdb.VmStateEnum(state), Error: failure}); err != nil {
+	// A resize that ended, either way, has made guest and row one; so has what succeeded after one that was overtaken.
+	resizing := r.Resizing && !succeeded && op.Kind != KindResize
+	if err := s.q.VMEndIntent(ctx, tx, vmdb.VMEndIntentParams{ID: r.ID, DesiredState: string(desired), State: vmdb.VmStateEnum(state), Error: failure,
+		Resizing: resizing}); err != nil {
 		return err
 	}
 	if op.Kind == KindCreate {
@@ -189,6 +200,9 @@ const (
 	KindPause   = "vm.pause"
 	KindResume  = "vm.resume"
 	KindDelete  = "vm.delete"
+	KindSuspend = "vm.suspend"
+	KindResize  = "vm.resize"
+	KindUpdate  = "vm.update"
 )
 
 func asError(e *errs.Error) error {

@@ -62,12 +62,20 @@ func (s *Store) observe(ctx context.Context, tx pgx.Tx, r Record, epoch int64, s
 	if !creating && r.DesiredState != vm.DesiredDeleted { // what is being removed keeps the state that it had
 		state = stateOf(status.Observed)
 	}
-	if status.Observed == seen.State && status.Reason == seen.Reason && state == r.State && !addressed && epoch == seen.Epoch {
+	if status.Observed == nodeapi.ObservedStopped && seen.State == status.Observed && ofHost(seen.Reason) && !ofHost(status.Reason) {
+		status.Reason = seen.Reason // an answer to a command does not know of it
+	}
+	pending := r.Pending
+	if status.Observed != nodeapi.ObservedRunning && status.Observed != nodeapi.ObservedPaused && !status.Saved {
+		pending = []vm.Pending{} // the next start takes everything up
+	}
+	if status.Observed == seen.State && status.Reason == seen.Reason && state == r.State && !addressed && epoch == seen.Epoch &&
+		status.Saved == r.Suspended && len(pending) == len(r.Pending) {
 		return nil
 	}
 	// Nobody asked for the change through NovaCron: the guest powered itself off, or someone used virsh. That is now what is wanted,
 	// except after a crash, which nobody wants.
-	if r.OperationID == nil && state != r.State && state != vm.StateError && status.Reason != "crashed" && status.Reason != "failed" {
+	if r.OperationID == nil && state != r.State && state != vm.StateError && status.Reason != "crashed" && status.Reason != "failed" && !ofHost(status.Reason) {
 		desired = desiredOf(state)
 	}
 	failure := []byte(nil)
@@ -79,7 +87,7 @@ func (s *Store) observe(ctx context.Context, tx pgx.Tx, r Record, epoch int64, s
 	if err := s.q.VMSetObserved(ctx, tx, vmdb.VMSetObservedParams{
 		ID: r.ID, ObservedState: string(status.Observed), ObservedReason: status.Reason, ObservedNode: r.NodeID, ObservedEpoch: epoch,
 		ObservedAt: &status.At, State: vmdb.VmStateEnum(state), NetworkConfig: mustJSON(r.Networks), Error: failure,
-		DesiredState: string(desired),
+		DesiredState: string(desired), Suspended: status.Saved, Pending: mustJSON(pending),
 	}); err != nil {
 		return err
 	}
@@ -91,6 +99,11 @@ func (s *Store) observe(ctx context.Context, tx pgx.Tx, r Record, epoch int64, s
 	default:
 		return nil
 	}
+}
+
+// ofHost tells whether a virtual machine is off because its host was to be. It is still wanted then.
+func ofHost(reason string) bool {
+	return reason == nodeapi.ReasonHostShutdown || reason == nodeapi.ReasonHostReboot
 }
 
 // mergeAddresses puts the addresses of a status into the interfaces and tells whether that changed any. A guest that is not running

@@ -22,6 +22,7 @@ type Record struct {
 	Observed    Observation
 	// CurrentSnapshot is what the disks stand on.
 	CurrentSnapshot *uuid.UUID
+	Resizing        bool   // a resize has begun, and nobody has made guest and row one again
 	failure         []byte // the encoded error behind VM.Error
 }
 
@@ -41,7 +42,10 @@ func recordOf(row vmdb.Vm) (Record, error) {
 			HypervisorType: row.HypervisorType, NodeID: row.NodeID, OwnerID: row.OwnerID, TenantID: row.TenantID,
 			ImageID: row.ImageID, Flavor: row.Flavor, Generation: row.Generation, OperationID: row.OperationID,
 			CreatedAt: row.CreatedAt.UTC(), UpdatedAt: row.UpdatedAt.UTC(), Error: problemOf(row.Error),
+			Description: row.Description, Suspended: row.Suspended, Settings: vm.DefaultSettings(),
+			Observed: vm.Observed{State: row.ObservedState, Reason: row.ObservedReason, NodeID: row.ObservedNode, At: row.ObservedAt},
 		},
+		Resizing: row.Resizing,
 		UserData: row.UserData, Provisioned: row.Provisioned, failure: row.Error, CurrentSnapshot: row.CurrentSnapshotID,
 		Observed: Observation{State: nodeapi.Observed(row.ObservedState), Reason: row.ObservedReason, NodeID: row.ObservedNode,
 			Epoch: row.ObservedEpoch, At: row.ObservedAt},
@@ -52,7 +56,8 @@ func recordOf(row vmdb.Vm) (Record, error) {
 		into any
 	}{
 		{"resource_config", row.ResourceConfig, &r.Resources}, {"network_config", row.NetworkConfig, &r.Networks},
-		{"storage_config", row.StorageConfig, &r.Disks}, {"tags", row.Tags, &r.Tags}, {"ssh_keys", row.SshKeys, &r.SSHKeys},
+		{"storage_config", row.StorageConfig, &r.Disks}, {"tags", row.Tags, &r.Tags},
+		{"settings", row.Settings, &r.Settings}, {"pending", row.Pending, &r.Pending}, {"ssh_keys", row.SshKeys, &r.SSHKeys},
 	} {
 		if err := json.Unmarshal(column.json, column.into); err != nil {
 			return Record{}, fmt.Errorf("read %s of virtual machine %s: %w", column.name, row.ID, err)

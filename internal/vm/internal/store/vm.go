@@ -26,7 +26,7 @@ func (s *Store) CreateVM(ctx context.Context, r Record, op operation.New) (opera
 			ID: r.ID, Name: r.Name, HypervisorType: r.HypervisorType, NodeID: r.NodeID, OwnerID: r.OwnerID, TenantID: r.TenantID,
 			ResourceConfig: mustJSON(r.Resources), NetworkConfig: mustJSON(r.Networks), StorageConfig: mustJSON(r.Disks),
 			ImageID: r.ImageID, Flavor: r.Flavor, UserData: r.UserData, SshKeys: mustJSON(r.SSHKeys), Tags: mustJSON(r.Tags),
-			DesiredState: string(r.DesiredState), OperationID: &op.ID,
+			DesiredState: string(r.DesiredState), OperationID: &op.ID, Description: r.Description, Settings: mustJSON(r.Settings),
 		})
 		if err != nil {
 			return vmViolation(err)
@@ -73,38 +73,6 @@ func (s *Store) GetVM(ctx context.Context, id uuid.UUID) (Record, error) {
 func (s *Store) NameTaken(ctx context.Context, tenant uuid.UUID, name string) (bool, error) {
 	taken, err := s.q.VMNameTaken(ctx, s.pool, vmdb.VMNameTakenParams{TenantID: tenant, Name: name})
 	return taken, pg.Map(err)
-}
-
-// Filter narrows a list of virtual machines. Name and State do not combine.
-type Filter struct {
-	TenantID *uuid.UUID // nil: all tenants, and then the other filters are not looked at
-	OwnerID  *uuid.UUID // nil: whoever owns them
-	Name     string
-	State    vm.State
-	Before   time.Time // position of the last item of the page before
-	BeforeID uuid.UUID
-	Limit    int
-}
-
-// ListVMs lists virtual machines, newest first.
-func (s *Store) ListVMs(ctx context.Context, f Filter) ([]Record, error) {
-	after, afterID, limit := pageStart(f.Before), f.BeforeID, int32(f.Limit)
-	var rows []vmdb.Vm
-	var err error
-	switch {
-	case f.TenantID == nil:
-		rows, err = s.q.VMListAll(ctx, s.pool, vmdb.VMListAllParams{AfterTime: after, AfterID: afterID, MaxRows: limit})
-	case f.Name != "":
-		rows, err = s.q.VMListByName(ctx, s.pool, vmdb.VMListByNameParams{TenantID: *f.TenantID, Owner: f.OwnerID, Name: f.Name, AfterTime: after, AfterID: afterID, MaxRows: limit})
-	case f.State != "":
-		rows, err = s.q.VMListByState(ctx, s.pool, vmdb.VMListByStateParams{TenantID: *f.TenantID, Owner: f.OwnerID, State: vmdb.VmStateEnum(f.State), AfterTime: after, AfterID: afterID, MaxRows: limit})
-	default:
-		rows, err = s.q.VMList(ctx, s.pool, vmdb.VMListParams{TenantID: *f.TenantID, Owner: f.OwnerID, AfterTime: after, AfterID: afterID, MaxRows: limit})
-	}
-	if err != nil {
-		return nil, fmt.Errorf("list virtual machines: %w", pg.Map(err))
-	}
-	return recordsOf(rows)
 }
 
 // pageStart turns the zero time into one that is later than every row.

@@ -141,6 +141,11 @@ type Vm struct {
 	ObservedEpoch     int64
 	ObservedAt        *time.Time
 	Error             []byte
+	Description       string
+	Settings          []byte
+	Suspended         bool
+	Pending           []byte
+	Resizing          bool
 	CurrentSnapshotID *uuid.UUID
 }
 

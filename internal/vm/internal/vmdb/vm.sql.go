@@ -45,14 +45,15 @@ func (q *Queries) VMDelete(ctx context.Context, db DBTX, id uuid.UUID) error {
 }
 
 const vMEndIntent = `-- name: VMEndIntent :exec
-UPDATE vms SET operation_id = NULL, desired_state = $1, state = $2, error = $3, updated_at = now()
-WHERE id = $4
+UPDATE vms SET operation_id = NULL, desired_state = $1, state = $2, error = $3, resizing = $4, updated_at = now()
+WHERE id = $5
 `
 
 type VMEndIntentParams struct {
 	DesiredState string
 	State        VmStateEnum
 	Error        []byte
+	Resizing     bool
 	ID           uuid.UUID
 }
 
@@ -61,6 +62,7 @@ func (q *Queries) VMEndIntent(ctx context.Context, db DBTX, arg VMEndIntentParam
 		arg.DesiredState,
 		arg.State,
 		arg.Error,
+		arg.Resizing,
 		arg.ID,
 	)
 	return err
@@ -91,7 +93,7 @@ func (q *Queries) VMExisting(ctx context.Context, db DBTX, ids []uuid.UUID) ([]u
 }
 
 const vMGet = `-- name: VMGet :one
-SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, current_snapshot_id FROM vms WHERE id = $1
+SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id FROM vms WHERE id = $1
 `
 
 func (q *Queries) VMGet(ctx context.Context, db DBTX, id uuid.UUID) (Vm, error) {
@@ -125,13 +127,18 @@ func (q *Queries) VMGet(ctx context.Context, db DBTX, id uuid.UUID) (Vm, error) 
 		&i.ObservedEpoch,
 		&i.ObservedAt,
 		&i.Error,
+		&i.Description,
+		&i.Settings,
+		&i.Suspended,
+		&i.Pending,
+		&i.Resizing,
 		&i.CurrentSnapshotID,
 	)
 	return i, err
 }
 
 const vMGetForUpdate = `-- name: VMGetForUpdate :one
-SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, current_snapshot_id FROM vms WHERE id = $1 FOR UPDATE
+SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id FROM vms WHERE id = $1 FOR UPDATE
 `
 
 func (q *Queries) VMGetForUpdate(ctx context.Context, db DBTX, id uuid.UUID) (Vm, error) {
@@ -165,16 +172,30 @@ func (q *Queries) VMGetForUpdate(ctx context.Context, db DBTX, id uuid.UUID) (Vm
 		&i.ObservedEpoch,
 		&i.ObservedAt,
 		&i.Error,
+		&i.Description,
+		&i.Settings,
+		&i.Suspended,
+		&i.Pending,
+		&i.Resizing,
 		&i.CurrentSnapshotID,
 	)
 	return i, err
 }
 
+const vMHistoryForget = `-- name: VMHistoryForget :exec
+DELETE FROM vm_history WHERE at < now() - interval '90 days'
+`
+
+func (q *Queries) VMHistoryForget(ctx context.Context, db DBTX) error {
+	_, err := db.Exec(ctx, vMHistoryForget)
+	return err
+}
+
 const vMInsert = `-- name: VMInsert :exec
 INSERT INTO vms (id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config,
-    image_id, flavor, user_data, ssh_keys, tags, desired_state, operation_id)
+    image_id, flavor, user_data, ssh_keys, tags, desired_state, operation_id, description, settings)
 VALUES ($1, $2, 'creating', $3, $4, $5, $6, $7, $8, $9,
-    $10, $11, $12, $13, $14, $15, $16)
+    $10, $11, $12, $13, $14, $15, $16, $17, $18)
 `
 
 type VMInsertParams struct {
@@ -194,6 +215,8 @@ type VMInsertParams struct {
 	Tags           []byte
 	DesiredState   string
 	OperationID    *uuid.UUID
+	Description    string
+	Settings       []byte
 }
 
 func (q *Queries) VMInsert(ctx context.Context, db DBTX, arg VMInsertParams) error {
@@ -214,213 +237,14 @@ func (q *Queries) VMInsert(ctx context.Context, db DBTX, arg VMInsertParams) err
 		arg.Tags,
 		arg.DesiredState,
 		arg.OperationID,
+		arg.Description,
+		arg.Settings,
 	)
 	return err
 }
 
-const vMList = `-- name: VMList :many
-SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, current_snapshot_id FROM vms
-WHERE tenant_id = $1 AND ($2::uuid IS NULL OR owner_id = $2) AND (created_at, id) < ($3::timestamptz, $4::uuid)
-ORDER BY created_at DESC, id DESC LIMIT $5
-`
-
-type VMListParams struct {
-	TenantID  uuid.UUID
-	Owner     *uuid.UUID
-	AfterTime time.Time
-	AfterID   uuid.UUID
-	MaxRows   int32
-}
-
-func (q *Queries) VMList(ctx context.Context, db DBTX, arg VMListParams) ([]Vm, error) {
-	rows, err := db.Query(ctx, vMList,
-		arg.TenantID,
-		arg.Owner,
-		arg.AfterTime,
-		arg.AfterID,
-		arg.MaxRows,
-	)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []Vm
-	for rows.Next() {
-		var i Vm
-		if err := rows.Scan(
-			&i.ID,
-			&i.Name,
-			&i.State,
-			&i.HypervisorType,
-			&i.NodeID,
-			&i.OwnerID,
-			&i.TenantID,
-			&i.ResourceConfig,
-			&i.NetworkConfig,
-			&i.StorageConfig,
-			&i.CreatedAt,
-			&i.UpdatedAt,
-			&i.ImageID,
-			&i.Flavor,
-			&i.UserData,
-			&i.SshKeys,
-			&i.Tags,
-			&i.DesiredState,
-			&i.Generation,
-			&i.OperationID,
-			&i.Provisioned,
-			&i.ObservedState,
-			&i.ObservedReason,
-			&i.ObservedNode,
-			&i.ObservedEpoch,
-			&i.ObservedAt,
-			&i.Error,
-			&i.CurrentSnapshotID,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const vMListAll = `-- name: VMListAll :many
-SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, current_snapshot_id FROM vms
-WHERE (created_at, id) < ($1::timestamptz, $2::uuid)
-ORDER BY created_at DESC, id DESC LIMIT $3
-`
-
-type VMListAllParams struct {
-	AfterTime time.Time
-	AfterID   uuid.UUID
-	MaxRows   int32
-}
-
-func (q *Queries) VMListAll(ctx context.Context, db DBTX, arg VMListAllParams) ([]Vm, error) {
-	rows, err := db.Query(ctx, vMListAll, arg.AfterTime, arg.AfterID, arg.MaxRows)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []Vm
-	for rows.Next() {
-		var i Vm
-		if err := rows.Scan(
-			&i.ID,
-			&i.Name,
-			&i.State,
-			&i.HypervisorType,
-			&i.NodeID,
-			&i.OwnerID,
-			&i.TenantID,
-			&i.ResourceConfig,
-			&i.NetworkConfig,
-			&i.StorageConfig,
-			&i.CreatedAt,
-			&i.UpdatedAt,
-			&i.ImageID,
-			&i.Flavor,
-			&i.UserData,
-			&i.SshKeys,
-			&i.Tags,
-			&i.DesiredState,
-			&i.Generation,
-			&i.OperationID,
-			&i.Provisioned,
-			&i.ObservedState,
-			&i.ObservedReason,
-			&i.ObservedNode,
-			&i.ObservedEpoch,
-			&i.ObservedAt,
-			&i.Error,
-			&i.CurrentSnapshotID,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const vMListByName = `-- name: VMListByName :many
-SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, current_snapshot_id FROM vms
-WHERE tenant_id = $1 AND name = $2 AND ($3::uuid IS NULL OR owner_id = $3) AND (created_at, id) < ($4::timestamptz, $5::uuid)
-ORDER BY created_at DESC, id DESC LIMIT $6
-`
-
-type VMListByNameParams struct {
-	TenantID  uuid.UUID
-	Name      string
-	Owner     *uuid.UUID
-	AfterTime time.Time
-	AfterID   uuid.UUID
-	MaxRows   int32
-}
-
-func (q *Queries) VMListByName(ctx context.Context, db DBTX, arg VMListByNameParams) ([]Vm, error) {
-	rows, err := db.Query(ctx, vMListByName,
-		arg.TenantID,
-		arg.Name,
-		arg.Owner,
-		arg.AfterTime,
-		arg.AfterID,
-		arg.MaxRows,
-	)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []Vm
-	for rows.Next() {
-		var i Vm
-		if err := rows.Scan(
-			&i.ID,
-			&i.Name,
-			&i.State,
-			&i.HypervisorType,
-			&i.NodeID,
-			&i.OwnerID,
-			&i.TenantID,
-			&i.ResourceConfig,
-			&i.NetworkConfig,
-			&i.StorageConfig,
-			&i.CreatedAt,
-			&i.UpdatedAt,
-			&i.ImageID,
-			&i.Flavor,
-			&i.UserData,
-			&i.SshKeys,
-			&i.Tags,
-			&i.DesiredState,
-			&i.Generation,
-			&i.OperationID,
-			&i.Provisioned,
-			&i.ObservedState,
-			&i.ObservedReason,
-			&i.ObservedNode,
-			&i.ObservedEpoch,
-			&i.ObservedAt,
-			&i.Error,
-			&i.CurrentSnapshotID,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const vMListByNode = `-- name: VMListByNode :many
-SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, current_snapshot_id FROM vms WHERE node_id = $1 ORDER BY id
+SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id FROM vms WHERE node_id = $1 ORDER BY id
 `
 
 func (q *Queries) VMListByNode(ctx context.Context, db DBTX, nodeID *uuid.UUID) ([]Vm, error) {
@@ -460,6 +284,11 @@ func (q *Queries) VMListByNode(ctx context.Context, db DBTX, nodeID *uuid.UUID) 
 			&i.ObservedEpoch,
 			&i.ObservedAt,
 			&i.Error,
+			&i.Description,
+			&i.Settings,
+			&i.Suspended,
+			&i.Pending,
+			&i.Resizing,
 			&i.CurrentSnapshotID,
 		); err != nil {
 			return nil, err
@@ -472,30 +301,12 @@ func (q *Queries) VMListByNode(ctx context.Context, db DBTX, nodeID *uuid.UUID) 
 	return items, nil
 }
 
-const vMListByState = `-- name: VMListByState :many
-SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, current_snapshot_id FROM vms
-WHERE tenant_id = $1 AND state = $2 AND ($3::uuid IS NULL OR owner_id = $3) AND (created_at, id) < ($4::timestamptz, $5::uuid)
-ORDER BY created_at DESC, id DESC LIMIT $6
+const vMListToBoot = `-- name: VMListToBoot :many
+SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id FROM vms WHERE observed_reason = 'host_reboot' AND desired_state = 'running' AND state = 'stopped' AND operation_id IS NULL
 `
 
-type VMListByStateParams struct {
-	TenantID  uuid.UUID
-	State     VmStateEnum
-	Owner     *uuid.UUID
-	AfterTime time.Time
-	AfterID   uuid.UUID
-	MaxRows   int32
-}
-
-func (q *Queries) VMListByState(ctx context.Context, db DBTX, arg VMListByStateParams) ([]Vm, error) {
-	rows, err := db.Query(ctx, vMListByState,
-		arg.TenantID,
-		arg.State,
-		arg.Owner,
-		arg.AfterTime,
-		arg.AfterID,
-		arg.MaxRows,
-	)
+func (q *Queries) VMListToBoot(ctx context.Context, db DBTX) ([]Vm, error) {
+	rows, err := db.Query(ctx, vMListToBoot)
 	if err != nil {
 		return nil, err
 	}
@@ -531,6 +342,11 @@ func (q *Queries) VMListByState(ctx context.Context, db DBTX, arg VMListByStateP
 			&i.ObservedEpoch,
 			&i.ObservedAt,
 			&i.Error,
+			&i.Description,
+			&i.Settings,
+			&i.Suspended,
+			&i.Pending,
+			&i.Resizing,
 			&i.CurrentSnapshotID,
 		); err != nil {
 			return nil, err
@@ -598,8 +414,8 @@ func (q *Queries) VMNameTaken(ctx context.Context, db DBTX, arg VMNameTakenParam
 const vMSetObserved = `-- name: VMSetObserved :exec
 UPDATE vms SET observed_state = $1, observed_reason = $2, observed_node = $3,
     observed_epoch = $4, observed_at = $5, state = $6, network_config = $7,
-    desired_state = $8, error = $9, updated_at = now()
-WHERE id = $10
+    desired_state = $8, error = $9, suspended = $10, pending = $11, updated_at = now()
+WHERE id = $12
 `
 
 type VMSetObservedParams struct {
@@ -612,6 +428,8 @@ type VMSetObservedParams struct {
 	NetworkConfig  []byte
 	DesiredState   string
 	Error          []byte
+	Suspended      bool
+	Pending        []byte
 	ID             uuid.UUID
 }
 
@@ -626,9 +444,29 @@ func (q *Queries) VMSetObserved(ctx context.Context, db DBTX, arg VMSetObservedP
 		arg.NetworkConfig,
 		arg.DesiredState,
 		arg.Error,
+		arg.Suspended,
+		arg.Pending,
 		arg.ID,
 	)
 	return err
+}
+
+const vMSetPending = `-- name: VMSetPending :execrows
+UPDATE vms SET pending = $1, updated_at = now() WHERE id = $2 AND generation = $3
+`
+
+type VMSetPendingParams struct {
+	Pending    []byte
+	ID         uuid.UUID
+	Generation int64
+}
+
+func (q *Queries) VMSetPending(ctx context.Context, db DBTX, arg VMSetPendingParams) (int64, error) {
+	result, err := db.Exec(ctx, vMSetPending, arg.Pending, arg.ID, arg.Generation)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const vMSetProvisioned = `-- name: VMSetProvisioned :execrows
@@ -648,17 +486,52 @@ func (q *Queries) VMSetProvisioned(ctx context.Context, db DBTX, arg VMSetProvis
 	return result.RowsAffected(), nil
 }
 
-const vMUpdateDetails = `-- name: VMUpdateDetails :exec
-UPDATE vms SET name = $1, tags = $2, generation = generation + 1, updated_at = now() WHERE id = $3
+const vMSetResizing = `-- name: VMSetResizing :exec
+UPDATE vms SET resizing = true WHERE id = $1
 `
 
-type VMUpdateDetailsParams struct {
-	Name string
-	Tags []byte
-	ID   uuid.UUID
+func (q *Queries) VMSetResizing(ctx context.Context, db DBTX, id uuid.UUID) error {
+	_, err := db.Exec(ctx, vMSetResizing, id)
+	return err
 }
 
-func (q *Queries) VMUpdateDetails(ctx context.Context, db DBTX, arg VMUpdateDetailsParams) error {
-	_, err := db.Exec(ctx, vMUpdateDetails, arg.Name, arg.Tags, arg.ID)
+const vMSetResources = `-- name: VMSetResources :execrows
+UPDATE vms SET resource_config = $1, updated_at = now() WHERE id = $2 AND generation = $3
+`
+
+type VMSetResourcesParams struct {
+	ResourceConfig []byte
+	ID             uuid.UUID
+	Generation     int64
+}
+
+func (q *Queries) VMSetResources(ctx context.Context, db DBTX, arg VMSetResourcesParams) (int64, error) {
+	result, err := db.Exec(ctx, vMSetResources, arg.ResourceConfig, arg.ID, arg.Generation)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const vMSetSettings = `-- name: VMSetSettings :exec
+UPDATE vms SET name = $1, description = $2, tags = $3, settings = $4, updated_at = now() WHERE id = $5
+`
+
+type VMSetSettingsParams struct {
+	Name        string
+	Description string
+	Tags        []byte
+	Settings    []byte
+	ID          uuid.UUID
+}
+
+func (q *Queries) VMSetSettings(ctx context.Context, db DBTX, arg VMSetSettingsParams) error {
+	_, err := db.Exec(ctx, vMSetSettings,
+		arg.Name,
+		arg.Description,
+		arg.Tags,
+		arg.Settings,
+		arg.ID,
+	)
 	return err
 }

@@ -20,6 +20,8 @@ func Run(t *testing.T, make func(t *testing.T) Harness) {
 		"Info":             testInfo,
 		"Lifecycle":        testLifecycle,
 		"Idempotence":      testIdempotence,
+		"Save":             testSave,
+		"Resize":           testResize,
 		"Absent":           testAbsent,
 		"Redefine":         testRedefine,
 		"BehindOurBack":    testBehindOurBack,

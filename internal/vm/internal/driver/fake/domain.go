@@ -28,7 +28,7 @@ func (d *Driver) Define(ctx context.Context, def driver.DomainDef) error {
 			d.domains[def.VMID] = dom
 		}
 		dom.def = def
-		d.push(driver.Event{Kind: driver.EventState, VMID: def.VMID, Observed: dom.observed, Reason: dom.reason})
+		d.push(driver.Event{Kind: driver.EventState, VMID: def.VMID, Observed: dom.observed, Reason: dom.reason, Saved: dom.saved})
 		return nil
 	})
 }
@@ -53,6 +53,12 @@ func (d *Driver) Start(ctx context.Context, vm uuid.UUID) error {
 	return d.domain(ctx, "Start", vm, func(dom *domain) error {
 		if !isOn(dom) {
 			dom.acpi = 0
+			if dom.saved {
+				dom.saved = false
+				d.set(vm, nodeapi.ObservedRunning, "restored")
+				return nil
+			}
+			dom.booted, dom.size = dom.def, driver.Size{VCPUs: dom.def.VCPUs, MemoryBytes: dom.def.MemoryBytes}
 			d.set(vm, nodeapi.ObservedRunning, "booted")
 		}
 		return nil
@@ -126,7 +132,7 @@ func (d *Driver) Undefine(ctx context.Context, vm uuid.UUID) error {
 func (dom *domain) state() driver.DomainState {
 	s := driver.DomainState{
 		VMID: dom.def.VMID, InstallationID: dom.def.InstallationID, Generation: dom.def.Generation,
-		Observed: dom.observed, Reason: dom.reason,
+		Observed: dom.observed, Reason: dom.reason, Saved: dom.saved, Autostart: dom.def.Autostart,
 	}
 	for _, n := range dom.def.NICs {
 		s.MACs = append(s.MACs, n.MAC)

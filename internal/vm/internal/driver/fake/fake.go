@@ -44,6 +44,11 @@ type domain struct {
 	acpi      int // presses of the power button since the start
 	addresses []nodeapi.Address
 	console   *console
+	saved     bool             // its memory is on disk
+	booted    driver.DomainDef // what it was powered on with
+	size      driver.Size      // what it has
+	title     string
+	limits    map[string]nodeapi.IOLimits
 	live      []string                    // paths of the disks while it is on
 	nics      []nodeapi.NIC               // while it is on
 	memory    map[string]nodeapi.Observed // snapshots with memory, and how the guest was
@@ -244,7 +249,7 @@ func (d *Driver) set(vm uuid.UUID, o nodeapi.Observed, reason string) {
 	if o == nodeapi.ObservedAbsent {
 		delete(d.domains, vm)
 	}
-	d.push(driver.Event{Kind: driver.EventState, VMID: vm, Observed: o, Reason: reason})
+	d.push(driver.Event{Kind: driver.EventState, VMID: vm, Observed: o, Reason: reason, Saved: dom.saved})
 }
 
 // call records a call, waits at a block, and runs f under mu unless a fault was ordered.

@@ -18,6 +18,7 @@ type facts struct {
 	installation uuid.UUID
 	generation   int64
 	macs         []string
+	autostart    int
 }
 
 // Define implements driver.Driver.
@@ -27,6 +28,9 @@ func (d *Driver) Define(ctx context.Context, def driver.DomainDef) error {
 		return err
 	}
 	return d.change(ctx, "define the virtual machine", func(c *libvirt.Connect) error {
+		if err := checkHardware(c, def.Hardware, d.accel); err != nil {
+			return err
+		}
 		dom, err := c.DomainDefineXMLFlags(xml, libvirt.DOMAIN_DEFINE_VALIDATE)
 		if err != nil {
 			return err
@@ -208,7 +212,15 @@ func (d *Driver) read(dom *libvirt.Domain, id uuid.UUID) (driver.DomainState, er
 		return driver.DomainState{}, err
 	}
 	s := driver.DomainState{VMID: id, InstallationID: f.installation, Generation: f.generation, MACs: f.macs}
+	s.Autostart = f.autostart
 	s.Observed, s.Reason = stateOf(state, reason)
+	if s.Observed == nodeapi.ObservedStopped {
+		s.Saved, err = dom.HasManagedSaveImage(0)
+		if isCode(err, libvirt.ERR_NO_SUPPORT) { // drivers that cannot save
+			err = nil
+		}
+		return s, err
+	}
 	return s, nil
 }
 
@@ -235,7 +247,7 @@ func (d *Driver) factsOf(dom *libvirt.Domain, id uuid.UUID) (facts, error) {
 	if !ok || meta.VM != id {
 		return facts{}, nodeapi.ErrNotDefined
 	}
-	f = facts{installation: meta.Installation, generation: meta.Generation}
+	f = facts{installation: meta.Installation, generation: meta.Generation, autostart: meta.Autostart}
 	if def.Devices != nil {
 		for _, i := range def.Devices.Interfaces {
 			if i.MAC != nil {

@@ -30,7 +30,7 @@ const (
 // domainXML makes the document that defines a domain.
 func domainXML(def driver.DomainDef, accel Accel) (string, error) {
 	metadata, err := writeMetadata(domainMetadata{
-		Installation: def.InstallationID, VM: def.VMID, Tenant: def.TenantID, Name: def.Name, Generation: def.Generation,
+		Installation: def.InstallationID, VM: def.VMID, Tenant: def.TenantID, Name: def.Name, Generation: def.Generation, Autostart: def.Autostart,
 	})
 	if err != nil {
 		return "", err
@@ -45,7 +45,6 @@ func domainXML(def driver.DomainDef, accel Accel) (string, error) {
 		UUID:       def.VMID.String(),
 		Metadata:   &libvirtxml.DomainMetadata{XML: metadata},
 		Memory:     &libvirtxml.DomainMemory{Value: uint(def.MemoryBytes / 1024), Unit: "KiB"},
-		VCPU:       &libvirtxml.DomainVCPU{Placement: "static", Value: uint(def.VCPUs)},
 		OS:         &libvirtxml.DomainOS{Type: &libvirtxml.DomainOSType{Arch: "x86_64", Machine: machine, Type: "hvm"}},
 		Features:   &libvirtxml.DomainFeatureList{ACPI: &libvirtxml.DomainFeature{}, APIC: &libvirtxml.DomainFeatureAPIC{}},
 		CPU:        cpuOf(accel),
@@ -75,6 +74,7 @@ func domainXML(def driver.DomainDef, accel Accel) (string, error) {
 			},
 		},
 	}
+	addHardware(&dom, def)
 	xml, err := dom.Marshal()
 	if err != nil {
 		return "", fmt.Errorf("encode domain: %w", err)

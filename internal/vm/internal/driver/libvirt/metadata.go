@@ -22,6 +22,7 @@ type domainMetadata struct {
 	Tenant       uuid.UUID `xml:"tenant"`
 	Name         string    `xml:"name"`
 	Generation   int64     `xml:"generation"`
+	Autostart    int       `xml:"autostart,omitempty"`
 }
 
 // networkMetadata is our element in a network.

@@ -112,6 +112,7 @@ func (r rawEvent) resolve() (driver.Event, bool) {
 	case libvirt.DOMAIN_EVENT_STOPPED:
 		detail := libvirt.DomainEventStoppedDetailType(r.detail)
 		e.Observed, e.Reason = nodeapi.ObservedStopped, word(stoppedReasons, detail)
+		e.Saved = detail == libvirt.DOMAIN_EVENT_STOPPED_SAVED
 		if detail == libvirt.DOMAIN_EVENT_STOPPED_CRASHED {
 			e.Observed, e.Reason = nodeapi.ObservedCrashed, "crashed"
 		}
@@ -130,7 +131,7 @@ func (r rawEvent) ask(e driver.Event) (driver.Event, bool) {
 	s, err := r.status()
 	switch {
 	case err == nil:
-		e.Observed, e.Reason = s.Observed, s.Reason
+		e.Observed, e.Reason, e.Saved = s.Observed, s.Reason, s.Saved
 	case errors.Is(err, nodeapi.ErrNotDefined):
 		e.Observed, e.Reason = nodeapi.ObservedAbsent, "undefined"
 	default:

@@ -55,6 +55,10 @@ func TestXML(t *testing.T) {
 		{Path: "/var/lib/novacron/node/volumes/1.qcow2", Format: "qcow2", Serial: "0199aaaa-0000-7000-8000-000000000005", Backing: "/var/lib/novacron/node/images/ab.qcow2"},
 		{Path: "/var/lib/novacron/node/volumes/2.raw", Format: "raw", Serial: "0199aaaa-0000-7000-8000-000000000006"},
 	}
+	chosen := fixedDomain()
+	chosen.Volumes, chosen.NetworkBoot, chosen.Autostart = withVolumes.Volumes, 1, 5
+	chosen.Disks = []driver.Disk{{Path: chosen.Disks[0].Path, Boot: 2, Limits: nodeapi.IOLimits{ReadIOPS: 100, WriteBPS: 1 << 20}}}
+	chosen.Hardware = nodeapi.Hardware{CPUModel: "host-model", Sockets: 1, Cores: 2, Threads: 2, Watchdog: "i6300esb", WatchdogAction: "reset"}
 	network := func(mode string, dhcp bool) func() (string, error) {
 		return func() (string, error) {
 			n, err := networkOf(fixedNetwork(mode, dhcp))
@@ -71,6 +75,7 @@ func TestXML(t *testing.T) {
 		"domain-tcg":       {"domain", func() (string, error) { return domainXML(fixedDomain(), AccelTCG) }},
 		"domain-kvm":       {"domain", func() (string, error) { return domainXML(fixedDomain(), AccelKVM) }},
 		"domain-volumes":   {"domain", func() (string, error) { return domainXML(withVolumes, AccelTCG) }},
+		"domain-chosen":    {"domain", func() (string, error) { return domainXML(chosen, AccelTCG) }},
 		"domain-bare":      {"domain", func() (string, error) { return domainXML(bare, AccelTCG) }},
 		"network-nat":      {"network", network(driver.ModeNAT, true)},
 		"network-isolated": {"network", network(driver.ModeIsolated, false)},

@@ -1,0 +1,268 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+
+	"github.com/novacron/novacron/internal/apiclient"
+	"github.com/novacron/novacron/internal/vm"
+)
+
+// updateVM changes one machine and prints it as it is then.
+func (e *env) updateVM(ctx context.Context, arg, done string, body apiclient.VMPatch) error {
+	c, err := e.connect()
+	if err != nil {
+		return err
+	}
+	target, err := findVM(ctx, c, arg)
+	if err != nil {
+		return err
+	}
+	machine, err := c.UpdateVM(ctx, target.id, body)
+	if err != nil {
+		return err
+	}
+	if e.quiet || e.forScripts() {
+		return printObject(e, machine, func(m vm.VM) string { return m.ID.String() }, func(m vm.VM) [][]string { return e.vmFields(m, nil) })
+	}
+	if err := e.sayState(machine.Value, done); err != nil {
+		return err
+	}
+	return e.sayPending(machine.Value)
+}
+
+// sayPending tells what a machine takes up later.
+func (e *env) sayPending(m vm.VM) error {
+	for _, p := range m.Pending {
+		if _, err := fmt.Fprintf(e.out, "%s is taken up when the machine is powered on from off.\n", p.Field); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func newVMRename(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "rename VM NAME", Short: "Rename a machine", Args: cobra.ExactArgs(2), ValidArgsFunction: e.completion(1, vmNames),
+		Long: "Rename a machine. The guest keeps its host name until cloud-init runs anew in it.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return e.updateVM(cmd.Context(), args[0], "Renamed", apiclient.VMPatch{Name: &args[1]})
+		},
+	}
+}
+
+func newVMProtect(e *env, use, short, done string, protect bool) *cobra.Command {
+	return &cobra.Command{
+		Use: use + " VM", Short: short, Args: cobra.ExactArgs(1), ValidArgsFunction: e.completion(1, vmNames),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return e.updateVM(cmd.Context(), args[0], done, apiclient.VMPatch{DeleteProtection: &protect})
+		},
+	}
+}
+
+func newVMSet(e *env) *cobra.Command {
+	var (
+		description, model, topology, watchdog string
+		tags, untag, boot, limits              []string
+		autostart                              bool
+		order                                  int
+		delay                                  time.Duration
+	)
+	cmd := &cobra.Command{
+		Use: "edit VM", Aliases: []string{"set"}, Short: "Change the settings of a machine", Args: cobra.ExactArgs(1), ValidArgsFunction: e.completion(1, vmNames),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			flags := cmd.Flags()
+			body := apiclient.VMPatch{}
+			if flags.Changed("description") {
+				body.Description = &description
+			}
+			if len(tags)+len(untag) > 0 {
+				body.Tags = map[string]*string{}
+			}
+			for _, tag := range tags {
+				key, value, ok := strings.Cut(tag, "=")
+				if !ok {
+					return usageError{"--tag is KEY=VALUE, not " + tag}
+				}
+				body.Tags[key] = &value
+			}
+			for _, key := range untag {
+				body.Tags[key] = nil
+			}
+			if flags.Changed("autostart") || flags.Changed("autostart-order") || flags.Changed("autostart-delay") {
+				body.Autostart = &apiclient.VMAutostart{}
+			}
+			if flags.Changed("autostart") {
+				body.Autostart.Enabled = &autostart
+			}
+			if flags.Changed("autostart-order") {
+				body.Autostart.Order = &order
+			}
+			if flags.Changed("autostart-delay") {
+				seconds := int(delay / time.Second)
+				body.Autostart.DelaySeconds = &seconds
+			}
+			if flags.Changed("cpu-model") || flags.Changed("cpu-topology") {
+				body.CPU = &vm.CPU{Model: model}
+				if topology != "" {
+					if _, err := fmt.Sscanf(topology, "%d:%d:%d", &body.CPU.Sockets, &body.CPU.Cores, &body.CPU.Threads); err != nil {
+						return usageError{"--cpu-topology is SOCKETS:CORES:THREADS, for example 1:4:2"}
+					}
+				}
+			}
+			if flags.Changed("watchdog") {
+				model, action, _ := strings.Cut(watchdog, ":")
+				body.Watchdog = &apiclient.VMWatchdog{Model: model, Action: action}
+			}
+			if flags.Changed("boot-order") {
+				body.BootOrder = &boot
+			}
+			for _, limit := range limits {
+				if body.IOLimits == nil {
+					body.IOLimits = map[string]vm.IOLimits{}
+				}
+				disk, values, ok := strings.Cut(limit, "=")
+				var l vm.IOLimits
+				if _, err := fmt.Sscanf(values, "%d:%d:%d:%d", &l.ReadIOPS, &l.WriteIOPS, &l.ReadBPS, &l.WriteBPS); err != nil || !ok {
+					return usageError{"--io-limit is DISK=READ_IOPS:WRITE_IOPS:READ_BYTES:WRITE_BYTES a second, 0 for no limit"}
+				}
+				body.IOLimits[disk] = l
+			}
+			return e.updateVM(cmd.Context(), args[0], "Changed", body)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&description, "description", "", "text for people")
+	f.StringArrayVar(&tags, "tag", nil, "KEY=VALUE to set; may be repeated")
+	f.StringArrayVar(&untag, "untag", nil, "tag to remove; may be repeated")
+	f.BoolVar(&autostart, "autostart", true, "power it on again after its host was restarted, if it was to run")
+	f.IntVar(&order, "autostart-order", 0, "lower ones are started first and shut down last")
+	f.Var((*span)(&delay), "autostart-delay", "how long to wait after it before the next one is started, for example 30s")
+	f.StringVar(&model, "cpu-model", "", "host-model, host-passthrough or a model by name; empty leaves it to the node")
+	f.StringVar(&topology, "cpu-topology", "", "SOCKETS:CORES:THREADS; empty: one socket for each vCPU")
+	f.StringVar(&watchdog, "watchdog", "", "i6300esb[:reset|poweroff|pause|none], or none")
+	f.StringSliceVar(&boot, "boot-order", nil, "root, network or ids of volumes, the first first")
+	f.StringArrayVar(&limits, "io-limit", nil, "DISK=READ_IOPS:WRITE_IOPS:READ_BYTES:WRITE_BYTES a second; may be repeated")
+	return cmd
+}
+
+func newVMResize(e *env) *cobra.Command {
+	var (
+		w      waiting
+		vcpus  int
+		memory string
+	)
+	cmd := &cobra.Command{
+		Use: "resize VM", Short: "Change how many vCPUs and how much memory a machine has", Args: cobra.ExactArgs(1), ValidArgsFunction: e.completion(1, vmNames),
+		Long: "Change how many vCPUs and how much memory a machine has. A guest that runs takes up at once what it can, and the rest when it is powered on from off.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			size := apiclient.VMSize{VCPUs: vcpus}
+			if memory != "" {
+				mib, err := parseSize(memory, 1<<20)
+				if err != nil {
+					return usageError{"--memory: " + err.Error()}
+				}
+				size.MemoryMiB = mib
+			}
+			err := e.changeVMs(ctx, &w, args, "Resized", func(ctx context.Context, c *apiclient.Client, id uuid.UUID) (apiclient.Object[apiclient.Operation], error) {
+				return c.ResizeVM(ctx, id, size)
+			})
+			if err != nil || !w.wanted() || e.quiet || e.forScripts() {
+				return err
+			}
+			c, err := e.connect()
+			if err != nil {
+				return err
+			}
+			target, err := findVM(ctx, c, args[0])
+			if err != nil {
+				return err
+			}
+			machine, err := c.GetVM(ctx, target.id)
+			if err != nil {
+				return err
+			}
+			return e.sayPending(machine.Value)
+		},
+	}
+	cmd.Flags().IntVar(&vcpus, "vcpus", 0, "virtual processors")
+	cmd.Flags().StringVar(&memory, "memory", "", "memory in MiB, or with a unit: 512M, 2G")
+	w.addTo(cmd)
+	return cmd
+}
+
+func newVMHistory(e *env) *cobra.Command {
+	var most int
+	cmd := &cobra.Command{
+		Use: "history VM", Short: "What was done to a machine and what it went through, newest first", Args: cobra.ExactArgs(1), ValidArgsFunction: e.completion(1, vmNames),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := e.connect()
+			if err != nil {
+				return err
+			}
+			target, err := findVM(cmd.Context(), c, args[0])
+			if err != nil {
+				return err
+			}
+			items, err := apiclient.Collect(c.VMHistory(cmd.Context(), target.id, most))
+			if err != nil {
+				return err
+			}
+			return printList(e, items, func(i vm.HistoryItem) string { return i.ID.String() }, []column[vm.HistoryItem]{
+				{"AT", func(i vm.HistoryItem) string { return clock(i.At) }},
+				{"TYPE", func(i vm.HistoryItem) string { return i.Type }},
+				{"WHAT", func(i vm.HistoryItem) string { return i.Kind }},
+				{"RESULT", func(i vm.HistoryItem) string { return e.coloured(i.Status) }},
+				{"STATE", func(i vm.HistoryItem) string { return strings.Trim(i.From+" → "+i.To, " →") }},
+				{"WHY", func(i vm.HistoryItem) string { return printable(strings.TrimSpace(i.Reason + " " + i.Code)) }},
+			})
+		},
+	}
+	cmd.Flags().IntVar(&most, "limit", 50, "so many at most; 0 lists all")
+	return cmd
+}
+
+// settingFields are the lines of 'vm show' about what can be edited.
+func settingFields(m vm.VM) [][]string {
+	var fields [][]string
+	add := func(name, text string) {
+		if text != "" {
+			fields = append(fields, []string{name, printable(text)})
+		}
+	}
+	add("description", m.Description)
+	if m.Suspended {
+		add("suspended", "to disk")
+	}
+	if m.DeleteProtection {
+		add("protection", "from deletion")
+	}
+	if m.Autostart != vm.DefaultSettings().Autostart {
+		add("autostart", fmt.Sprintf("%t, order %d, delay %ds", m.Autostart.Enabled, m.Autostart.Order, m.Autostart.DelaySeconds))
+	}
+	add("CPU model", m.CPU.Model)
+	if m.CPU.Count() > 0 {
+		add("CPU topology", fmt.Sprintf("%d:%d:%d", m.CPU.Sockets, m.CPU.Cores, m.CPU.Threads))
+	}
+	if m.Watchdog != vm.DefaultSettings().Watchdog {
+		add("watchdog", m.Watchdog.Model+": "+m.Watchdog.Action)
+	}
+	add("boot order", strings.Join(m.BootOrder, ", "))
+	for _, disk := range slices.Sorted(maps.Keys(m.IOLimits)) {
+		l := m.IOLimits[disk]
+		add("limit of "+disk, fmt.Sprintf("%d/%d reads/writes and %d/%d bytes a second", l.ReadIOPS, l.WriteIOPS, l.ReadBPS, l.WriteBPS))
+	}
+	for _, p := range m.Pending {
+		add("pending", p.Field+" is still "+p.Active)
+	}
+	add("observed", strings.TrimSpace(m.Observed.State+" "+m.Observed.Reason))
+	return fields
+}
