@@ -35,11 +35,12 @@ func kinds() map[string]string {
 	}
 }
 
-// fields names the kind of object that a query parameter or a field of a body refers to.
+// fields names the kind of object that a query parameter or a field of a body refers to. "" is what no tenant owns: a node
+// runs machines of all.
 func fields() map[string]string {
 	return map[string]string{
-		"api_key_id": "api-key", "tenant_id": "tenant", "parent_id": "tenant", "user_id": "user", "principal_id": "user", "role_id": "role", "target_id": "vm",
-		"vm_id": "vm", "image_id": "image", "network_id": "network", "volume_id": "volume", "interface_id": "interface", "node_id": "node",
+		"api_key_id": "api-key", "tenant_id": "tenant", "parent_id": "tenant", "user_id": "user", "owner_id": "user", "principal_id": "user", "role_id": "role", "target_id": "vm",
+		"vm_id": "vm", "image_id": "image", "network_id": "network", "volume_id": "volume", "interface_id": "interface", "node_id": "",
 		"remote_group_id": "security-group", "security_groups": "security-group", "request_id": "",
 	}
 }
