@@ -123,7 +123,10 @@ echo CLIENT-DONE
 
 	reached := func(what string, address string, port int, want bool) {
 		t.Helper()
-		got, err := "", error(nil)
+		var (
+			got string
+			err error
+		)
 		for deadline := time.Now().Add(40 * time.Second); ; {
 			got, err = dial(t, h, address, port)
 			if (got == "hello-from-server") == want || time.Now().After(deadline) {

@@ -108,7 +108,10 @@ func (s *Service) networkFor(ctx context.Context, id uuid.UUID) (store.NetworkRe
 			return store.NetworkRecord{}, named(ctx, err, vm.ErrNetworkNotFound, "network:read")
 		}
 	}
-	n, err := store.NetworkRecord{}, error(nil)
+	var (
+		n   store.NetworkRecord
+		err error
+	)
 	if id == uuid.Nil {
 		n, err = s.defaultNetwork(ctx)
 	} else {

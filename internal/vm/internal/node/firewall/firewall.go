@@ -127,7 +127,7 @@ func (f *Firewall) change(ctx context.Context, policy nodeapi.Policy, wanted []p
 	if err := f.keep(state{Policy: policy}); err != nil {
 		return err
 	}
-	err := error(nil)
+	var err error
 	switch {
 	case len(wanted) == 0:
 		err = f.nft(ctx, empty())
