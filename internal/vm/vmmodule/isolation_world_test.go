@@ -137,7 +137,7 @@ func (c *cloud) send(as credential, method, path string, body any, headers ...st
 	return rec
 }
 
-// made is what the tests need of whatever was made: an object, or an operation that has ended.
+// madeObject is what the tests need of whatever was made: an object, or an operation that has ended.
 type madeObject struct {
 	ID       string `json:"id"`
 	TargetID string `json:"target_id"`
@@ -196,7 +196,7 @@ func (c *cloud) populate(colour string, parent *party, image []byte) *party {
 	p.ids["api-key"], p.key = key.ID, key.Key
 	p.callers = []credential{admin, c.login(p.name+"user", password), {p.name + " API key", "X-API-Key", key.Key}}
 
-	make := func(kind, path string, body any) string {
+	add := func(kind, path string, body any) string {
 		c.t.Helper()
 		o := c.must(admin, http.MethodPost, path, body)
 		if p.ids[kind] = o.ID; o.TargetID != "" {
@@ -204,22 +204,22 @@ func (c *cloud) populate(colour string, parent *party, image []byte) *party {
 		}
 		return p.ids[kind]
 	}
-	make("service-account", "/api/v1/service-accounts", object{"name": p.name + "-robot", "role": "user"})
-	make("role", "/api/v1/roles", object{"name": p.name, "permissions": []string{"vm:read"}})
-	make("role-binding", "/api/v1/role-bindings", object{"principal_id": p.ids["user"], "role": p.name})
-	make("image", "/api/v1/images?name="+p.name, image)
-	make("network", "/api/v1/networks", object{"name": p.name, "cidr": "10.21" + string(rune('0'+c.made)) + ".1.0/24"})
-	group := "/api/v1/security-groups/" + make("security-group", "/api/v1/security-groups", object{"name": p.name})
-	make("rule", group+"/rules", object{"direction": "ingress", "protocol": "tcp", "port_min": 80, "remote_group_id": p.ids["security-group"]})
+	add("service-account", "/api/v1/service-accounts", object{"name": p.name + "-robot", "role": "user"})
+	add("role", "/api/v1/roles", object{"name": p.name, "permissions": []string{"vm:read"}})
+	add("role-binding", "/api/v1/role-bindings", object{"principal_id": p.ids["user"], "role": p.name})
+	add("image", "/api/v1/images?name="+p.name, image)
+	add("network", "/api/v1/networks", object{"name": p.name, "cidr": "10.21" + string(rune('0'+c.made)) + ".1.0/24"})
+	group := "/api/v1/security-groups/" + add("security-group", "/api/v1/security-groups", object{"name": p.name})
+	add("rule", group+"/rules", object{"direction": "ingress", "protocol": "tcp", "port_min": 80, "remote_group_id": p.ids["security-group"]})
 	p.ids["rule"] = decode[struct{ Rules []madeObject }](c.t, c.send(admin, http.MethodGet, group, nil), http.StatusOK).Rules[0].ID
-	make("volume", "/api/v1/volumes?wait=60s", object{"name": p.name, "size_gib": 1})
+	add("volume", "/api/v1/volumes?wait=60s", object{"name": p.name, "size_gib": 1})
 	body := createRequest(p.name, uuid.MustParse(p.ids["image"]))
 	body["networks"] = []object{{"network_id": p.ids["network"], "security_groups": []string{p.ids["security-group"]}}}
-	machine := "/api/v1/vms/" + make("vm", "/api/v1/vms?wait=60s", body)
+	machine := "/api/v1/vms/" + add("vm", "/api/v1/vms?wait=60s", body)
 	p.ids["interface"] = c.first(admin, machine+"/interfaces")
 	c.must(admin, http.MethodPost, machine+"/disks?wait=60s", object{"volume_id": p.ids["volume"]})
-	make("snapshot", machine+"/snapshots?wait=60s", object{"name": p.name})
-	make("port-forward", "/api/v1/port-forwards", object{"vm_id": p.ids["vm"], "guest_port": 80})
+	add("snapshot", machine+"/snapshots?wait=60s", object{"name": p.name})
+	add("port-forward", "/api/v1/port-forwards", object{"vm_id": p.ids["vm"], "guest_port": 80})
 	p.ids["audit-record"] = c.first(admin, "/api/v1/audit/records")
 	// These belong to the installation, which no tenant sees.
 	p.ids["node"], p.ids["storage-pool"] = c.first(c.root, "/api/v1/nodes"), c.first(c.root, "/api/v1/storage-pools")
