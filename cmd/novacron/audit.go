@@ -187,7 +187,7 @@ func newAuditExport(e *env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var w io.Writer = e.out
+			w := e.out
 			if file != "" {
 				f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 				if err != nil {
