@@ -30,6 +30,9 @@ type Config struct {
 
 // Driver is the driver of one libvirtd. Make it with New.
 type Driver struct {
+	// hosts is held while names and leases of a network are compared and changed: two commands that do so at once would both add one.
+	hosts sync.Mutex
+
 	cfg   Config
 	accel Accel
 	queue *queue

@@ -29,6 +29,8 @@ func updateNetwork(network *libvirt.Network, command libvirt.NetworkUpdateComman
 
 // SetHosts implements driver.Driver.
 func (d *Driver) SetHosts(ctx context.Context, installation, id uuid.UUID, hosts []nodeapi.NetworkHost) error {
+	d.hosts.Lock()
+	defer d.hosts.Unlock()
 	return d.change(ctx, "set the names and leases of the network", func(c *libvirt.Connect) error {
 		network, err := c.LookupNetworkByUUIDString(id.String())
 		if isCode(err, libvirt.ERR_NO_NETWORK) {
