@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"reflect"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humachi"
@@ -42,6 +44,9 @@ func (p *problem) Schema(r huma.Registry) *huma.Schema { return huma.SchemaFromT
 
 // MetaRetryAfter is the Meta key of an error that says after how many seconds a retry makes sense.
 const MetaRetryAfter = "retry_after_seconds"
+
+// Seconds writes a time for the headers that count in seconds. It rounds up, so that whoever waits for so long is not told to wait again.
+func Seconds(d time.Duration) string { return strconv.Itoa(int(math.Ceil(d.Seconds()))) }
 
 func retryAfter(status int, meta map[string]string) http.Header {
 	if status != http.StatusTooManyRequests && status != http.StatusServiceUnavailable {

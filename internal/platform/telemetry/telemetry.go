@@ -29,12 +29,20 @@ func NewRegistry(b Build) (*prometheus.Registry, error) {
 		Name: "novacron_build_info", Help: "Which program this is; the value is always 1.",
 	}, []string{"version", "commit", "go_version"})
 	info.WithLabelValues(b.Version, b.Commit, runtime.Version()).Set(1)
-	for _, c := range []prometheus.Collector{collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), info} {
+	return reg, Register(reg, "the process", collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), info)
+}
+
+// Register registers collectors of what is named, for the error. A nil Registerer leaves them unregistered.
+func Register(reg prometheus.Registerer, of string, list ...prometheus.Collector) error {
+	if reg == nil {
+		return nil
+	}
+	for _, c := range list {
 		if err := reg.Register(c); err != nil {
-			return nil, fmt.Errorf("register collector: %w", err)
+			return fmt.Errorf("register metrics of %s: %w", of, err)
 		}
 	}
-	return reg, nil
+	return nil
 }
 
 // HTTP holds the metrics of HTTP servers. Its methods may be called concurrently.
@@ -58,15 +66,7 @@ func NewHTTP(reg prometheus.Registerer) (*HTTP, error) {
 			Name: "errors_total", Help: "Total number of errors; type is client (4xx) or server (5xx).",
 		}, []string{"service", "type", "error_code"}),
 	}
-	if reg == nil {
-		return h, nil
-	}
-	for _, c := range []prometheus.Collector{h.duration, h.active, h.errors} {
-		if err := reg.Register(c); err != nil {
-			return nil, fmt.Errorf("register HTTP metrics: %w", err)
-		}
-	}
-	return h, nil
+	return h, Register(reg, "HTTP", h.duration, h.active, h.errors)
 }
 
 // Unmatched is the endpoint of requests that no route matches. A raw path never becomes a label: there is no end of them.

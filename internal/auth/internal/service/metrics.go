@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/novacron/novacron/internal/platform/errs"
+	"github.com/novacron/novacron/internal/platform/telemetry"
 )
 
 // Metrics are what the module tells Prometheus.
@@ -60,15 +61,7 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 	m.links = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "novacron_auth_password_resets_total", Help: "Uses of links that reset a password, by result: ok, or the code of the error.",
 	}, []string{"result"})
-	if r == nil {
-		return m, nil
-	}
-	for _, c := range []prometheus.Collector{m.logins, m.validations, m.hashes, m.keyValidations, m.keyReads, m.keyChanges, m.codes, m.mails, m.links} {
-		if err := r.Register(c); err != nil {
-			return nil, errors.Join(errors.New("register the metrics of auth"), err)
-		}
-	}
-	return m, nil
+	return m, telemetry.Register(r, "auth", m.logins, m.validations, m.hashes, m.keyValidations, m.keyReads, m.keyChanges, m.codes, m.mails, m.links)
 }
 
 // result names an outcome. Only codes of our own become labels: there is a fixed number of them.

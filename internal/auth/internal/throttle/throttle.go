@@ -200,8 +200,7 @@ func (l *Limiter) refuse(ctx context.Context, subject string) error {
 }
 
 func throttled(wait time.Duration) *errs.Error {
-	seconds := int64((wait + time.Second - 1) / time.Second)
-	return auth.ErrThrottled.WithMeta(httpx.MetaRetryAfter, strconv.FormatInt(seconds, 10))
+	return auth.ErrThrottled.WithMeta(httpx.MetaRetryAfter, httpx.Seconds(wait))
 }
 
 func unavailable(err error) error {

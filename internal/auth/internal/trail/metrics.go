@@ -1,9 +1,9 @@
 package trail
 
 import (
-	"fmt"
-
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/novacron/novacron/internal/platform/telemetry"
 )
 
 type metrics struct {
@@ -26,15 +26,7 @@ func newMetrics(r prometheus.Registerer, lag func() float64) (*metrics, error) {
 		broken: prometheus.NewGauge(prometheus.GaugeOpts{Name: "novacron_audit_chain_broken",
 			Help: "1 when the last look found that the chain does not fit what was signed before; 'novacron audit verify' says where."}),
 	}
-	if r == nil {
-		return m, nil
-	}
 	behind := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "novacron_audit_lag_seconds",
 		Help: "For how long the records of a module could not be taken, of the one that is furthest behind."}, lag)
-	for _, c := range []prometheus.Collector{m.chained, m.unreadable, m.delay, m.head, m.broken, behind} {
-		if err := r.Register(c); err != nil {
-			return nil, fmt.Errorf("register the metrics of the audit trail: %w", err)
-		}
-	}
-	return m, nil
+	return m, telemetry.Register(r, "the audit trail", m.chained, m.unreadable, m.delay, m.head, m.broken, behind)
 }

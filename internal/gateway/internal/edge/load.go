@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -14,6 +13,7 @@ import (
 	"github.com/novacron/novacron/internal/gateway"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/identity"
+	"github.com/novacron/novacron/internal/platform/telemetry"
 )
 
 // Load bounds how many requests are worked on at once. The bound follows how long answers take: where they take longer the more there are at
@@ -36,20 +36,11 @@ func NewLoad(reg prometheus.Registerer) (*Load, error) {
 		limiter: adaptivelimiter.NewBuilder[any]().WithLimits(leastAtOnce, mostAtOnce, leastAtOnce).Build(),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{Name: "gateway_overloaded_total", Help: "Requests refused with 503 because too many were being answered."}),
 	}
-	if reg == nil {
-		return l, nil
-	}
-	for _, c := range []prometheus.Collector{l.refused,
+	return l, telemetry.Register(reg, "load", l.refused,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "gateway_concurrency_limit", Help: "How many requests are worked on at once at most, at this moment."},
 			func() float64 { return float64(l.limiter.Limit()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "gateway_concurrency", Help: "How many requests are being worked on, streams and those that ask to be held aside."},
-			func() float64 { return float64(l.limiter.Inflight()) }),
-	} {
-		if err := reg.Register(c); err != nil {
-			return nil, fmt.Errorf("register metrics of load: %w", err)
-		}
-	}
-	return l, nil
+			func() float64 { return float64(l.limiter.Inflight()) }))
 }
 
 // enter lets a request in, or fails with ErrOverloaded. What machines ask to see whether the server lives, and what administrators of the

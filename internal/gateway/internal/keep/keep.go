@@ -27,6 +27,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/novacron/novacron/internal/platform/identity"
+	"github.com/novacron/novacron/internal/platform/telemetry"
 )
 
 // Store is the part of a cache that is needed.
@@ -118,12 +119,7 @@ func New(store Store, log *slog.Logger, reg prometheus.Registerer) (*Keeper, err
 	k := &Keeper{store: store, log: log, now: time.Now, generations: map[uuid.UUID]string{},
 		results: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "gateway_cache_answers_total",
 			Help: "Answers on routes whose answers are kept: hit, miss, or stale where an old one was given while a new one was fetched."}, []string{"result"})}
-	if reg != nil {
-		if err := reg.Register(k.results); err != nil {
-			return nil, fmt.Errorf("register metrics of kept answers: %w", err)
-		}
-	}
-	return k, nil
+	return k, telemetry.Register(reg, "kept answers", k.results)
 }
 
 // maxTenants bounds what is remembered of tenants; beyond it everything is forgotten at once.

@@ -9,7 +9,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"math"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -24,6 +23,7 @@ import (
 	"github.com/novacron/novacron/internal/platform/cache"
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/httpx"
+	"github.com/novacron/novacron/internal/platform/telemetry"
 )
 
 // Counters is the part of a cache that is needed.
@@ -79,15 +79,7 @@ func New(rates Rates, shared Counters, distributed bool, log *slog.Logger, reg p
 		}
 		return 0
 	})
-	if reg == nil {
-		return l, nil
-	}
-	for _, c := range []prometheus.Collector{l.refused, l.fallback} {
-		if err := reg.Register(c); err != nil {
-			return nil, fmt.Errorf("register metrics of rate limits: %w", err)
-		}
-	}
-	return l, nil
+	return l, telemetry.Register(reg, "rate limits", l.refused, l.fallback)
 }
 
 // WithRates gives a Limiter of other rates that counts with the same counters.
@@ -167,13 +159,13 @@ func (l *Limiter) ask(ctx context.Context, h http.Header, asks []cache.Ask, name
 	}
 	h["Ratelimit-Limit"] = []string{strconv.Itoa(d.Limit)}
 	h["Ratelimit-Remaining"] = []string{strconv.Itoa(d.Remaining)}
-	h["Ratelimit-Reset"] = []string{seconds(d.ResetAfter)}
+	h["Ratelimit-Reset"] = []string{httpx.Seconds(d.ResetAfter)}
 	if d.Allowed {
 		return nil
 	}
 	l.refused.WithLabelValues(names[which]).Inc()
 	return gateway.ErrRateLimited.WithMessage("the limit of this %s is used up", names[which]).
-		WithMeta("limit", names[which]).WithMeta(httpx.MetaRetryAfter, seconds(max(d.RetryAfter, time.Second)))
+		WithMeta("limit", names[which]).WithMeta(httpx.MetaRetryAfter, httpx.Seconds(max(d.RetryAfter, time.Second)))
 }
 
 // decide asks the shared counters, and those of this process while the shared ones are away.
@@ -214,6 +206,3 @@ func addressKey(a netip.Addr) string {
 	}
 	return a.Unmap().String()
 }
-
-// seconds rounds up, so that whoever waits for so long is not told to wait again.
-func seconds(d time.Duration) string { return strconv.Itoa(int(math.Ceil(d.Seconds()))) }

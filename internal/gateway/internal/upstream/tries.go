@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -170,6 +169,3 @@ func (pool) Get() []byte {
 }
 
 func (pool) Put(b []byte) { buffers.Put(&b) }
-
-// seconds rounds up to at least one.
-func seconds(d time.Duration) string { return strconv.Itoa(max(int(math.Ceil(d.Seconds())), 1)) }

@@ -25,6 +25,7 @@ import (
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/hop"
 	"github.com/novacron/novacron/internal/platform/httpx"
+	"github.com/novacron/novacron/internal/platform/telemetry"
 )
 
 // Config is what holds for one module that runs elsewhere.
@@ -186,7 +187,7 @@ func (u *Upstream) fail(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.As(context.Cause(r.Context()), &why):
 		known = why.Wrap(err)
 	case errors.Is(err, circuitbreaker.ErrOpen):
-		known = gateway.ErrUpstreamAway.WithMeta(httpx.MetaRetryAfter, seconds(u.breaker.RemainingDelay()))
+		known = gateway.ErrUpstreamAway.WithMeta(httpx.MetaRetryAfter, httpx.Seconds(max(u.breaker.RemainingDelay(), time.Second)))
 	default:
 		known = gateway.ErrUpstreamAway.WithMeta(httpx.MetaRetryAfter, "1").Wrap(err)
 	}
@@ -211,15 +212,7 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 			[]string{"service", "status_code"}),
 		open: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "gateway_upstream_breaker_open", Help: "1 while no request is sent to the module because the last ones failed."}, []string{"service"}),
 	}
-	if reg == nil {
-		return m, nil
-	}
-	for _, c := range []prometheus.Collector{m.requests, m.duration, m.open} {
-		if err := reg.Register(c); err != nil {
-			return nil, fmt.Errorf("register metrics of upstreams: %w", err)
-		}
-	}
-	return m, nil
+	return m, telemetry.Register(reg, "upstreams", m.requests, m.duration, m.open)
 }
 
 func (m *Metrics) count(service, outcome string) { m.requests.WithLabelValues(service, outcome).Inc() }
