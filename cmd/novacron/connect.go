@@ -149,6 +149,16 @@ func find(kind, code, arg string, list lister) (named, error) {
 	}
 }
 
+// connectVM connects, and finds the virtual machine that an argument names.
+func (e *env) connectVM(ctx context.Context, arg string) (*apiclient.Client, named, error) {
+	c, err := e.connect()
+	if err != nil {
+		return nil, named{}, err
+	}
+	machine, err := findVM(ctx, c, arg)
+	return c, machine, err
+}
+
 func findVM(ctx context.Context, c *apiclient.Client, arg string) (named, error) {
 	return find("virtual machine", "vm", arg, func(name string) iter.Seq2[named, error] {
 		return only(c.ListVMs(ctx, apiclient.VMFilter{Name: name}), func(m vm.VM) named { return named{m.ID, m.Name} })

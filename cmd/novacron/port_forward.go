@@ -71,11 +71,7 @@ func newPortForwardCreate(e *env) *cobra.Command {
 			if err != nil || hostErr != nil {
 				return usageError{fmt.Sprintf("%q is not HOST-PORT:GUEST-PORT", args[1])}
 			}
-			c, err := e.connect()
-			if err != nil {
-				return err
-			}
-			machine, err := findVM(ctx, c, args[0])
+			c, machine, err := e.connectVM(ctx, args[0])
 			if err != nil {
 				return err
 			}

@@ -115,11 +115,7 @@ func newVMShow(e *env) *cobra.Command {
 		Use: "show VM", Short: "Show a virtual machine", Args: cobra.ExactArgs(1), ValidArgsFunction: e.completion(1, vmNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			c, err := e.connect()
-			if err != nil {
-				return err
-			}
-			target, err := findVM(ctx, c, args[0])
+			c, target, err := e.connectVM(ctx, args[0])
 			if err != nil {
 				return err
 			}

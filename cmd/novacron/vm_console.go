@@ -22,11 +22,7 @@ func newVMConsole(e *env) *cobra.Command {
 		Long: "Open the interactive serial console of a machine. Ctrl-] leaves it; the machine runs on.\n\n" +
 			"Where standard input is no terminal, what is read is typed, and what the guest writes is printed until the console is closed or\n--timeout is over.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := e.connect()
-			if err != nil {
-				return err
-			}
-			target, err := findVM(cmd.Context(), c, args[0])
+			c, target, err := e.connectVM(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}

@@ -24,11 +24,7 @@ func newVMDiskList(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use: "list VM", Aliases: []string{"ls"}, Short: "List the disks of a machine", Args: cobra.ExactArgs(1), ValidArgsFunction: e.completion(1, vmNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := e.connect()
-			if err != nil {
-				return err
-			}
-			target, err := findVM(cmd.Context(), c, args[0])
+			c, target, err := e.connectVM(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
@@ -69,11 +65,7 @@ func newVMDiskChange(e *env, use, short, done string, change changeDisk) *cobra.
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			c, err := e.connect()
-			if err != nil {
-				return err
-			}
-			machine, err := findVM(ctx, c, args[0])
+			c, machine, err := e.connectVM(ctx, args[0])
 			if err != nil {
 				return err
 			}
@@ -111,11 +103,7 @@ func newVMDiskResize(e *env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			c, err := e.connect()
-			if err != nil {
-				return err
-			}
-			machine, err := findVM(ctx, c, args[0])
+			c, machine, err := e.connectVM(ctx, args[0])
 			if err != nil {
 				return err
 			}

@@ -178,11 +178,7 @@ func newVMResize(e *env) *cobra.Command {
 			if err != nil || !w.wanted() || e.quiet || e.forScripts() {
 				return err
 			}
-			c, err := e.connect()
-			if err != nil {
-				return err
-			}
-			target, err := findVM(ctx, c, args[0])
+			c, target, err := e.connectVM(ctx, args[0])
 			if err != nil {
 				return err
 			}
@@ -204,11 +200,7 @@ func newVMHistory(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "history VM", Short: "What was done to a machine and what it went through, newest first", Args: cobra.ExactArgs(1), ValidArgsFunction: e.completion(1, vmNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := e.connect()
-			if err != nil {
-				return err
-			}
-			target, err := findVM(cmd.Context(), c, args[0])
+			c, target, err := e.connectVM(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}

@@ -102,11 +102,7 @@ func newVMInterfaceList(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use: "list VM", Aliases: []string{"ls"}, Short: "List the interfaces of a machine", Args: cobra.ExactArgs(1), ValidArgsFunction: e.completion(1, vmNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := e.connect()
-			if err != nil {
-				return err
-			}
-			target, err := findVM(cmd.Context(), c, args[0])
+			c, target, err := e.connectVM(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
@@ -155,11 +151,7 @@ func newVMInterfaceAttach(e *env) *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			c, err := e.connect()
-			if err != nil {
-				return err
-			}
-			machine, err := findVM(ctx, c, args[0])
+			c, machine, err := e.connectVM(ctx, args[0])
 			if err != nil {
 				return err
 			}
@@ -191,11 +183,7 @@ func newVMInterfaceUpdate(e *env) *cobra.Command {
 		Example:           "  novacron vm interface update web-1 10.101.0.20 --group web --group ssh --in 100000\n  novacron vm interface update web-1 10.101.0.20 --link down",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			c, err := e.connect()
-			if err != nil {
-				return err
-			}
-			machine, err := findVM(ctx, c, args[0])
+			c, machine, err := e.connectVM(ctx, args[0])
 			if err != nil {
 				return err
 			}
@@ -251,11 +239,7 @@ func newVMInterfaceDetach(e *env) *cobra.Command {
 		Use: "detach VM INTERFACE", Short: "Take an interface away, while the guest runs or not", Args: cobra.ExactArgs(2), ValidArgsFunction: e.completion(1, vmNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			c, err := e.connect()
-			if err != nil {
-				return err
-			}
-			machine, err := findVM(ctx, c, args[0])
+			c, machine, err := e.connectVM(ctx, args[0])
 			if err != nil {
 				return err
 			}

@@ -25,11 +25,7 @@ func newVMLogs(e *env) *cobra.Command {
 				return usageError{"--tail must not be negative"}
 			}
 			ctx := cmd.Context()
-			c, err := e.connect()
-			if err != nil {
-				return err
-			}
-			target, err := findVM(ctx, c, args[0])
+			c, target, err := e.connectVM(ctx, args[0])
 			if err != nil {
 				return err
 			}

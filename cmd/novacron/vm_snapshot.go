@@ -67,11 +67,7 @@ func newSnapshotList(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use: "list VM", Aliases: []string{"ls"}, Short: "List the snapshots of a machine as a tree", Args: cobra.ExactArgs(1), ValidArgsFunction: e.completion(1, vmNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := e.connect()
-			if err != nil {
-				return err
-			}
-			machine, err := findVM(cmd.Context(), c, args[0])
+			c, machine, err := e.connectVM(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
@@ -137,11 +133,7 @@ func newSnapshotCreate(e *env) *cobra.Command {
 			if len(args) == 2 {
 				body.Name = args[1]
 			}
-			c, err := e.connect()
-			if err != nil {
-				return err
-			}
-			machine, err := findVM(ctx, c, args[0])
+			c, machine, err := e.connectVM(ctx, args[0])
 			if err != nil {
 				return err
 			}

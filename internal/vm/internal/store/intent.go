@@ -39,11 +39,7 @@ func (s *Store) Begin(ctx context.Context, id, requestedBy uuid.UUID, idempotenc
 ) (operation.Operation, error) {
 	var begun operation.Operation
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
-		row, err := s.q.VMGetForUpdate(ctx, tx, id)
-		if err != nil {
-			return mapNoRows(err, vm.ErrNotFound)
-		}
-		r, err := recordOf(row)
+		r, err := s.lockRecord(ctx, tx, id)
 		if err != nil {
 			return err
 		}

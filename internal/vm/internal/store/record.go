@@ -1,11 +1,13 @@
 package store
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/vm"
@@ -141,4 +143,13 @@ func (n NetworkRecord) Spec() nodeapi.NetworkSpec {
 		spec.DHCPStart, spec.DHCPEnd = n.DHCP.Start, n.DHCP.End
 	}
 	return spec
+}
+
+// lockRecord reads a virtual machine and keeps others from changing it until the transaction ends.
+func (s *Store) lockRecord(ctx context.Context, tx pgx.Tx, id uuid.UUID) (Record, error) {
+	row, err := s.q.VMGetForUpdate(ctx, tx, id)
+	if err != nil {
+		return Record{}, mapNoRows(err, vm.ErrNotFound)
+	}
+	return recordOf(row)
 }

@@ -53,11 +53,7 @@ func (s *Store) Editing(e Edited) Then {
 // Edit writes what no node need know of, in one transaction with the look at the virtual machine.
 func (s *Store) Edit(ctx context.Context, id uuid.UUID, decide func(r Record, live *operation.Operation) (Edited, error)) error {
 	return s.inTx(ctx, func(tx pgx.Tx) error {
-		row, err := s.q.VMGetForUpdate(ctx, tx, id)
-		if err != nil {
-			return mapNoRows(err, vm.ErrNotFound)
-		}
-		r, err := recordOf(row)
+		r, err := s.lockRecord(ctx, tx, id)
 		if err != nil {
 			return err
 		}

@@ -391,11 +391,7 @@ func (s *Store) tellChange(ctx context.Context, tx pgx.Tx, op operation.Operatio
 // SetRootSize notes that the root disk has grown, unless a newer generation has taken over.
 func (s *Store) SetRootSize(ctx context.Context, id uuid.UUID, generation, bytes int64) error {
 	return s.inTx(ctx, func(tx pgx.Tx) error {
-		row, err := s.q.VMGetForUpdate(ctx, tx, id)
-		if err != nil {
-			return mapNoRows(err, vm.ErrNotFound)
-		}
-		r, err := recordOf(row)
+		r, err := s.lockRecord(ctx, tx, id)
 		if err != nil {
 			return err
 		}
