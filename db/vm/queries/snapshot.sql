@@ -20,7 +20,7 @@ SELECT * FROM vm_snapshots WHERE vm_id = @vm_id ORDER BY created_at, id;
 UPDATE vm_snapshots SET frozen = @frozen, vm_state = @vm_state, memory_bytes = @memory_bytes, pause_ms = coalesce(sqlc.narg(pause_ms), pause_ms),
     updated_at = now() WHERE id = @id;
 
--- name: SnapshotSetStatus :exec
+-- name: SnapshotSetStatus :execrows
 UPDATE vm_snapshots SET status = @status, operation_id = @operation_id, error = @error, updated_at = now() WHERE id = @id;
 
 -- name: SnapshotReparent :exec

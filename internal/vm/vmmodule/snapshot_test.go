@@ -1,6 +1,7 @@
 package vmmodule
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -14,10 +15,12 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/novacron/novacron/internal/platform/identity"
+	"github.com/novacron/novacron/internal/platform/operation"
 	"github.com/novacron/novacron/internal/scheduler"
 	"github.com/novacron/novacron/internal/vm"
 	"github.com/novacron/novacron/internal/vm/internal/driver"
 	"github.com/novacron/novacron/internal/vm/internal/driver/fake"
+	"github.com/novacron/novacron/internal/vm/internal/store"
 )
 
 type driverDisk = driver.Disk
@@ -464,4 +467,25 @@ func TestStorageEvents(t *testing.T) {
 	if got := strings.Join(told, " "); got != "vm.disk.attach vm.snapshot.create vm.snapshot.delete vm.disk.detach" {
 		t.Errorf("told %s", got)
 	}
+}
+
+// Two want to delete one snapshot, and the second one looked at it before the first was done: it is told that there is none, and the machine
+// is not held by an operation on nothing.
+func TestSnapshotThatHasGoneHoldsNoMachine(t *testing.T) {
+	w := newWorld(t)
+	id := w.create("web-1", w.image().ID).TargetID
+	st := store.New(w.vm.controller.pool, w.vm.controller.ops)
+	for _, kind := range []string{store.KindSnapshotDelete, store.KindSnapshotRevert} {
+		_, err := st.Begin(w.t.Context(), id, w.tenant.UserID, "", func(r store.Record, _ *operation.Operation) (store.Intent, error) {
+			gone := uuid.New()
+			return store.Intent{Kind: kind, Desired: r.DesiredState, TargetID: gone, Input: struct{}{}, Then: st.MarkingSnapshot(gone, vm.SnapshotDeleting)}, nil
+		})
+		if !errors.Is(err, vm.ErrSnapshotNotFound) {
+			t.Errorf("%s: %v", kind, err)
+		}
+	}
+	if m := w.get(id); m.OperationID != nil || m.Generation != 1 {
+		t.Errorf("the machine is held by %v, generation %d", m.OperationID, m.Generation)
+	}
+	w.take(id, map[string]any{"name": "still-possible"})
 }

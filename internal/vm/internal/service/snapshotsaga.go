@@ -187,7 +187,7 @@ func (s *Service) SweepSnapshots(ctx context.Context) error {
 			return store.Intent{Kind: store.KindSnapshotDelete, Desired: r.DesiredState, TargetID: n.ID, Input: snapshotInput{},
 				Then: s.store.MarkingSnapshot(n.ID, vm.SnapshotDeleting)}, nil
 		})
-		if err != nil && !errors.Is(err, vm.ErrLocked) && !errors.Is(err, vm.ErrNotFound) {
+		if err != nil && !errors.Is(err, vm.ErrLocked) && !errors.Is(err, vm.ErrNotFound) && !errors.Is(err, vm.ErrSnapshotNotFound) {
 			failed = errors.Join(failed, err)
 		}
 	}

@@ -77,10 +77,15 @@ func (s *Store) InsertingSnapshot(n SnapshotRecord) Then {
 	}
 }
 
-// MarkingSnapshot notes which operation is at work on a snapshot.
+// MarkingSnapshot notes which operation is at work on a snapshot. One that has gone since it was read is not found: an operation on it would hold
+// its virtual machine and never let go, because it is by the snapshot that the end finds the machine.
 func (s *Store) MarkingSnapshot(id uuid.UUID, status vm.SnapshotStatus) Then {
 	return func(ctx context.Context, tx pgx.Tx, _ Record, op operation.Operation) error {
-		return s.q.SnapshotSetStatus(ctx, tx, vmdb.SnapshotSetStatusParams{ID: id, Status: string(status), OperationID: &op.ID})
+		marked, err := s.q.SnapshotSetStatus(ctx, tx, vmdb.SnapshotSetStatusParams{ID: id, Status: string(status), OperationID: &op.ID})
+		if err == nil && marked == 0 {
+			err = vm.ErrSnapshotNotFound
+		}
+		return err
 	}
 }
 
@@ -171,7 +176,7 @@ func (s *Store) EndSnapshot(ctx context.Context, tx pgx.Tx, op operation.Operati
 		if succeeded {
 			current = &row.ID
 		}
-		if err := s.q.SnapshotSetStatus(ctx, tx, vmdb.SnapshotSetStatusParams{ID: row.ID, Status: string(status), Error: failure}); err != nil {
+		if _, err := s.q.SnapshotSetStatus(ctx, tx, vmdb.SnapshotSetStatusParams{ID: row.ID, Status: string(status), Error: failure}); err != nil {
 			return err
 		}
 	}

@@ -238,7 +238,7 @@ func (q *Queries) SnapshotReparent(ctx context.Context, db DBTX, arg SnapshotRep
 	return err
 }
 
-const snapshotSetStatus = `-- name: SnapshotSetStatus :exec
+const snapshotSetStatus = `-- name: SnapshotSetStatus :execrows
 UPDATE vm_snapshots SET status = $1, operation_id = $2, error = $3, updated_at = now() WHERE id = $4
 `
 
@@ -249,14 +249,17 @@ type SnapshotSetStatusParams struct {
 	ID          uuid.UUID
 }
 
-func (q *Queries) SnapshotSetStatus(ctx context.Context, db DBTX, arg SnapshotSetStatusParams) error {
-	_, err := db.Exec(ctx, snapshotSetStatus,
+func (q *Queries) SnapshotSetStatus(ctx context.Context, db DBTX, arg SnapshotSetStatusParams) (int64, error) {
+	result, err := db.Exec(ctx, snapshotSetStatus,
 		arg.Status,
 		arg.OperationID,
 		arg.Error,
 		arg.ID,
 	)
-	return err
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const snapshotTaken = `-- name: SnapshotTaken :exec
