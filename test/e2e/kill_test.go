@@ -59,7 +59,7 @@ func (s *site) killDuring(t *testing.T, point string, deleting bool) {
 	}
 	s.must(s.call(http.MethodGet, "/api/v1/operations/"+op.ID+"?wait=60s", nil, &op), http.StatusOK)
 	if took := time.Since(restarted); took > 30*time.Second {
-		t.Errorf("the operation ended %v after the restart", took)
+		t.Errorf("the operation ended %v after the restart; the server says:\n%s", took, tail(s.log.String(), 60))
 	}
 	if op.Status != "succeeded" {
 		t.Errorf("the operation ended as %+v", op)

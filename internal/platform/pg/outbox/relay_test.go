@@ -54,7 +54,7 @@ func insert(t *testing.T, pool *pgxpool.Pool, subject string) uuid.UUID {
 }
 
 // eventually polls the database.
-func eventually(t *testing.T, what string, pool *pgxpool.Pool, sql string) {
+func eventually(t *testing.T, what string, pool *pgxpool.Pool, sql string, args ...any) {
 	t.Helper()
 	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
@@ -62,7 +62,7 @@ func eventually(t *testing.T, what string, pool *pgxpool.Pool, sql string) {
 	defer tick.Stop()
 	for {
 		var ok bool
-		if err := pool.QueryRow(t.Context(), sql).Scan(&ok); err == nil && ok {
+		if err := pool.QueryRow(t.Context(), sql, args...).Scan(&ok); err == nil && ok {
 			return
 		}
 		select {
@@ -184,13 +184,20 @@ func TestRelaySurvivesTheDatabase(t *testing.T) {
 	want := []uuid.UUID{write(t, pool, "thing.events", 1)}
 	b.awaitIDs(t, want)
 	eventually(t, "it is marked", pool, allPublished)
+	var before time.Time
+	if err := pool.QueryRow(t.Context(), "SELECT pg_postmaster_start_time()").Scan(&before); err != nil {
+		t.Fatal(err)
+	}
 	c.Kill(t)
-	eventually(t, "the server is back", pool, "SELECT true")
+	// Sessions of a killed server may answer for a moment still.
+	eventually(t, "the server is back", pool, "SELECT pg_postmaster_start_time() > $1", before)
+	pool.Reset() // what is still in it are connections to the old server
 	want = append(want, write(t, pool, "thing.events", 2))
 	b.awaitIDs(t, want)
 	c.Stop(t)
 	c.Start(t)
 	eventually(t, "the server is back", pool, "SELECT true")
+	pool.Reset()
 	want = append(want, write(t, pool, "thing.events", 3))
 	b.awaitIDs(t, want)
 }

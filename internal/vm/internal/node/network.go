@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -151,7 +152,9 @@ func (n *Node) applyPolicy(ctx context.Context, _ nodeapi.Command, policy nodeap
 	}
 	before := n.cfg.Firewall.Policy()
 	changed, err := n.cfg.Firewall.Apply(ctx, policy)
-	n.protection(err)
+	if !errors.Is(err, nodeapi.ErrStaleGeneration) { // what came late says nothing of the newer policy that is in force
+		n.protection(err)
+	}
 	if err != nil {
 		return nodeapi.PolicyApplied{}, err
 	}
@@ -240,9 +243,10 @@ func (n *Node) repair(ctx context.Context) {
 	}
 }
 
-// mayStart refuses to start a guest that would not be protected.
+// mayStart refuses to start a guest that would not be protected, and has the protection put in force for the next attempt.
 func (n *Node) mayStart() error {
 	if n.cfg.Firewall != nil && !n.protected.Load() {
+		kick(n.repairNow)
 		return nodeapi.ErrFirewall
 	}
 	return nil
