@@ -48,6 +48,9 @@ type Config struct {
 	MaxImageBytes     int64         // the most an upload may have
 	NetworkPool       string        // CIDR that default networks are cut from, a /24 each
 	HeartbeatInterval time.Duration // of the node role
+	MetricsInterval   time.Duration // between two measurements of all guests of the node
+	MetricsPerVM      bool          // whether Prometheus sees series for each guest
+	GuestFileMax      int64         // bytes of a file that is passed to or from a guest
 	ReservationTTL    time.Duration // how long a place is held for a creation that has not confirmed it
 	Flavors           []vm.Flavor
 	Version           string // of the binary, for heartbeats
@@ -61,7 +64,7 @@ func Default() Config {
 	return Config{
 		Roles: []string{RoleController, RoleNode}, LibvirtURI: "qemu:///system", Accel: "auto",
 		ShutdownGuests: GuestsAuto, DetachPatience: 30 * time.Second, StopGrace: 60 * time.Second, MaxImageBytes: 64 << 30, NetworkPool: "10.100.0.0/14", HeartbeatInterval: 5 * time.Second,
-		ReservationTTL: 10 * time.Minute,
+		ReservationTTL: 10 * time.Minute, MetricsInterval: 10 * time.Second, GuestFileMax: 1 << 30,
 		Flavors: []vm.Flavor{size("tiny", 1, 256, 1), size("small", 1, 1024, 10), size("medium", 2, 4096, 40),
 			size("large", 4, 8192, 80), size("xlarge", 8, 16384, 160)},
 	}
@@ -98,6 +101,12 @@ func (c Config) Validate() []error {
 	}
 	if c.StopGrace < 0 || c.StopGrace > time.Hour {
 		bad("stop_grace", "must be from 0 to 1h")
+	}
+	if c.MetricsInterval < time.Second || c.MetricsInterval > time.Hour {
+		bad("metrics_interval", "must be from 1s to 1h")
+	}
+	if c.GuestFileMax < 1<<20 {
+		bad("guest_file_max_bytes", "must be at least 1 MiB")
 	}
 	if c.MaxImageBytes < 1<<20 {
 		bad("image_max_bytes", "must be at least 1 MiB")

@@ -35,4 +35,5 @@ func Register(kit *httpx.API, svc *service.Service, cfg Config) {
 	a.registerVolumes(kit)
 	a.registerDisks(kit)
 	a.registerSnapshots(kit)
+	a.registerGuests(kit)
 }

@@ -39,6 +39,8 @@ type Config struct {
 	ReapDelay          time.Duration // how long a virtual machine must stay unknown to the controller to be reaped; default 10 s
 	FirewallInterval   time.Duration // between two looks at the firewall; default 30 s
 	UnplugPatience     time.Duration // how long a guest may take to let go of an interface; default 30 s
+	MetricsInterval    time.Duration // between two measurements of all guests; default 10 s, negative: none
+	MetricsPerVM       bool          // whether the metrics have series for each guest
 	ReportWait         time.Duration // before a report is sent again for the first time; default 200 ms
 	Parallel           int           // commands at work at once; default 256, because most of them wait for guests
 }
@@ -64,6 +66,9 @@ func (c Config) withDefaults() Config {
 		if *d.v <= 0 {
 			*d.v = d.standard
 		}
+	}
+	if c.MetricsInterval == 0 {
+		c.MetricsInterval = 10 * time.Second
 	}
 	if c.Parallel <= 0 {
 		c.Parallel = 256

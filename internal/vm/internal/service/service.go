@@ -38,6 +38,7 @@ type Config struct {
 	ReservationTTL time.Duration // how long a place is held before the first step of the saga confirms it
 	NetworkPool    string        // CIDR that the tenants' default networks are cut from, a /24 each
 	Flavors        []vm.Flavor
+	GuestFileMax   int64 // bytes of a file that is passed to or from a guest
 }
 
 // Service is safe for concurrent use.
@@ -55,6 +56,7 @@ type Service struct {
 	policies policies
 	boots    boots
 	open     openConsoles
+	measured samples
 }
 
 // New makes the service; it is of use once Bind has given it what it works on.

@@ -54,6 +54,10 @@ type domain struct {
 	memory    map[string]nodeapi.Observed // snapshots with memory, and how the guest was
 	agent     Agent
 	frozen    bool
+	answer    AgentAnswer // of a test's own
+	host      *hostAgent  // the usual one
+	stats     *driver.Stats
+	cpuTime   int64
 }
 
 var _ driver.Driver = (*Driver)(nil)
