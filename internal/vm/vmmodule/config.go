@@ -39,6 +39,7 @@ type Config struct {
 	Accel      string // auto, kvm or tcg
 	// NetworkNamespace is the path of the network name space that libvirtd lives in; empty: this process's own.
 	NetworkNamespace string
+	agentPatience    time.Duration    // with guest agents; 0, except in tests: the node's own
 	run              firewall.Command // runs programs of the host; nil, except in tests: really
 
 	DetachPatience time.Duration // how long a guest may take to let go of a disk

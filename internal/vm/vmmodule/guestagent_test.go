@@ -41,7 +41,7 @@ func (w *world) exec(id uuid.UUID, body map[string]any) vm.GuestExec {
 
 // TestGuestAgent asks good agents, whose guest is this machine, then those that are absent, hang or lie.
 func TestGuestAgent(t *testing.T) {
-	w := newWorld(t)
+	w := newWorldWith(t, func(_ *world, cfg *Config) { cfg.agentPatience = 2 * time.Second })
 	image := w.image()
 	id := w.create("web-1", image.ID).TargetID
 	base := "/api/v1/vms/" + id.String() + "/guest"

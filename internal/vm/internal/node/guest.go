@@ -24,11 +24,7 @@ const (
 	guestsAtOnce          = 128
 	guestsAtOnceOfATenant = 32
 	guestsAtOnceOfAVM     = 8
-	// silence is how long an agent that did not answer is left alone, so that whoever asks it again and again holds nobody up.
-	silence = 5 * time.Second
-	// turnPatience is how long a question waits for the one before it.
-	turnPatience = 10 * time.Second
-	fileLimit    = time.Hour
+	fileLimit             = time.Hour
 )
 
 // guests keeps the turns of guest agents: one question at a time for each, and no more requests than there is room for. It has nothing to
@@ -111,11 +107,11 @@ func withGuest[T any](ctx context.Context, n *Node, c nodeapi.Command, whose nod
 		answer, err := n.askGuest(ctx, c.VMID, one, command, patience)
 		n.metrics.asked(err)
 		return answer, err
-	}))
+	}, n.cfg.AgentPatience))
 }
 
 func (n *Node) askGuest(ctx context.Context, id uuid.UUID, one *guest, command []byte, patience time.Duration) ([]byte, error) {
-	turn := time.NewTimer(turnPatience)
+	turn := time.NewTimer(2 * n.cfg.AgentPatience)
 	defer turn.Stop()
 	select {
 	case one.turn <- struct{}{}:
@@ -130,7 +126,7 @@ func (n *Node) askGuest(ctx context.Context, id uuid.UUID, one *guest, command [
 	}
 	answer, err := n.cfg.Driver.AskAgent(ctx, id, command, patience)
 	if errors.Is(err, driver.ErrAgentSilent) {
-		n.guests.fellSilent(one, time.Now().Add(silence))
+		n.guests.fellSilent(one, time.Now().Add(n.cfg.AgentPatience)) // so that whoever asks it again and again holds nobody up
 	}
 	return answer, err
 }

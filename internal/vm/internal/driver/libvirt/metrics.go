@@ -88,7 +88,7 @@ func statsOf(r *libvirt.DomainStats) driver.Stats {
 		s.CPUTime = *number(r.Cpu.Time)
 	}
 	for _, v := range r.Vcpu {
-		if v.StateSet { // one that could be plugged in has none
+		if v.StateSet && v.State != libvirt.VCPU_OFFLINE { // one that could be plugged in is listed, too
 			s.VCPUs++
 		}
 	}

@@ -19,17 +19,13 @@ type Ask func(ctx context.Context, command []byte, patience time.Duration) ([]by
 
 // Agent is the agent of one guest.
 type Agent struct {
-	ask Ask
+	ask      Ask
+	patience time.Duration
 }
 
-// New makes an Agent that asks so.
-func New(ask Ask) *Agent { return &Agent{ask: ask} }
-
-// How long an agent may take. Nothing that is asked of it takes long: programs are started, and then asked for.
-const (
-	patience     = 5 * time.Second
-	filePatience = 10 * time.Second
-)
+// New makes an Agent that asks so, and waits so long for each answer. Nothing that is asked of it takes long: programs are started, and then
+// asked for.
+func New(ask Ask, patience time.Duration) *Agent { return &Agent{ask: ask, patience: patience} }
 
 const (
 	maxAnswer = 4 << 20 // what libvirt passes on (REMOTE_STRING_MAX, libvirt 9.0.0)
@@ -39,7 +35,7 @@ const (
 )
 
 // call asks for something. out may be nil.
-func (a *Agent) call(ctx context.Context, patience time.Duration, command string, arguments, out any) error {
+func (a *Agent) call(ctx context.Context, command string, arguments, out any) error {
 	question, err := json.Marshal(struct {
 		Execute   string `json:"execute"`
 		Arguments any    `json:"arguments,omitempty"`
@@ -47,7 +43,7 @@ func (a *Agent) call(ctx context.Context, patience time.Duration, command string
 	if err != nil {
 		return fmt.Errorf("encode the command %s: %w", command, err)
 	}
-	answer, err := a.ask(ctx, question, patience)
+	answer, err := a.ask(ctx, question, a.patience)
 	if err != nil {
 		return translate(command, err)
 	}

@@ -110,7 +110,7 @@ func (a *Agent) start(ctx context.Context, path string, args, env []string, stdi
 	var started struct {
 		PID int `json:"pid"`
 	}
-	err := a.call(ctx, patience, "guest-exec", question, &started)
+	err := a.call(ctx, "guest-exec", question, &started)
 	return started.PID, err
 }
 
@@ -120,7 +120,7 @@ func (a *Agent) await(ctx context.Context, pid int, end time.Time) (ended, error
 	defer look.Stop()
 	for wait := firstLook; ; wait = min(wait*2, lastLook) {
 		var e ended
-		if err := a.call(ctx, patience, "guest-exec-status", map[string]any{"pid": pid}, &e); err != nil || e.Exited || time.Now().After(end) {
+		if err := a.call(ctx, "guest-exec-status", map[string]any{"pid": pid}, &e); err != nil || e.Exited || time.Now().After(end) {
 			return e, err
 		}
 		look.Reset(wait)

@@ -70,7 +70,7 @@ func (a *Agent) write(ctx context.Context, path string, from io.Reader) (size in
 			var wrote struct {
 				Count int `json:"count"`
 			}
-			if err := a.call(ctx, filePatience, "guest-file-write", map[string]any{"handle": handle, "buf-b64": rest}, &wrote); err != nil {
+			if err := a.call(ctx, "guest-file-write", map[string]any{"handle": handle, "buf-b64": rest}, &wrote); err != nil {
 				return size, err
 			}
 			if wrote.Count <= 0 || wrote.Count > len(rest) {
@@ -175,7 +175,7 @@ func (f *File) read(ctx context.Context, most int64) (part []byte, eof bool, err
 		Data  []byte `json:"buf-b64"`
 		EOF   bool   `json:"eof"`
 	}
-	if err := f.a.call(ctx, filePatience, "guest-file-read", map[string]any{"handle": f.handle, "count": most}, &got); err != nil {
+	if err := f.a.call(ctx, "guest-file-read", map[string]any{"handle": f.handle, "count": most}, &got); err != nil {
 		return nil, false, err
 	}
 	if int64(len(got.Data)) > most || got.Count != len(got.Data) {
@@ -188,7 +188,7 @@ func (f *File) read(ctx context.Context, most int64) (part []byte, eof bool, err
 func (f *File) Close(ctx context.Context) error { return f.a.close(ctx, f.handle) }
 
 func (a *Agent) open(ctx context.Context, path, mode string) (handle int64, err error) {
-	err = a.call(ctx, patience, "guest-file-open", map[string]any{"path": path, "mode": mode}, &handle)
+	err = a.call(ctx, "guest-file-open", map[string]any{"path": path, "mode": mode}, &handle)
 	return handle, err
 }
 
@@ -196,14 +196,14 @@ func (a *Agent) open(ctx context.Context, path, mode string) (handle int64, err 
 func (a *Agent) close(ctx context.Context, handle int64) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 	defer cancel()
-	return a.call(ctx, patience, "guest-file-close", map[string]any{"handle": handle}, nil)
+	return a.call(ctx, "guest-file-close", map[string]any{"handle": handle}, nil)
 }
 
 func (a *Agent) seek(ctx context.Context, handle, offset int64, whence int) (int64, error) {
 	var at struct {
 		Position int64 `json:"position"`
 	}
-	err := a.call(ctx, patience, "guest-file-seek", map[string]any{"handle": handle, "offset": offset, "whence": whence}, &at)
+	err := a.call(ctx, "guest-file-seek", map[string]any{"handle": handle, "offset": offset, "whence": whence}, &at)
 	if err == nil && at.Position < 0 {
 		err = nonsense("guest-file-seek")
 	}

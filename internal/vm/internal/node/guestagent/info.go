@@ -21,7 +21,7 @@ func (a *Agent) Info(ctx context.Context) (vm.GuestInfo, error) {
 			Enabled bool   `json:"enabled"`
 		} `json:"supported_commands"`
 	}
-	if err := a.call(ctx, patience, "guest-info", nil, &about); err != nil {
+	if err := a.call(ctx, "guest-info", nil, &about); err != nil {
 		return info, err
 	}
 	info.AgentVersion, info.At = clean(about.Version, maxText), time.Now().UTC()
@@ -56,7 +56,7 @@ func (a *Agent) system(ctx context.Context, info *vm.GuestInfo) error {
 		Kernel    string `json:"kernel-release"`
 		Machine   string `json:"machine"`
 	}
-	err := a.call(ctx, patience, "guest-get-osinfo", nil, &s)
+	err := a.call(ctx, "guest-get-osinfo", nil, &s)
 	info.System = vm.GuestSystem{ID: clean(s.ID, maxText), Name: clean(s.Name, maxText), PrettyName: clean(s.Pretty, maxText), VersionID: clean(s.VersionID, maxText),
 		Kernel: clean(s.Kernel, maxText), Machine: clean(s.Machine, maxText)}
 	return err
@@ -66,7 +66,7 @@ func (a *Agent) hostname(ctx context.Context, info *vm.GuestInfo) error {
 	var h struct {
 		Name string `json:"host-name"`
 	}
-	err := a.call(ctx, patience, "guest-get-host-name", nil, &h)
+	err := a.call(ctx, "guest-get-host-name", nil, &h)
 	info.Hostname = clean(h.Name, maxText)
 	return err
 }
@@ -76,7 +76,7 @@ func (a *Agent) timezone(ctx context.Context, info *vm.GuestInfo) error {
 		Zone   string `json:"zone"`
 		Offset int    `json:"offset"`
 	}
-	err := a.call(ctx, patience, "guest-get-timezone", nil, &z)
+	err := a.call(ctx, "guest-get-timezone", nil, &z)
 	info.Timezone = vm.GuestTimezone{Name: clean(z.Zone, maxText), OffsetSeconds: max(-86400, min(z.Offset, 86400))}
 	return err
 }
@@ -87,7 +87,7 @@ func (a *Agent) users(ctx context.Context, info *vm.GuestInfo) error {
 		Domain string  `json:"domain"`
 		Login  float64 `json:"login-time"`
 	}
-	err := a.call(ctx, patience, "guest-get-users", nil, &users)
+	err := a.call(ctx, "guest-get-users", nil, &users)
 	for _, u := range users[:min(len(users), maxList)] {
 		info.Users = append(info.Users, vm.GuestUser{Name: clean(u.User, maxText), Domain: clean(u.Domain, maxText), LoginAt: moment(u.Login)})
 	}
@@ -110,7 +110,7 @@ func (a *Agent) filesystems(ctx context.Context, info *vm.GuestInfo) error {
 		Total *int64 `json:"total-bytes"`
 		Used  *int64 `json:"used-bytes"`
 	}
-	err := a.call(ctx, patience, "guest-get-fsinfo", nil, &list)
+	err := a.call(ctx, "guest-get-fsinfo", nil, &list)
 	for _, f := range list[:min(len(list), maxList)] {
 		info.Filesystems = append(info.Filesystems, vm.GuestFilesystem{Device: clean(f.Name, maxText), Mountpoint: clean(f.Mount, maxText), Type: clean(f.Type, maxText),
 			TotalBytes: f.Total, UsedBytes: f.Used})
@@ -127,7 +127,7 @@ func (a *Agent) interfaces(ctx context.Context, info *vm.GuestInfo) error {
 			Prefix int    `json:"prefix"`
 		} `json:"ip-addresses"`
 	}
-	err := a.call(ctx, patience, "guest-network-get-interfaces", nil, &list)
+	err := a.call(ctx, "guest-network-get-interfaces", nil, &list)
 	for _, i := range list[:min(len(list), maxList)] {
 		card := vm.GuestInterface{Name: clean(i.Name, maxText), MAC: clean(i.MAC, maxText), Addresses: []string{}}
 		for _, address := range i.Addresses[:min(len(i.Addresses), maxList)] {
@@ -146,7 +146,7 @@ func (a *Agent) interfaces(ctx context.Context, info *vm.GuestInfo) error {
 
 // SetPassword sets the password of a user.
 func (a *Agent) SetPassword(ctx context.Context, username, password string, hashed bool) error {
-	return a.call(ctx, filePatience, "guest-set-user-password", map[string]any{"username": username, "password": []byte(password), "crypted": hashed}, nil)
+	return a.call(ctx, "guest-set-user-password", map[string]any{"username": username, "password": []byte(password), "crypted": hashed}, nil)
 }
 
 // clockSlack is how far a clock that was set may be off when the agent says that it failed: it sets the clock of the hardware too, and many
@@ -158,7 +158,7 @@ func (a *Agent) SyncTime(ctx context.Context) (vm.GuestTime, error) {
 	ahead := func() (time.Duration, error) {
 		var ns int64
 		begin := time.Now()
-		if err := a.call(ctx, patience, "guest-get-time", nil, &ns); err != nil {
+		if err := a.call(ctx, "guest-get-time", nil, &ns); err != nil {
 			return 0, err
 		}
 		end := time.Now()
@@ -169,7 +169,7 @@ func (a *Agent) SyncTime(ctx context.Context) (vm.GuestTime, error) {
 		return vm.GuestTime{}, err
 	}
 	now := time.Now()
-	err = a.call(ctx, filePatience, "guest-set-time", map[string]any{"time": now.UnixNano()}, nil)
+	err = a.call(ctx, "guest-set-time", map[string]any{"time": now.UnixNano()}, nil)
 	if errors.Is(err, vm.ErrAgentRefused) {
 		if after, lookErr := ahead(); lookErr == nil && after.Abs() < clockSlack {
 			err = nil
