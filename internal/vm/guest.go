@@ -120,7 +120,7 @@ var (
 	ErrGuestFileSize = errs.New(errs.TooLarge, "guest.file_too_large", "the file is larger than this installation passes to and from guests").
 				WithAction("Use the network, or a volume; vm.guest_file_max_bytes is the limit.")
 	ErrGuestFileBroken = errs.New(errs.Malformed, "guest.file_incomplete", "the file did not arrive whole").WithRetryable(true)
-	ErrNoMetrics       = errs.New(errs.Unavailable, "vm.no_metrics", "the virtual machine has not been measured yet").
+	ErrNoMetrics       = errs.New(errs.Conflict, "vm.no_metrics", "the virtual machine has not been measured yet").WithRetryable(true).
 				WithAction("Try again in a moment; vm.metrics_interval says how often nodes measure.")
 )
 

@@ -282,7 +282,7 @@ func TestMetrics(t *testing.T) {
 	var m vm.Metrics
 	w.eventually("a sample with usage of the processor", func() bool {
 		rec := w.do(http.MethodGet, path, nil)
-		if rec.Code == http.StatusServiceUnavailable && strings.Contains(rec.Body.String(), "vm.no_metrics") {
+		if rec.Code == http.StatusConflict && strings.Contains(rec.Body.String(), "vm.no_metrics") {
 			return false
 		}
 		m = decode[vm.Metrics](t, rec, http.StatusOK)
