@@ -68,7 +68,7 @@ func guestFields(i vm.GuestInfo) [][]string {
 const (
 	execTimeout    = 30 * time.Second
 	maxExecTimeout = 5 * time.Minute
-	maxExecInput   = 256 << 10
+	maxExecInput   = 64 << 10
 )
 
 func newVMExec(e *env) *cobra.Command {
@@ -104,7 +104,7 @@ func newVMExec(e *env) *cobra.Command {
 					return fmt.Errorf("read standard input: %w", err)
 				}
 				if len(read) > maxExecInput {
-					return usageError{"standard input has more than 256 KiB: put it into the guest with 'novacron vm cp' first"}
+					return usageError{"standard input has more than 64 KiB: put it into the guest with 'novacron vm cp' first"}
 				}
 				body.Stdin = read
 			}
@@ -124,7 +124,7 @@ func newVMExec(e *env) *cobra.Command {
 	}
 	cmd.Flags().SetInterspersed(true)
 	cmd.Flags().StringArrayVarP(&env, "env", "e", nil, "NAME=VALUE for the program's environment; may be repeated")
-	cmd.Flags().BoolVarP(&input, "stdin", "i", false, "give the program what standard input has, up to 256 KiB")
+	cmd.Flags().BoolVarP(&input, "stdin", "i", false, "give the program what standard input has, up to 64 KiB")
 	cmd.Flags().Var((*span)(&timeout), "timeout", "how long the program may run, up to 5m")
 	return cmd
 }

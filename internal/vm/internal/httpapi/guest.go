@@ -28,7 +28,7 @@ type ExecBody struct {
 	Command string            `json:"command" minLength:"1" maxLength:"4096" audit:"value" doc:"Program, found by the guest's PATH unless it is a path. No shell is between: run /bin/sh with -c for one." example:"uname"`
 	Args    []string          `json:"args,omitempty" maxItems:"1024" example:"[\"-a\"]"`
 	Env     map[string]string `json:"env,omitempty" maxProperties:"256" doc:"Added to the environment of the agent."`
-	Stdin   []byte            `json:"stdin,omitempty" contentEncoding:"base64" doc:"Base64; at most 256 KiB."`
+	Stdin   []byte            `json:"stdin,omitempty" contentEncoding:"base64" doc:"Base64; at most 64 KiB."`
 }
 
 // PasswordBody is what POST …/guest/password takes.

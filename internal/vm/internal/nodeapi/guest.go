@@ -21,11 +21,11 @@ type Guest struct {
 	TenantID uuid.UUID `json:"tenant_id"`
 }
 
-// Bounds of a GuestExec, so that command and answer fit into a message of the bus.
+// Bounds of a GuestExec, so that command and answer fit into a message of the bus, and a slow agent reads the command in time.
 const (
 	GuestOutputMax = 256 << 10 // of each of the two streams
-	GuestStdinMax  = 256 << 10
-	GuestArgsMax   = 128 << 10 // of program, arguments and environment
+	GuestStdinMax  = 64 << 10
+	GuestArgsMax   = 64 << 10 // of program, arguments and environment
 	GuestExecMax   = 5 * time.Minute
 )
 

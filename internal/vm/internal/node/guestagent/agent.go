@@ -27,6 +27,9 @@ type Agent struct {
 // asked for.
 func New(ask Ask, patience time.Duration) *Agent { return &Agent{ask: ask, patience: patience} }
 
+// slowest is how many bytes of a command an agent reads in a second at least: it does so byte by byte, and some guests are emulated.
+const slowest = 32 << 10
+
 const (
 	maxAnswer = 4 << 20 // what libvirt passes on (REMOTE_STRING_MAX, libvirt 9.0.0)
 	maxWords  = 300     // of a refusal
@@ -43,7 +46,7 @@ func (a *Agent) call(ctx context.Context, command string, arguments, out any) er
 	if err != nil {
 		return fmt.Errorf("encode the command %s: %w", command, err)
 	}
-	answer, err := a.ask(ctx, question, a.patience)
+	answer, err := a.ask(ctx, question, a.patience+time.Duration(len(question))*time.Second/slowest)
 	if err != nil {
 		return translate(command, err)
 	}

@@ -13,8 +13,14 @@ import (
 	"github.com/novacron/novacron/internal/vm"
 )
 
-// chunk is how much of a file travels with one command: with base64 and the frame around it, it stays below what libvirt passes on.
-const chunk = 512 << 10
+// How much of a file travels with one command. With base64 and the frame around it, it stays far below what libvirt passes on. Agents read
+// commands much more slowly than they write answers: an emulated guest takes some seconds for half a MiB.
+const (
+	writeChunk = 32 << 10
+	readChunk  = 128 << 10
+	// maxUnsized is how large a file may be that does not tell its size.
+	maxUnsized = 512 << 10
+)
 
 // The steps of a push in the guest. The new content is written to a file of its own beside the target, which nobody else can read (the agent
 // makes files that everybody can write), and takes the target's place when it is whole. A target that is there keeps owner, mode and
@@ -63,7 +69,7 @@ func (a *Agent) write(ctx context.Context, path string, from io.Reader) (size in
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, a.close(ctx, handle)) }()
-	buffer := make([]byte, chunk)
+	buffer := make([]byte, writeChunk)
 	for {
 		n, readErr := io.ReadFull(from, buffer)
 		for rest := buffer[:n]; len(rest) > 0; {
@@ -121,7 +127,7 @@ func (a *Agent) Open(ctx context.Context, path string, most int64) (_ *File, err
 		return nil, vm.ErrGuestFileSize.WithMessage("the file has %d bytes, and at most %d are passed on", f.Size, most)
 	}
 	if f.Size == 0 {
-		if f.whole, err = f.readWhole(ctx, min(most, chunk)); err != nil {
+		if f.whole, err = f.readWhole(ctx, min(most, maxUnsized)); err != nil {
 			return nil, err
 		}
 		f.Size = int64(len(f.whole))
@@ -169,7 +175,7 @@ func (f *File) Copy(ctx context.Context, to io.Writer) error {
 }
 
 func (f *File) read(ctx context.Context, most int64) (part []byte, eof bool, err error) {
-	most = min(most, chunk)
+	most = min(most, readChunk)
 	var got struct {
 		Count int    `json:"count"`
 		Data  []byte `json:"buf-b64"`

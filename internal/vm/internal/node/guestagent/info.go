@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/novacron/novacron/internal/vm"
@@ -149,9 +150,11 @@ func (a *Agent) SetPassword(ctx context.Context, username, password string, hash
 	return a.call(ctx, "guest-set-user-password", map[string]any{"username": username, "password": []byte(password), "crypted": hashed}, nil)
 }
 
-// clockSlack is how far a clock that was set may be off when the agent says that it failed: it sets the clock of the hardware too, and many
-// guests have no program for that.
-const clockSlack = 2 * time.Second
+// clockSlack is how far a clock that was set may be off.
+const clockSlack = 3 * time.Second
+
+// setClock is for guests without the program that sets the clock of the hardware: their agents set neither clock (QEMU 7.2, qga/commands-posix.c).
+const setClock = `date -u -s "@$1" >/dev/null`
 
 // SyncTime sets the guest's clock to the node's.
 func (a *Agent) SyncTime(ctx context.Context) (vm.GuestTime, error) {
@@ -170,10 +173,18 @@ func (a *Agent) SyncTime(ctx context.Context) (vm.GuestTime, error) {
 	}
 	now := time.Now()
 	err = a.call(ctx, "guest-set-time", map[string]any{"time": now.UnixNano()}, nil)
-	if errors.Is(err, vm.ErrAgentRefused) {
-		if after, lookErr := ahead(); lookErr == nil && after.Abs() < clockSlack {
-			err = nil
+	if !errors.Is(err, vm.ErrAgentRefused) {
+		return vm.GuestTime{OffsetMS: before.Milliseconds(), Time: now.UTC()}, err
+	}
+	isSet := func() bool { // the agent may also have set the clock and failed at that of the hardware
+		after, lookErr := ahead()
+		return lookErr == nil && after.Abs() < clockSlack
+	}
+	if !isSet() {
+		now = time.Now()
+		if a.run(ctx, setClock, strconv.FormatInt(now.Add(time.Second/2).Unix(), 10)) != nil || !isSet() {
+			return vm.GuestTime{}, err // the agent's own words are the better ones
 		}
 	}
-	return vm.GuestTime{OffsetMS: before.Milliseconds(), Time: now.UTC()}, err
+	return vm.GuestTime{OffsetMS: before.Milliseconds(), Time: now.UTC()}, nil
 }
