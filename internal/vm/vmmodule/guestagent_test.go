@@ -2,19 +2,25 @@ package vmmodule
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
+	"github.com/novacron/novacron/internal/bus"
+	"github.com/novacron/novacron/internal/bus/event"
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/identity"
 	"github.com/novacron/novacron/internal/vm"
@@ -41,7 +47,8 @@ func (w *world) exec(id uuid.UUID, body map[string]any) vm.GuestExec {
 
 // TestGuestAgent asks good agents, whose guest is this machine, then those that are absent, hang or lie.
 func TestGuestAgent(t *testing.T) {
-	w := newWorldWith(t, func(_ *world, cfg *Config) { cfg.agentPatience = 2 * time.Second })
+	var url string
+	w := newWorldWith(t, func(_ *world, cfg *Config) { cfg.agentPatience, url = 2*time.Second, cfg.DatabaseURL })
 	image := w.image()
 	id := w.create("web-1", image.ID).TargetID
 	base := "/api/v1/vms/" + id.String() + "/guest"
@@ -170,6 +177,7 @@ func TestGuestAgent(t *testing.T) {
 			}
 		}
 	})
+	t.Run("audit", func(t *testing.T) { auditOfGuests(t, url, id) })
 	t.Run("lies", func(t *testing.T) { w.lyingAgents(t, id) })
 	t.Run("hangs", func(t *testing.T) { w.hungAgent(t, id, w.create("web-2", image.ID).TargetID) })
 }
@@ -297,5 +305,42 @@ func TestMetrics(t *testing.T) {
 	w.act(id, "stop", nil)
 	if got := w.code(http.MethodGet, path, nil); got != "409 vm.wrong_state" {
 		t.Errorf("of one that is off: %s", got)
+	}
+}
+
+// auditOfGuests: what was done in a guest is in the trail by its program, path or user, and without anything that may be a secret.
+func auditOfGuests(t *testing.T, url string, id uuid.UUID) {
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.Background()) }()
+	rows, err := conn.Query(t.Context(), `SELECT payload FROM vm.outbox WHERE subject = $1 AND payload->>'action' LIKE 'vm-guest.%'`, bus.SubjectAuditRecords)
+	if err != nil {
+		t.Fatal(err)
+	}
+	records, err := pgx.CollectRows(rows, pgx.RowTo[json.RawMessage])
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]event.Audit{}
+	for _, raw := range records {
+		var e event.Audit
+		if err := json.Unmarshal(raw, &e); err != nil {
+			t.Fatal(err)
+		}
+		if e.Result == event.AuditSuccess && e.TargetID == id.String() {
+			seen[e.Action+" "+e.Details["command"]+e.Details["path"]+e.Details["username"]+" "+e.Details["exit_code"]] = e
+		}
+		for _, secret := range []string{"GREETING", "hello;", "from outside", "new one", "secret-1", "a  b"} {
+			if strings.Contains(string(raw), secret) {
+				t.Errorf("%q is in the trail: %s", secret, raw)
+			}
+		}
+	}
+	for _, want := range []string{"vm-guest.exec sh 7", "vm-guest.pull /proc/version ", "vm-guest.password root ", "vm-guest.time  "} {
+		if _, ok := seen[want]; !ok {
+			t.Errorf("%q is not in the trail: %v", want, slices.Collect(maps.Keys(seen)))
+		}
 	}
 }

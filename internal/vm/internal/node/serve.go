@@ -81,9 +81,10 @@ func verbs() map[nodeapi.Verb]verb {
 		nodeapi.VerbReadConsole: {limit: quickLimit, do: body((*Node).readConsole)},
 		nodeapi.VerbOpenConsole: {limit: quickLimit, do: body((*Node).openConsole)},
 
+		// So do these. What they do is not idempotent, and the controller sends them once.
 		nodeapi.VerbGuestInfo:     {limit: quickLimit, do: body((*Node).guestInfo)},
-		nodeapi.VerbGuestExec:     {once: true, limit: nodeapi.GuestExecMax + quickLimit, do: body((*Node).guestExec)},
-		nodeapi.VerbGuestPush:     {once: true, limit: fileLimit, do: body((*Node).guestPush)},
+		nodeapi.VerbGuestExec:     {limit: nodeapi.GuestExecMax + quickLimit, do: body((*Node).guestExec)},
+		nodeapi.VerbGuestPush:     {limit: fileLimit, do: body((*Node).guestPush)},
 		nodeapi.VerbGuestPull:     {limit: fileLimit, do: body((*Node).guestPull)},
 		nodeapi.VerbGuestPassword: {limit: quickLimit, do: body((*Node).guestPassword)},
 		nodeapi.VerbGuestTime:     {limit: quickLimit, do: body((*Node).guestTime)},

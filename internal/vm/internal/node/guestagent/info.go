@@ -114,9 +114,17 @@ func (a *Agent) filesystems(ctx context.Context, info *vm.GuestInfo) error {
 	err := a.call(ctx, "guest-get-fsinfo", nil, &list)
 	for _, f := range list[:min(len(list), maxList)] {
 		info.Filesystems = append(info.Filesystems, vm.GuestFilesystem{Device: clean(f.Name, maxText), Mountpoint: clean(f.Mount, maxText), Type: clean(f.Type, maxText),
-			TotalBytes: f.Total, UsedBytes: f.Used})
+			TotalBytes: natural(f.Total), UsedBytes: natural(f.Used)})
 	}
 	return err
+}
+
+// natural drops what is no size.
+func natural(n *int64) *int64 {
+	if n != nil && *n < 0 {
+		return nil
+	}
+	return n
 }
 
 func (a *Agent) interfaces(ctx context.Context, info *vm.GuestInfo) error {
