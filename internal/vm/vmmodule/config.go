@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/novacron/novacron/internal/vm"
 	"github.com/novacron/novacron/internal/vm/internal/node/firewall"
 )
 
@@ -53,21 +52,15 @@ type Config struct {
 	MetricsPerVM      bool          // whether Prometheus sees series for each guest
 	GuestFileMax      int64         // bytes of a file that is passed to or from a guest
 	ReservationTTL    time.Duration // how long a place is held for a creation that has not confirmed it
-	Flavors           []vm.Flavor
-	Version           string // of the binary, for heartbeats
+	Version           string        // of the binary, for heartbeats
 }
 
 // Default gives the configuration of a single host.
 func Default() Config {
-	size := func(name string, vcpus int, memoryMiB, diskGiB int64) vm.Flavor {
-		return vm.Flavor{Name: name, Resources: vm.Resources{VCPUs: vcpus, MemoryMiB: memoryMiB, DiskGiB: diskGiB}}
-	}
 	return Config{
 		Roles: []string{RoleController, RoleNode}, LibvirtURI: "qemu:///system", Accel: "auto",
 		ShutdownGuests: GuestsAuto, DetachPatience: 30 * time.Second, StopGrace: 60 * time.Second, MaxImageBytes: 64 << 30, NetworkPool: "10.100.0.0/14", HeartbeatInterval: 5 * time.Second,
 		ReservationTTL: 10 * time.Minute, MetricsInterval: 10 * time.Second, GuestFileMax: 1 << 30,
-		Flavors: []vm.Flavor{size("tiny", 1, 256, 1), size("small", 1, 1024, 10), size("medium", 2, 4096, 40),
-			size("large", 4, 8192, 80), size("xlarge", 8, 16384, 160)},
 	}
 }
 

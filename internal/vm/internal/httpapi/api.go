@@ -35,5 +35,8 @@ func Register(kit *httpx.API, svc *service.Service, cfg Config) {
 	a.registerVolumes(kit)
 	a.registerDisks(kit)
 	a.registerSnapshots(kit)
+	a.registerFlavors(kit)
+	a.registerSSHKeys(kit)
+	a.registerTemplates(kit)
 	a.registerGuests(kit)
 }

@@ -46,7 +46,7 @@ func (n *Node) meterLoop(ctx context.Context) {
 
 // measure takes one sample of every guest that is on, in one call, and publishes them.
 func (n *Node) measure(ctx context.Context, m *meter) error {
-	bounded, cancel := context.WithTimeout(ctx, max(n.cfg.MetricsInterval, minMeasure))
+	bounded, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	begin := time.Now()
 	list, err := n.cfg.Driver.Stats(bounded)
@@ -75,9 +75,6 @@ func (n *Node) measure(ctx context.Context, m *meter) error {
 	}
 	return nil
 }
-
-// minMeasure is how long a measurement may take at least, however short the interval is.
-const minMeasure = 15 * time.Second
 
 // ours leaves out the guests of other installations, and those that the node does not know yet.
 func (w *watch) ours(list []driver.Stats) []driver.Stats {

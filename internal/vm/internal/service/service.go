@@ -13,7 +13,6 @@ import (
 	"github.com/novacron/novacron/internal/platform/identity"
 	"github.com/novacron/novacron/internal/platform/operation"
 	"github.com/novacron/novacron/internal/scheduler"
-	"github.com/novacron/novacron/internal/vm"
 	"github.com/novacron/novacron/internal/vm/internal/imagestore"
 	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
 	"github.com/novacron/novacron/internal/vm/internal/store"
@@ -37,8 +36,7 @@ type Config struct {
 	StopGrace      time.Duration // how long a guest may take to shut down before it is powered off
 	ReservationTTL time.Duration // how long a place is held before the first step of the saga confirms it
 	NetworkPool    string        // CIDR that the tenants' default networks are cut from, a /24 each
-	Flavors        []vm.Flavor
-	GuestFileMax   int64 // bytes of a file that is passed to or from a guest
+	GuestFileMax   int64         // bytes of a file that is passed to or from a guest
 }
 
 // Service is safe for concurrent use.
@@ -96,9 +94,6 @@ func visible(ctx context.Context, tenant uuid.UUID, permission string) bool {
 	p := caller(ctx)
 	return p.TenantID == tenant || p.AllowsPlatform(permission)
 }
-
-// Flavors lists the named sizes.
-func (s *Service) Flavors() []vm.Flavor { return s.cfg.Flavors }
 
 // readable tells whether the caller may know an object: one of the tenant that they act in, of which some hold only what they own, or any with the
 // permission on the platform. One that is not is answered like an absent one.

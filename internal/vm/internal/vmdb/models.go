@@ -59,6 +59,18 @@ func (ns NullVmStateEnum) Value() (driver.Value, error) {
 	return string(ns.VmStateEnum), nil
 }
 
+type Flavor struct {
+	ID          uuid.UUID
+	Name        string
+	Description string
+	Vcpus       int32
+	MemoryMib   int64
+	DiskGib     int64
+	Version     int64
+	CreatedAt   time.Time
+	UpdatedAt   time.Time
+}
+
 type Image struct {
 	ID               uuid.UUID
 	TenantID         uuid.UUID
@@ -111,6 +123,17 @@ type SecurityGroupRule struct {
 	RemoteCidr    *netip.Prefix
 	RemoteGroupID *uuid.UUID
 	CreatedAt     time.Time
+}
+
+type SshKey struct {
+	ID          uuid.UUID
+	TenantID    uuid.UUID
+	OwnerID     uuid.UUID
+	Name        string
+	PublicKey   string
+	Type        string
+	Fingerprint string
+	CreatedAt   time.Time
 }
 
 type Vm struct {
@@ -198,6 +221,19 @@ type VmSnapshot struct {
 	Error           []byte
 	CreatedAt       time.Time
 	UpdatedAt       time.Time
+}
+
+type VmTemplate struct {
+	ID          uuid.UUID
+	TenantID    uuid.UUID
+	OwnerID     uuid.UUID
+	Name        string
+	Description string
+	Visibility  string
+	Spec        []byte
+	Version     int64
+	CreatedAt   time.Time
+	UpdatedAt   time.Time
 }
 
 type Volume struct {

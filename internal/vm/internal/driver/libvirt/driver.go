@@ -28,7 +28,7 @@ type Config struct {
 	PingInterval time.Duration // between two pings to libvirtd; default 5 s
 	PingPatience time.Duration // how long it may take to answer one before it is given up; default 15 s
 
-	StatsPatience time.Duration // how long all guests may take to be measured before one of them counts as hung; default 5 s
+	StatsPatience time.Duration // how long all guests may take to be measured before one of them counts as hung, and 25 ms more for each; default 5 s
 }
 
 // Driver is the driver of one libvirtd. Make it with New.
@@ -36,12 +36,13 @@ type Driver struct {
 	// hosts is held while names and leases of a network are compared and changed: two commands that do so at once would both add one.
 	hosts sync.Mutex
 
-	cfg   Config
-	accel Accel
-	queue *queue
-	agent chan struct{} // a slot for each question to a guest agent that may be open at once
-	asked chan struct{} // the same for AskAgent, whose askers are tenants
-	stuck atomic.Int32  // measurements that wait for a guest that hangs
+	cfg    Config
+	accel  Accel
+	queue  *queue
+	agent  chan struct{} // a slot for each question to a guest agent that may be open at once
+	asked  chan struct{} // the same for AskAgent, whose askers are tenants
+	stuck  atomic.Int32  // measurements that wait for a guest that hangs
+	guests atomic.Int32  // that were measured last
 
 	mu      sync.Mutex // guards what follows
 	session *session   // nil while libvirtd is away

@@ -3,6 +3,7 @@ package libvirt
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"libvirt.org/go/libvirt"
@@ -14,6 +15,9 @@ const (
 	defaultStatsPatience = 5 * time.Second
 	// maxStuck is how many measurements may wait for guests that hang; libvirtd has some twenty workers for all its clients.
 	maxStuck = 3
+	// patienceOfGuest is what each guest adds to the patience: QEMUs are asked one after the other, and each takes some ms where guests are
+	// emulated on a busy host.
+	patienceOfGuest = 25 * time.Millisecond
 	// stuckGrace is how long Close waits for them.
 	stuckGrace = 2 * time.Second
 )
@@ -42,10 +46,11 @@ func (d *Driver) Stats(ctx context.Context) ([]driver.Stats, error) {
 }
 
 func (d *Driver) stats(ctx context.Context, kinds libvirt.DomainStatsTypes) ([]driver.Stats, error) {
-	ctx, cancel := context.WithTimeout(ctx, d.cfg.StatsPatience)
+	patience := d.cfg.StatsPatience + time.Duration(d.guests.Load())*patienceOfGuest
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	return ask(ctx, d, "measure the virtual machines", func(c *libvirt.Connect) ([]driver.Stats, error) {
-		late := time.AfterFunc(d.cfg.StatsPatience, func() { d.stuck.Add(1) })
+		late := time.AfterFunc(patience, func() { d.stuck.Add(1) })
 		defer func() {
 			if !late.Stop() {
 				d.stuck.Add(-1)
@@ -55,6 +60,7 @@ func (d *Driver) stats(ctx context.Context, kinds libvirt.DomainStatsTypes) ([]d
 		if err != nil {
 			return nil, err
 		}
+		d.guests.Store(int32(min(len(records), math.MaxInt32)))
 		list := make([]driver.Stats, 0, len(records))
 		for i := range records {
 			if id, ok := managedID(records[i].Domain); ok {
