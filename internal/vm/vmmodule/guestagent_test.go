@@ -66,7 +66,7 @@ func TestGuestAgent(t *testing.T) {
 		}
 	})
 	t.Run("exec", func(t *testing.T) {
-		r := w.exec(id, map[string]any{"command": "sh", "args": []string{"-c", `cat; echo "$GREETING $1" >&2; exit 7`, "x", "a  b"}, "env": map[string]string{"GREETING": "hello;"},
+		r := w.exec(id, map[string]any{"command": "sh", "args": []string{"-c", `cat; echo "$GREETING $1" >&2; exit 7`, "x", "a  b"}, "env": map[string]string{"GREETING": "hello;", "n": "-1", "t": "x", "rc": "9"},
 			"stdin": []byte("from outside")})
 		if r.ExitCode == nil || *r.ExitCode != 7 || string(r.Stdout) != "from outside" || string(r.Stderr) != "hello; a  b\n" || r.TimedOut || r.StdoutTruncated {
 			t.Errorf("it ended as %+v", r)

@@ -18,12 +18,15 @@ import (
 //
 // What a stream has beyond its bound is read and dropped, so that the program does not block or die of it. 7 and 8 are the agent's
 // streams, 6 carries the program's output past the reader of its errors, 9 its exit code.
-const shell = `n=$1 t=$2; shift 2
+//
+// Names of variables are such that no environment has them by chance.
+const shell = `novacron_n=$1 novacron_t=$2; shift 2
 while [ "$1" != -- ]; do export "$1"; shift; done; shift
-if timeout -s KILL 5 true 2>/dev/null; then set -- timeout -s KILL "$t" "$@"; fi
+if timeout -s KILL 5 true 2>/dev/null; then set -- timeout -s KILL "$novacron_t" "$@"; fi
 exec 7>&1 8>&2
-rc=$({ { { "$@" 6>&- 7>&- 8>&- 9>&-; echo $? >&9; } 2>&1 >&6 6>&- | { head -c "$n" >&8; cat >/dev/null; }; } 6>&1 | { head -c "$n" >&7; cat >/dev/null; }; } 9>&1)
-exit "${rc:-126}"`
+novacron_rc=$({ { { "$@" 6>&- 7>&- 8>&- 9>&-; echo $? >&9; } 2>&1 >&6 6>&- | { head -c "$novacron_n" >&8; cat >/dev/null; }; } 6>&1 |
+	{ head -c "$novacron_n" >&7; cat >/dev/null; }; } 9>&1)
+exit "${novacron_rc:-126}"`
 
 const (
 	shellPath = "/bin/sh"
