@@ -24,7 +24,14 @@ const (
 	guestsAtOnce          = 128
 	guestsAtOnceOfATenant = 32
 	guestsAtOnceOfAVM     = 8
-	fileLimit             = time.Hour
+	// questionsOfATenant is how many questions of a tenant may be open: fewer than the driver takes at once, so that one whose agents all
+	// hang leaves room for others.
+	questionsOfATenant = 2
+	// maxSilences bounds how often the time is doubled for which an agent is left alone that was silent again and again.
+	maxSilences = 2
+	// silenceKept is for how long it is known how often an agent was silent.
+	silenceKept = time.Minute
+	fileLimit   = time.Hour
 )
 
 // guests keeps the turns of guest agents: one question at a time for each, and no more requests than there is room for. It has nothing to
@@ -32,48 +39,65 @@ const (
 type guests struct {
 	mu      sync.Mutex // guards what follows
 	all     int
-	tenants map[uuid.UUID]int
+	tenants map[uuid.UUID]*guestOwner
 	vms     map[uuid.UUID]*guest
+}
+
+// guestOwner is a tenant with open requests.
+type guestOwner struct {
+	requests  int
+	questions chan struct{} // holds an element for each open question
 }
 
 // guest is a guest that somebody asks now, or that was silent a moment ago.
 type guest struct {
 	requests int
+	owner    *guestOwner
 	turn     chan struct{} // holds one element while a question is open
 	silent   time.Time     // until when it is left alone
+	silences int           // that it was silent, one after the other
 }
 
-func newGuests() *guests { return &guests{tenants: map[uuid.UUID]int{}, vms: map[uuid.UUID]*guest{}} }
+func newGuests() *guests {
+	return &guests{tenants: map[uuid.UUID]*guestOwner{}, vms: map[uuid.UUID]*guest{}}
+}
 
 // enter lets a request in.
 func (g *guests) enter(id, tenant uuid.UUID, now time.Time) (*guest, func(), error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for other, one := range g.vms {
-		if one.requests == 0 && now.After(one.silent) {
+		if one.requests == 0 && now.After(one.silent.Add(silenceKept)) {
 			delete(g.vms, other)
 		}
 	}
-	one := g.vms[id]
+	one, owner := g.vms[id], g.tenants[tenant]
+	if owner == nil {
+		owner = &guestOwner{questions: make(chan struct{}, questionsOfATenant)}
+	}
 	switch {
 	case one != nil && one.requests >= guestsAtOnceOfAVM:
 		return nil, nil, vm.ErrAgentBusy.WithMessage("%d requests of the guest agent are open already", one.requests)
-	case g.tenants[tenant] >= guestsAtOnceOfATenant:
-		return nil, nil, vm.ErrAgentBusy.WithMessage("%d requests of guest agents of the tenant are open already", g.tenants[tenant])
+	case owner.requests >= guestsAtOnceOfATenant:
+		return nil, nil, vm.ErrAgentBusy.WithMessage("%d requests of guest agents of the tenant are open already", owner.requests)
 	case g.all >= guestsAtOnce:
 		return nil, nil, vm.ErrAgentBusy.WithMessage("as many requests of guest agents are open as the node takes")
 	case one == nil:
 		one = &guest{turn: make(chan struct{}, 1)}
 		g.vms[id] = one
 	}
+	g.tenants[tenant] = owner
 	g.all++
-	g.tenants[tenant]++
+	owner.requests++
 	one.requests++
+	if one.requests == 1 {
+		one.owner = owner
+	}
 	return one, func() {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		g.all--
-		if g.tenants[tenant]--; g.tenants[tenant] == 0 {
+		if owner.requests--; owner.requests == 0 {
 			delete(g.tenants, tenant)
 		}
 		one.requests--
@@ -86,10 +110,16 @@ func (g *guests) isSilent(one *guest, now time.Time) bool {
 	return now.Before(one.silent)
 }
 
-func (g *guests) fellSilent(one *guest, until time.Time) {
+// answered notes whether an agent was silent, and leaves it alone for a while if it was.
+func (g *guests) answered(one *guest, silent bool, now time.Time, patience time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	one.silent = until
+	if !silent {
+		one.silences = 0
+		return
+	}
+	one.silent = now.Add(patience << min(one.silences, maxSilences))
+	one.silences++
 }
 
 // withGuest hands f the agent of a guest.
@@ -113,21 +143,21 @@ func withGuest[T any](ctx context.Context, n *Node, c nodeapi.Command, whose nod
 func (n *Node) askGuest(ctx context.Context, id uuid.UUID, one *guest, command []byte, patience time.Duration) ([]byte, error) {
 	turn := time.NewTimer(2 * n.cfg.AgentPatience)
 	defer turn.Stop()
-	select {
-	case one.turn <- struct{}{}:
-		defer func() { <-one.turn }()
-	case <-turn.C:
-		return nil, driver.ErrAgentBusy
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-	if n.guests.isSilent(one, time.Now()) {
-		return nil, driver.ErrAgentSilent
+	for _, place := range []chan struct{}{one.turn, one.owner.questions} {
+		select {
+		case place <- struct{}{}:
+			defer func() { <-place }()
+		case <-turn.C:
+			return nil, driver.ErrAgentBusy
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		if n.guests.isSilent(one, time.Now()) { // whoever asks it again and again holds nobody up
+			return nil, driver.ErrAgentSilent
+		}
 	}
 	answer, err := n.cfg.Driver.AskAgent(ctx, id, command, patience)
-	if errors.Is(err, driver.ErrAgentSilent) {
-		n.guests.fellSilent(one, time.Now().Add(n.cfg.AgentPatience)) // so that whoever asks it again and again holds nobody up
-	}
+	n.guests.answered(one, errors.Is(err, driver.ErrAgentSilent), time.Now(), n.cfg.AgentPatience)
 	return answer, err
 }
 
