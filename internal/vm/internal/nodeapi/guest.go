@@ -6,7 +6,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// The verbs of the agent in a guest. They change no intent, are fenced by nothing, and never wait for a command at work.
+// The verbs of the agent in a guest. They change no intent, are fenced by nothing, and never wait for a command at work. Unlike others they are
+// not idempotent, so they are sent once.
 const (
 	VerbGuestInfo     Verb = "vm.guest.info"     // Guest -> vm.GuestInfo
 	VerbGuestExec     Verb = "vm.guest.exec"     // GuestExec -> vm.GuestExec
