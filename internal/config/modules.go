@@ -75,6 +75,7 @@ func (c Config) VMModule() vmmodule.Config {
 	m.ShutdownGuests = c.VM.ShutdownGuests
 	m.DetachPatience = c.VM.DetachPatience
 	m.StopGrace, m.MaxImageBytes, m.NetworkPool, m.ReservationTTL = c.VM.StopGrace, c.VM.ImageMaxBytes, c.VM.NetworkPool, c.VM.ReservationTTL
+	m.WebhookAllow = c.VM.WebhookAllow
 	return m
 }
 
