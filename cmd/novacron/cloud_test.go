@@ -113,6 +113,7 @@ func (c *cloud) handler() http.Handler {
 		})
 	}
 	c.handleCatalog(handle)
+	c.handleWebhooks(handle)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c.mu.Lock()
 		c.served = append(c.served, r.URL.Path)

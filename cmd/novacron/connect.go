@@ -201,6 +201,12 @@ func findTemplate(ctx context.Context, c *apiclient.Client, arg string) (named, 
 	})
 }
 
+func findWebhook(ctx context.Context, c *apiclient.Client, arg string) (named, error) {
+	return find("webhook", "webhook", arg, func(name string) iter.Seq2[named, error] {
+		return only(c.ListWebhooks(ctx, name, 0), func(w vm.Webhook) named { return named{w.ID, w.Name} })
+	})
+}
+
 func findAPIKey(ctx context.Context, c *apiclient.Client, arg string) (named, error) {
 	var filter apiclient.APIKeyFilter
 	name := func(k auth.APIKey) named { return named{k.ID, k.Name} }

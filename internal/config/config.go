@@ -186,6 +186,7 @@ type VMConfig struct {
 	StopGrace      time.Duration `mapstructure:"stop_grace" doc:"How long a guest may take to shut down before it is powered off."`
 	ImageMaxBytes  int64         `mapstructure:"image_max_bytes" doc:"The most an uploaded image may have, in bytes."`
 	NetworkPool    string        `mapstructure:"network_pool" doc:"IPv4 range that the tenants' default networks are cut from, a /24 each."`
+	WebhookAllow   []string      `mapstructure:"webhook_allow" doc:"Ranges of addresses, 10.1.0.0/16, that webhooks of all tenants may send to though they are no public ones. Webhooks of platform administrators may send anywhere."`
 	ReservationTTL time.Duration `mapstructure:"reservation_ttl" doc:"How long a place is held for a creation that has not begun."`
 	GuestFileMax   int64         `mapstructure:"guest_file_max_bytes" doc:"The most a file may have that is passed to or from a guest through its agent, in bytes."`
 	MetricsEvery   time.Duration `mapstructure:"metrics_interval" doc:"How often a node measures all its guests; 1s to 1h."`

@@ -76,6 +76,7 @@ func (c Config) VMModule() vmmodule.Config {
 	m.DetachPatience = c.VM.DetachPatience
 	m.StopGrace, m.MaxImageBytes, m.NetworkPool, m.ReservationTTL = c.VM.StopGrace, c.VM.ImageMaxBytes, c.VM.NetworkPool, c.VM.ReservationTTL
 	m.GuestFileMax, m.MetricsInterval, m.MetricsPerVM = c.VM.GuestFileMax, c.VM.MetricsEvery, c.VM.MetricsPerVM
+	m.WebhookAllow = c.VM.WebhookAllow
 	return m
 }
 

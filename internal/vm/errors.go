@@ -58,5 +58,5 @@ func Errors() []*errs.Error {
 		ErrImageNotFound, ErrImageInUse, ErrImageFailed, ErrImageBusy, ErrImageInvalid, ErrImageRefused, ErrImageTooLarge, ErrImageChecksum,
 		ErrLocked, ErrVolumeNotFound, ErrVolumeTaken, ErrVolumeInvalid, ErrVolumeInUse, ErrVolumeDetached, ErrVolumeElsewhere, ErrVolumeHeld,
 		ErrVolumeSnapshots, ErrVolumeBusy, ErrVolumeNotReady, ErrVolumeShrink, ErrVolumeVersion, ErrDiskNotFound, ErrTooManyDisks, ErrPoolNotFound,
-		ErrSnapshotNotFound, ErrSnapshotTaken, ErrSnapshotNotReady, ErrSnapshotConfig, ErrSnapshotRaw, ErrSnapshotMemory, ErrSnapshotTooMany, ErrNotFrozen}, append(append(networkErrors(), catalogErrors()...), guestErrors()...)...)
+		ErrSnapshotNotFound, ErrSnapshotTaken, ErrSnapshotNotReady, ErrSnapshotConfig, ErrSnapshotRaw, ErrSnapshotMemory, ErrSnapshotTooMany, ErrNotFrozen}, append(append(networkErrors(), guestErrors()...), append(catalogErrors(), eventErrors()...)...)...)
 }

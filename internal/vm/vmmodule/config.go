@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/novacron/novacron/internal/vm/internal/node/firewall"
+	"github.com/novacron/novacron/internal/vm/internal/webhook"
 )
 
 // The roles of the module.
@@ -53,6 +54,9 @@ type Config struct {
 	GuestFileMax      int64         // bytes of a file that is passed to or from a guest
 	ReservationTTL    time.Duration // how long a place is held for a creation that has not confirmed it
 	Version           string        // of the binary, for heartbeats
+	// WebhookAllow are ranges of addresses that webhooks may reach though they are no public ones.
+	WebhookAllow []string
+	webhooks     webhook.Config // paces; zero, except in tests: the usual ones
 }
 
 // Default gives the configuration of a single host.
@@ -62,6 +66,17 @@ func Default() Config {
 		ShutdownGuests: GuestsAuto, DetachPatience: 30 * time.Second, StopGrace: 60 * time.Second, MaxImageBytes: 64 << 30, NetworkPool: "10.100.0.0/14", HeartbeatInterval: 5 * time.Second,
 		ReservationTTL: 10 * time.Minute, MetricsInterval: 10 * time.Second, GuestFileMax: 1 << 30,
 	}
+}
+
+// webhookRanges are the ranges of WebhookAllow; Validate has found the mistakes.
+func (c Config) webhookRanges() []netip.Prefix {
+	var list []netip.Prefix
+	for _, text := range c.WebhookAllow {
+		if p, err := netip.ParsePrefix(text); err == nil {
+			list = append(list, p)
+		}
+	}
+	return list
 }
 
 // Validate lists every mistake.
@@ -89,6 +104,11 @@ func (c Config) Validate() []error {
 	}
 	if c.LibvirtURI == "" {
 		bad("libvirt.uri", "must not be empty")
+	}
+	for i, text := range c.WebhookAllow {
+		if _, err := netip.ParsePrefix(text); err != nil {
+			bad(fmt.Sprintf("webhook_allow[%d]", i), "%q is no range such as 10.1.0.0/16", text)
+		}
 	}
 	if c.DetachPatience < time.Second || c.DetachPatience > 10*time.Minute {
 		bad("detach_patience", "must be from 1s to 10m")

@@ -38,5 +38,7 @@ func Register(kit *httpx.API, svc *service.Service, cfg Config) {
 	a.registerFlavors(kit)
 	a.registerSSHKeys(kit)
 	a.registerTemplates(kit)
+	a.registerEvents(kit)
+	a.registerWebhooks(kit)
 	a.registerGuests(kit)
 }

@@ -5,6 +5,7 @@ package service
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"github.com/google/uuid"
@@ -12,6 +13,7 @@ import (
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/identity"
 	"github.com/novacron/novacron/internal/platform/operation"
+	"github.com/novacron/novacron/internal/platform/seal"
 	"github.com/novacron/novacron/internal/scheduler"
 	"github.com/novacron/novacron/internal/vm/internal/imagestore"
 	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
@@ -32,11 +34,12 @@ type Placer interface {
 
 // Config bounds the use cases.
 type Config struct {
-	DetachPatience time.Duration // how long a guest may take to let go of a disk
-	StopGrace      time.Duration // how long a guest may take to shut down before it is powered off
-	ReservationTTL time.Duration // how long a place is held before the first step of the saga confirms it
-	NetworkPool    string        // CIDR that the tenants' default networks are cut from, a /24 each
-	GuestFileMax   int64         // bytes of a file that is passed to or from a guest
+	DetachPatience time.Duration  // how long a guest may take to let go of a disk
+	StopGrace      time.Duration  // how long a guest may take to shut down before it is powered off
+	ReservationTTL time.Duration  // how long a place is held before the first step of the saga confirms it
+	NetworkPool    string         // CIDR that the tenants' default networks are cut from, a /24 each
+	WebhookAllow   []netip.Prefix // ranges that webhooks may reach though they are no public ones
+	GuestFileMax   int64          // bytes of a file that is passed to or from a guest
 }
 
 // Service is safe for concurrent use.
@@ -48,12 +51,16 @@ type Service struct {
 	nodes   *nodeapi.Client
 	images  *imagestore.Store
 	streams *stream.Server
+	box     *seal.Box
 	log     *slog.Logger
 
 	consoles consoleTickets
 	policies policies
 	boots    boots
-	open     openConsoles
+	open     lastingCalls // consoles
+	readers  lastingCalls // streams of events
+	told     wake
+	due      func() // wakes who sends to webhooks
 	measured samples
 }
 
@@ -70,12 +77,13 @@ type Backends struct {
 	Nodes   *nodeapi.Client
 	Images  *imagestore.Store
 	Streams *stream.Server
+	Box     *seal.Box // of the secrets of webhooks
 }
 
 // Bind gives the service what it works on and registers its sagas with the operation engine, which must not have started yet. It is
 // called once, before the first request.
 func (s *Service) Bind(b Backends) {
-	s.store, s.ops, s.placer, s.nodes, s.images, s.streams = b.Store, b.Ops, b.Placer, b.Nodes, b.Images, b.Streams
+	s.store, s.ops, s.placer, s.nodes, s.images, s.streams, s.box = b.Store, b.Ops, b.Placer, b.Nodes, b.Images, b.Streams, b.Box
 	for _, sagas := range [][]operation.Saga{s.vmSagas(), s.imageSagas(), s.networkSagas(), s.volumeSagas(), s.diskSagas(), s.snapshotSagas(), s.interfaceSagas()} {
 		for _, saga := range sagas {
 			s.ops.Register(saga)

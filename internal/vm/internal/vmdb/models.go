@@ -256,3 +256,40 @@ type Volume struct {
 	CreatedAt      time.Time
 	UpdatedAt      time.Time
 }
+
+type Webhook struct {
+	ID             uuid.UUID
+	TenantID       uuid.UUID
+	OwnerID        uuid.UUID
+	Name           string
+	Url            string
+	Events         []string
+	Secret         []byte
+	OldSecret      []byte
+	OldSecretUntil *time.Time
+	Internal       bool
+	Enabled        bool
+	DisabledReason string
+	FailingSince   *time.Time
+	Version        int64
+	CreatedAt      time.Time
+	UpdatedAt      time.Time
+}
+
+type WebhookDelivery struct {
+	ID             uuid.UUID
+	WebhookID      uuid.UUID
+	EventID        uuid.UUID
+	EventType      string
+	Payload        []byte
+	Status         string
+	Attempts       int32
+	NextAttemptAt  time.Time
+	ClaimedUntil   *time.Time
+	ResponseStatus *int32
+	ResponseText   string
+	Error          string
+	DurationMs     *int64
+	CreatedAt      time.Time
+	UpdatedAt      time.Time
+}
