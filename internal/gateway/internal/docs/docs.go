@@ -73,6 +73,10 @@ func (f *File) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	h.Set("ETag", etag)
+	r = r.Clone(r.Context())
+	for _, name := range []string{"If-Match", "If-Unmodified-Since", "Range"} { // nobody reads a page by parts, and a refusal would be no problem document
+		r.Header.Del(name)
+	}
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
 }
 
