@@ -28,7 +28,8 @@ func Default() Config {
 			OneTimePasswordTTL: a.OneTimePasswordTTL, PasswordLinkTTL: a.PasswordLinkTTL, AuditRetention: a.AuditRetention},
 		Mail: MailConfig{TLS: mail.TLSStart, Timeout: 15 * time.Second},
 		VM: VMConfig{Roles: v.Roles, Libvirt: LibvirtConfig{URI: v.LibvirtURI, Accel: v.Accel}, ShutdownGuests: v.ShutdownGuests, DetachPatience: v.DetachPatience, StopGrace: v.StopGrace,
-			ImageMaxBytes: v.MaxImageBytes, NetworkPool: v.NetworkPool, ReservationTTL: v.ReservationTTL},
+			ImageMaxBytes: v.MaxImageBytes, UploadTTL: v.UploadTTL, ImageCache: v.ImageCacheBytes,
+			ImageImport: ImageImport{Hosts: v.ImportHosts, Networks: v.ImportNetworks, MaxBytes: v.ImportMaxBytes}, NetworkPool: v.NetworkPool, ReservationTTL: v.ReservationTTL},
 		Sched: SchedConfig{OvercommitVCPU: s.OvercommitVCPU, OvercommitMemory: s.OvercommitMemory,
 			MemoryReserveBytes: s.MemoryReserveBytes, StorageReserveBytes: s.StorageReserveBytes, NodeTimeout: s.NodeTimeout},
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/novacron/novacron/internal/platform/pg/outbox"
 	"github.com/novacron/novacron/internal/platform/startstop"
 	"github.com/novacron/novacron/internal/platform/tenancy"
+	"github.com/novacron/novacron/internal/vm/internal/imagefetch"
 	"github.com/novacron/novacron/internal/vm/internal/imagestore"
 	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
 	"github.com/novacron/novacron/internal/vm/internal/service"
@@ -90,12 +91,16 @@ func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Se
 	if err != nil {
 		return nil, err
 	}
+	rules, err := cfg.importRules()
+	if err != nil {
+		return nil, fmt.Errorf("vm.image_import.networks: %w", err)
+	}
 	streams := stream.New(filepath.Join(cfg.DataDir, "run", "streams.sock"), deps.Log)
 	if err := streams.Start(ctx); err != nil {
 		return nil, err
 	}
 	c.streams = streams
-	svc.Bind(service.Backends{Store: st, Ops: ops, Placer: deps.Scheduler, Images: images, Streams: streams,
+	svc.Bind(service.Backends{Store: st, Ops: ops, Placer: deps.Scheduler, Images: images, Streams: streams, Fetcher: imagefetch.New(rules),
 		Nodes: &nodeapi.Client{Bus: deps.Bus, InstallationID: installation}})
 	// Nodes are heard before operations go on, which may need them at once.
 	if c.reports, err = bus.Serve(deps.Bus, bus.SubjectNodeReports, bus.ServeOptions{Queue: "vm.controller"}, svc.Report); err != nil {

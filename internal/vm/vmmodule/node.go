@@ -44,8 +44,8 @@ func startNode(ctx context.Context, cfg Config, deps Deps, newDriver func(Config
 	n := node.New(node.Config{
 		Firewall: fw, Run: run,
 		NodeID: id, Name: cfg.NodeName, DataDir: cfg.DataDir, Version: cfg.Version, Bus: deps.Bus, Log: log, Metrics: deps.Registerer,
-		HeartbeatInterval: cfg.HeartbeatInterval,
-		Driver:            newDriver(cfg, log),
+		HeartbeatInterval: cfg.HeartbeatInterval, ImageCacheBytes: cfg.ImageCacheBytes,
+		Driver: newDriver(cfg, log),
 	})
 	if err := n.Start(ctx); err != nil {
 		return nil, fmt.Errorf("start node %s: %w", id, err)

@@ -14,6 +14,7 @@ import (
 	"github.com/novacron/novacron/internal/platform/operation"
 	"github.com/novacron/novacron/internal/scheduler"
 	"github.com/novacron/novacron/internal/vm"
+	"github.com/novacron/novacron/internal/vm/internal/imagefetch"
 	"github.com/novacron/novacron/internal/vm/internal/imagestore"
 	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
 	"github.com/novacron/novacron/internal/vm/internal/store"
@@ -38,6 +39,8 @@ type Config struct {
 	ReservationTTL time.Duration // how long a place is held before the first step of the saga confirms it
 	NetworkPool    string        // CIDR that the tenants' default networks are cut from, a /24 each
 	Flavors        []vm.Flavor
+	MaxImageBytes  int64         // the most an upload may have
+	UploadTTL      time.Duration // after so long without a part an upload in parts is given up
 }
 
 // Service is safe for concurrent use.
@@ -48,6 +51,7 @@ type Service struct {
 	placer  Placer
 	nodes   *nodeapi.Client
 	images  *imagestore.Store
+	fetcher *imagefetch.Fetcher
 	streams *stream.Server
 	log     *slog.Logger
 
@@ -69,13 +73,14 @@ type Backends struct {
 	Placer  Placer
 	Nodes   *nodeapi.Client
 	Images  *imagestore.Store
+	Fetcher *imagefetch.Fetcher
 	Streams *stream.Server
 }
 
 // Bind gives the service what it works on and registers its sagas with the operation engine, which must not have started yet. It is
 // called once, before the first request.
 func (s *Service) Bind(b Backends) {
-	s.store, s.ops, s.placer, s.nodes, s.images, s.streams = b.Store, b.Ops, b.Placer, b.Nodes, b.Images, b.Streams
+	s.store, s.ops, s.placer, s.nodes, s.images, s.fetcher, s.streams = b.Store, b.Ops, b.Placer, b.Nodes, b.Images, b.Fetcher, b.Streams
 	for _, sagas := range [][]operation.Saga{s.vmSagas(), s.imageSagas(), s.networkSagas(), s.volumeSagas(), s.diskSagas(), s.snapshotSagas(), s.interfaceSagas()} {
 		for _, saga := range sagas {
 			s.ops.Register(saga)
