@@ -157,6 +157,9 @@ func (a *API) uploadOffset(w http.ResponseWriter, r *http.Request) {
 
 func (a *API) uploadPart(w http.ResponseWriter, r *http.Request) {
 	id, err := pathID(r)
+	if err == nil { // who may not know the image learns nothing from what else is wrong
+		_, _, err = a.svc.UploadOffset(r.Context(), id)
+	}
 	if err == nil {
 		var offset int64
 		if offset, err = partOffset(r); err == nil {

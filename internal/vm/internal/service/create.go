@@ -148,7 +148,9 @@ func (s *Service) recordFor(ctx context.Context, req vm.CreateVMRequest) (store.
 			Description: req.Description, Settings: settings},
 		UserData: req.UserData, SSHKeys: append([]string{}, req.SSHKeys...),
 	}
-	return r, checkEdited(r, nil, store.EditedOf(r.VM))
+	bare := r
+	bare.BootOrder = nil // what it has already may stay; it has nothing yet
+	return r, checkEdited(bare, nil, store.EditedOf(r.VM))
 }
 
 func nameTaken(taken bool, name string) error {
