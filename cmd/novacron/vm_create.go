@@ -8,9 +8,11 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
 	"github.com/novacron/novacron/internal/apiclient"
+	"github.com/novacron/novacron/internal/vm"
 )
 
 // vmSpec are the flags of 'vm create'.
@@ -19,6 +21,8 @@ type vmSpec struct {
 	vcpus                                 int
 	networks, keys, tags                  []string
 	noStart                               bool
+	cdrom, kernel, initrd, commandLine    string
+	bootOrder                             []string
 }
 
 func newVMCreate(e *env) *cobra.Command {
@@ -64,9 +68,17 @@ func newVMCreate(e *env) *cobra.Command {
 	flags.StringArrayVar(&spec.keys, "ssh-key", nil, "public key for the default user, as a file or as text; may be repeated")
 	flags.StringVar(&spec.userData, "user-data", "", "file with cloud-init user-data")
 	flags.StringArrayVar(&spec.tags, "tag", nil, "label KEY=VALUE; may be repeated")
+	flags.StringVar(&spec.cdrom, "cdrom", "", "ISO image to put into its drive, by name or id; with an ISO image as --image that one is in the drive and the disk is empty")
+	flags.StringVar(&spec.kernel, "kernel", "", "kernel image to start it with, by name or id")
+	flags.StringVar(&spec.initrd, "initrd", "", "initrd image for --kernel")
+	flags.StringVar(&spec.commandLine, "cmdline", "", "command line for --kernel")
+	flags.StringSliceVar(&spec.bootOrder, "boot-order", nil, "what to boot from, of root, cdrom and network, the first first (default: root,cdrom)")
 	flags.BoolVar(&spec.noStart, "no-start", false, "leave it powered off")
 	w.addTo(cmd)
 	must(cmd.RegisterFlagCompletionFunc("image", e.completion(0, imageNames)))
+	for _, flag := range []string{"cdrom", "kernel", "initrd"} {
+		must(cmd.RegisterFlagCompletionFunc(flag, e.completion(0, imageNames)))
+	}
 	must(cmd.RegisterFlagCompletionFunc("network", e.completion(0, networkNames)))
 	must(cmd.RegisterFlagCompletionFunc("flavor", e.completion(0, flavorNames)))
 	return cmd
@@ -130,7 +142,24 @@ func (s *vmSpec) resolve(ctx context.Context, c *apiclient.Client, body *apiclie
 	if err != nil {
 		return err
 	}
-	body.ImageID = image.id
+	body.ImageID, body.BootOrder = image.id, s.bootOrder
+	boot := vm.DirectBoot{CommandLine: s.commandLine}
+	for _, media := range []struct {
+		arg string
+		to  **uuid.UUID
+	}{{s.cdrom, &body.CDROM}, {s.kernel, &boot.KernelImageID}, {s.initrd, &boot.InitrdImageID}} {
+		if media.arg == "" {
+			continue
+		}
+		found, err := findImage(ctx, c, media.arg)
+		if err != nil {
+			return err
+		}
+		*media.to = &found.id
+	}
+	if boot != (vm.DirectBoot{}) {
+		body.DirectBoot = &boot
+	}
 	for _, spec := range s.networks {
 		network, err := parseInterface(ctx, c, spec)
 		if err != nil {
