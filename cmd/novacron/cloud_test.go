@@ -111,10 +111,8 @@ func (c *cloud) handler() http.Handler {
 			answer(w, 200, c.nodes[0])
 		})
 	}
-	handle("GET /api/v1/flavors", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, 200, map[string]any{"items": []vm.Flavor{{Name: "tiny", Resources: vm.Resources{VCPUs: 1, MemoryMiB: 256, DiskGiB: 1}},
-			{Name: "large", Resources: vm.Resources{VCPUs: 4, MemoryMiB: 8192, DiskGiB: 80}}}})
-	})
+	c.handleCatalog(handle)
+	c.handleWebhooks(handle)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c.mu.Lock()
 		c.served = append(c.served, r.URL.Path)

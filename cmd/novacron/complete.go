@@ -50,7 +50,19 @@ func serviceAccountNames(ctx context.Context, c *apiclient.Client) iter.Seq2[nam
 }
 
 func flavorNames(ctx context.Context, c *apiclient.Client) iter.Seq2[named, error] {
-	return only(c.ListFlavors(ctx), func(f vm.Flavor) named { return named{name: f.Name} })
+	return only(c.ListFlavors(ctx, ""), func(f vm.Flavor) named { return named{f.ID, f.Name} })
+}
+
+func sshKeyNames(ctx context.Context, c *apiclient.Client) iter.Seq2[named, error] {
+	return only(c.ListSSHKeys(ctx, "", completeMost), func(k vm.SSHKey) named { return named{k.ID, k.Name} })
+}
+
+func webhookNames(ctx context.Context, c *apiclient.Client) iter.Seq2[named, error] {
+	return only(c.ListWebhooks(ctx, "", completeMost), func(w vm.Webhook) named { return named{w.ID, w.Name} })
+}
+
+func templateNames(ctx context.Context, c *apiclient.Client) iter.Seq2[named, error] {
+	return only(c.ListTemplates(ctx, "", completeMost), func(t vm.Template) named { return named{t.ID, t.Name} })
 }
 
 func operationIDs(ctx context.Context, c *apiclient.Client) iter.Seq2[named, error] {

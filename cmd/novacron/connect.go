@@ -183,6 +183,30 @@ func findSecurityGroup(ctx context.Context, c *apiclient.Client, arg string) (na
 	})
 }
 
+func findFlavor(ctx context.Context, c *apiclient.Client, arg string) (named, error) {
+	return find("flavor", "flavor", arg, func(name string) iter.Seq2[named, error] {
+		return only(c.ListFlavors(ctx, name), func(f vm.Flavor) named { return named{f.ID, f.Name} })
+	})
+}
+
+func findSSHKey(ctx context.Context, c *apiclient.Client, arg string) (named, error) {
+	return find("SSH key", "ssh-key", arg, func(name string) iter.Seq2[named, error] {
+		return only(c.ListSSHKeys(ctx, name, 0), func(k vm.SSHKey) named { return named{k.ID, k.Name} })
+	})
+}
+
+func findTemplate(ctx context.Context, c *apiclient.Client, arg string) (named, error) {
+	return find("template", "template", arg, func(name string) iter.Seq2[named, error] {
+		return only(c.ListTemplates(ctx, name, 0), func(t vm.Template) named { return named{t.ID, t.Name} })
+	})
+}
+
+func findWebhook(ctx context.Context, c *apiclient.Client, arg string) (named, error) {
+	return find("webhook", "webhook", arg, func(name string) iter.Seq2[named, error] {
+		return only(c.ListWebhooks(ctx, name, 0), func(w vm.Webhook) named { return named{w.ID, w.Name} })
+	})
+}
+
 func findAPIKey(ctx context.Context, c *apiclient.Client, arg string) (named, error) {
 	var filter apiclient.APIKeyFilter
 	name := func(k auth.APIKey) named { return named{k.ID, k.Name} }

@@ -7,7 +7,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/novacron/novacron/internal/apiclient"
-	"github.com/novacron/novacron/internal/vm"
 )
 
 func newNode(e *env) *cobra.Command {
@@ -111,28 +110,4 @@ func newNodeCordon(e *env, verb, short string, cordoned bool) *cobra.Command {
 			return err
 		},
 	}
-}
-
-func newFlavor(e *env) *cobra.Command {
-	cmd := &cobra.Command{Use: "flavor", Short: "Named sizes of machines"}
-	cmd.AddCommand(&cobra.Command{
-		Use: "list", Aliases: []string{"ls"}, Short: "List flavors", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := e.connect()
-			if err != nil {
-				return err
-			}
-			flavors, err := apiclient.Collect(c.ListFlavors(cmd.Context()))
-			if err != nil {
-				return err
-			}
-			return printList(e, flavors, func(f vm.Flavor) string { return f.Name }, []column[vm.Flavor]{
-				{"NAME", func(f vm.Flavor) string { return f.Name }},
-				{"VCPU", func(f vm.Flavor) string { return strconv.Itoa(f.Resources.VCPUs) }},
-				{"MEMORY", func(f vm.Flavor) string { return bytesText(f.Resources.MemoryMiB << 20) }},
-				{"DISK", func(f vm.Flavor) string { return bytesText(f.Resources.DiskGiB << 30) }},
-			})
-		},
-	})
-	return cmd
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,12 +18,13 @@ import (
 
 // vmSpec are the flags of 'vm create'.
 type vmSpec struct {
-	image, flavor, memory, disk, userData string
-	vcpus                                 int
-	networks, keys, tags                  []string
-	noStart                               bool
-	cdrom, kernel, initrd, commandLine    string
-	bootOrder                             []string
+	sizeFlags
+	template, image, flavor, userData  string
+	networks, keys, tags               []string
+	noStart                            bool
+	cdrom, kernel, initrd, commandLine string
+	bootOrder                          []string
+	partial                            bool // of a template: what is left out is for others to give
 }
 
 func newVMCreate(e *env) *cobra.Command {
@@ -33,7 +35,8 @@ func newVMCreate(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "create NAME", Short: "Create a virtual machine and power it on", Args: cobra.ExactArgs(1), ValidArgsFunction: cobra.NoFileCompletions,
 		Example: "  novacron vm create web-1 --image debian-12 --flavor small --ssh-key ~/.ssh/id_ed25519.pub\n" +
-			"  novacron vm create db-1 --image debian-12 --vcpus 2 --memory 4G --disk 40G --network backend --tag env=prod",
+			"  novacron vm create db-1 --image debian-12 --vcpus 2 --memory 4G --disk 40G --network backend --tag env=prod\n" +
+			"  novacron vm create web-2 --template web",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			body, err := spec.body(args[0])
@@ -58,60 +61,52 @@ func newVMCreate(e *env) *cobra.Command {
 			return e.document(result)
 		},
 	}
+	spec.addTo(e, cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&spec.image, "image", "", "image that its disk is made from, by name or id (required)")
-	flags.StringVar(&spec.flavor, "flavor", "", "named size; see 'novacron flavor list'")
-	flags.IntVar(&spec.vcpus, "vcpus", 0, "number of virtual CPUs (default: the flavor's)")
-	flags.StringVar(&spec.memory, "memory", "", "memory in MiB, or with a unit: 512M, 1G (default: the flavor's)")
-	flags.StringVar(&spec.disk, "disk", "", "size of the root disk in GiB, or with a unit: 5G, 1T (default: the flavor's)")
-	flags.StringArrayVar(&spec.networks, "network", nil, "network to join, as NAME or NAME,ip=ADDRESS,mac=MAC,group=GROUP,in=KBPS,out=KBPS; may be repeated (default: the tenant's default network)")
-	flags.StringArrayVar(&spec.keys, "ssh-key", nil, "public key for the default user, as a file or as text; may be repeated")
-	flags.StringVar(&spec.userData, "user-data", "", "file with cloud-init user-data")
-	flags.StringArrayVar(&spec.tags, "tag", nil, "label KEY=VALUE; may be repeated")
 	flags.StringVar(&spec.cdrom, "cdrom", "", "ISO image to put into its drive, by name or id; with an ISO image as --image that one is in the drive and the disk is empty")
 	flags.StringVar(&spec.kernel, "kernel", "", "kernel image to start it with, by name or id")
 	flags.StringVar(&spec.initrd, "initrd", "", "initrd image for --kernel")
 	flags.StringVar(&spec.commandLine, "cmdline", "", "command line for --kernel")
 	flags.StringSliceVar(&spec.bootOrder, "boot-order", nil, "what to boot from, of root, cdrom and network, the first first (default: root,cdrom)")
-	flags.BoolVar(&spec.noStart, "no-start", false, "leave it powered off")
-	w.addTo(cmd)
-	must(cmd.RegisterFlagCompletionFunc("image", e.completion(0, imageNames)))
+	flags.StringVar(&spec.template, "template", "", "template that gives what the other flags leave out, by name or id")
 	for _, flag := range []string{"cdrom", "kernel", "initrd"} {
 		must(cmd.RegisterFlagCompletionFunc(flag, e.completion(0, imageNames)))
 	}
+	flags.BoolVar(&spec.noStart, "no-start", false, "leave it powered off")
+	w.addTo(cmd)
+	must(cmd.RegisterFlagCompletionFunc("template", e.completion(0, templateNames)))
+	return cmd
+}
+
+// addTo adds the flags that a template has, too.
+func (s *vmSpec) addTo(e *env, cmd *cobra.Command) {
+	s.sizeFlags.addTo(cmd)
+	flags := cmd.Flags()
+	flags.StringVar(&s.image, "image", "", "image that its disk is made from, by name or id")
+	flags.StringVar(&s.flavor, "flavor", "", "named size, of which --vcpus, --memory and --disk override parts; see 'novacron flavor list'")
+	flags.StringArrayVar(&s.networks, "network", nil, "network to join, as NAME or NAME,ip=ADDRESS,mac=MAC,group=GROUP,in=KBPS,out=KBPS; may be repeated (default: the tenant's default network)")
+	flags.StringArrayVar(&s.keys, "ssh-key", nil, "public key for the default user: a file, the key itself, or the name of an SSH key on the server; may be repeated")
+	flags.StringVar(&s.userData, "user-data", "", "file with cloud-init user-data")
+	flags.StringArrayVar(&s.tags, "tag", nil, "label KEY=VALUE; may be repeated")
+	must(cmd.RegisterFlagCompletionFunc("image", e.completion(0, imageNames)))
 	must(cmd.RegisterFlagCompletionFunc("network", e.completion(0, networkNames)))
 	must(cmd.RegisterFlagCompletionFunc("flavor", e.completion(0, flavorNames)))
-	return cmd
+	must(cmd.RegisterFlagCompletionFunc("ssh-key", e.completion(0, sshKeyNames)))
 }
 
 // body makes the request as far as that goes without the server.
 func (s *vmSpec) body(name string) (apiclient.VMCreate, error) {
 	body := apiclient.VMCreate{Name: name, Flavor: s.flavor}
-	if s.image == "" {
+	if s.image == "" && s.template == "" && !s.partial {
 		return body, usageError{"--image is missing; see what there is with 'novacron image list'"}
 	}
-	size := apiclient.VMResources{VCPUs: s.vcpus}
-	for _, part := range []struct {
-		flag, text string
-		unit       int64
-		to         *int64
-	}{{"--memory", s.memory, 1 << 20, &size.MemoryMiB}, {"--disk", s.disk, 1 << 30, &size.DiskGiB}} {
-		if part.text == "" {
-			continue
-		}
-		n, err := parseSize(part.text, part.unit)
-		if err != nil {
-			return body, usageError{part.flag + ": " + err.Error()}
-		}
-		*part.to = n
-	}
-	if s.vcpus < 0 {
-		return body, usageError{"--vcpus must not be negative"}
+	size, err := s.resources()
+	if err != nil {
+		return body, err
 	}
 	if size != (apiclient.VMResources{}) {
 		body.Resources = &size
 	}
-	var err error
 	if body.Tags, err = parseTags(s.tags); err != nil {
 		return body, err
 	}
@@ -138,11 +133,31 @@ func (s *vmSpec) body(name string) (apiclient.VMCreate, error) {
 
 // resolve replaces names by ids.
 func (s *vmSpec) resolve(ctx context.Context, c *apiclient.Client, body *apiclient.VMCreate) error {
-	image, err := findImage(ctx, c, s.image)
-	if err != nil {
-		return err
+	if s.template != "" {
+		template, err := findTemplate(ctx, c, s.template)
+		if err != nil {
+			return err
+		}
+		body.TemplateID = &template.id
 	}
-	body.ImageID, body.BootOrder = image.id, s.bootOrder
+	if s.image != "" {
+		image, err := findImage(ctx, c, s.image)
+		if err != nil {
+			return err
+		}
+		body.ImageID = image.id
+	}
+	for i, key := range body.SSHKeys {
+		if strings.Contains(key, " ") {
+			continue
+		}
+		kept, err := findSSHKey(ctx, c, key)
+		if err != nil {
+			return err
+		}
+		body.SSHKeys[i] = kept.id.String()
+	}
+	body.BootOrder = s.bootOrder
 	boot := vm.DirectBoot{CommandLine: s.commandLine}
 	for _, media := range []struct {
 		arg string
@@ -170,7 +185,7 @@ func (s *vmSpec) resolve(ctx context.Context, c *apiclient.Client, body *apiclie
 	return nil
 }
 
-// publicKeys gives the keys that a flag names: a key as text, or the lines of a file.
+// publicKeys gives the keys that a flag names: a key as text, the lines of a file, or the name of one on the server.
 func publicKeys(arg string) ([]string, error) {
 	if isPublicKey(arg) {
 		return []string{strings.TrimSpace(arg)}, nil
@@ -182,6 +197,9 @@ func publicKeys(arg string) ([]string, error) {
 		}
 	}
 	raw, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) && !strings.ContainsAny(arg, "/.~") { // a label, as names of SSH keys are
+		return []string{arg}, nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -46,7 +46,8 @@ func (c *Client) streamOperation(ctx context.Context, f *following) error {
 
 // eventReader reads server-sent events, as the HTML standard defines them in section 9.2.
 type eventReader struct {
-	lines *bufio.Reader
+	lines  *bufio.Reader
+	lastID string // of the last block that had one
 }
 
 const maxEvent = 4 << 20
@@ -54,7 +55,7 @@ const maxEvent = 4 << 20
 var errEventTooLarge = errors.New("an event is too large")
 
 // next gives the next event that has data. An event that the end of the stream cuts off is dropped.
-func (r eventReader) next() (name string, data []byte, err error) {
+func (r *eventReader) next() (name string, data []byte, err error) {
 	for some := false; ; {
 		line, err := r.line()
 		if err != nil {
@@ -70,6 +71,8 @@ func (r eventReader) next() (name string, data []byte, err error) {
 		field, value, _ := strings.Cut(line, ":")
 		value = strings.TrimPrefix(value, " ")
 		switch field {
+		case "id":
+			r.lastID = value
 		case "event":
 			name = value
 		case "data":
@@ -85,7 +88,7 @@ func (r eventReader) next() (name string, data []byte, err error) {
 	}
 }
 
-func (r eventReader) line() (string, error) {
+func (r *eventReader) line() (string, error) {
 	var whole []byte
 	for {
 		part, err := r.lines.ReadSlice('\n')

@@ -15,15 +15,16 @@ import (
 
 // VMCreate is the body that creates a virtual machine. What is left zero gets the server's default.
 type VMCreate struct {
-	Name      string            `json:"name"`
-	ImageID   uuid.UUID         `json:"image_id"`
-	Flavor    string            `json:"flavor,omitempty"`
-	Resources *VMResources      `json:"resources,omitempty"`
-	Networks  []VMNetwork       `json:"networks,omitempty"`
-	SSHKeys   []string          `json:"ssh_keys,omitempty"`
-	UserData  string            `json:"user_data,omitempty"`
-	Tags      map[string]string `json:"tags,omitempty"`
-	Start     *bool             `json:"start,omitempty"`
+	Name       string            `json:"name"`
+	TemplateID *uuid.UUID        `json:"template_id,omitempty"`
+	ImageID    uuid.UUID         `json:"image_id,omitzero"`
+	Flavor     string            `json:"flavor,omitempty"`
+	Resources  *VMResources      `json:"resources,omitempty"`
+	Networks   []VMNetwork       `json:"networks,omitempty"`
+	SSHKeys    []string          `json:"ssh_keys,omitempty"`
+	UserData   string            `json:"user_data,omitempty"`
+	Tags       map[string]string `json:"tags,omitempty"`
+	Start      *bool             `json:"start,omitempty"`
 	// CDROM is an ISO image for the drive.
 	CDROM      *uuid.UUID     `json:"cdrom_image_id,omitempty"`
 	DirectBoot *vm.DirectBoot `json:"direct_boot,omitempty"`
@@ -115,11 +116,6 @@ func (c *Client) DeleteVM(ctx context.Context, id uuid.UUID, volumes bool) (Obje
 		query.Set("delete_volumes", "true")
 	}
 	return begin(ctx, c, http.MethodDelete, "/api/v1/vms/"+id.String(), query)
-}
-
-// ListFlavors gives the named sizes.
-func (c *Client) ListFlavors(ctx context.Context) iter.Seq2[Object[vm.Flavor], error] {
-	return listWhole[vm.Flavor](ctx, c, "/api/v1/flavors")
 }
 
 // ImageUpload describes an image that is sent.

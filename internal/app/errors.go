@@ -16,6 +16,7 @@ import (
 	"github.com/novacron/novacron/internal/platform/pg"
 	"github.com/novacron/novacron/internal/platform/pg/outbox"
 	"github.com/novacron/novacron/internal/platform/pg/pgserver"
+	"github.com/novacron/novacron/internal/platform/safedial"
 	"github.com/novacron/novacron/internal/platform/tenancy"
 	"github.com/novacron/novacron/internal/scheduler/schedulermodule"
 	"github.com/novacron/novacron/internal/vm/vmmodule"
@@ -24,5 +25,5 @@ import (
 // Errors lists every error that a client or an operator can meet, by code.
 func Errors() ([]*errs.Error, error) {
 	return errs.Reference(httpx.Errors(), auth.Errors(), vmmodule.Errors(), schedulermodule.Errors(), gatewaymodule.Errors(), operation.Errors(),
-		idempotent.Errors(), bus.Errors(), cache.Errors(), pg.Errors(), pgserver.Errors(), outbox.Errors(), tenancy.Errors(), topology.Errors(), hop.Errors(), grpcx.Errors(), authgrpc.Errors(), []*errs.Error{ErrDataDirInUse})
+		idempotent.Errors(), bus.Errors(), cache.Errors(), pg.Errors(), pgserver.Errors(), outbox.Errors(), tenancy.Errors(), topology.Errors(), hop.Errors(), grpcx.Errors(), authgrpc.Errors(), safedial.Errors(), []*errs.Error{ErrDataDirInUse})
 }

@@ -189,6 +189,7 @@ type VMConfig struct {
 	ImageCache     int64         `mapstructure:"image_cache_bytes" doc:"What images may take on each node that no disk stands on and no machine has; those whose last use is longest ago make room. 0: no bound."`
 	ImageImport    ImageImport   `mapstructure:"image_import"`
 	NetworkPool    string        `mapstructure:"network_pool" doc:"IPv4 range that the tenants' default networks are cut from, a /24 each."`
+	WebhookAllow   []string      `mapstructure:"webhook_allow" doc:"Ranges of addresses, 10.1.0.0/16, that webhooks of all tenants may send to though they are no public ones. Webhooks of platform administrators may send anywhere."`
 	ReservationTTL time.Duration `mapstructure:"reservation_ttl" doc:"How long a place is held for a creation that has not begun."`
 }
 

@@ -77,6 +77,7 @@ func (c Config) VMModule() vmmodule.Config {
 	m.UploadTTL, m.ImageCacheBytes = c.VM.UploadTTL, c.VM.ImageCache
 	m.ImportHosts, m.ImportNetworks, m.ImportMaxBytes = c.VM.ImageImport.Hosts, c.VM.ImageImport.Networks, c.VM.ImageImport.MaxBytes
 	m.StopGrace, m.MaxImageBytes, m.NetworkPool, m.ReservationTTL = c.VM.StopGrace, c.VM.ImageMaxBytes, c.VM.NetworkPool, c.VM.ReservationTTL
+	m.WebhookAllow = c.VM.WebhookAllow
 	return m
 }
 

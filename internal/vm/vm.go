@@ -75,12 +75,6 @@ type Disk struct {
 	SizeBytes int64      `json:"size_bytes"`
 }
 
-// Flavor is a named size.
-type Flavor struct {
-	Name      string    `json:"name" example:"small"`
-	Resources Resources `json:"resources"`
-}
-
 // Service is what other modules may ask of the vm module. Every call acts for the principal in its context.
 type Service interface {
 	// CreateVM begins to create a virtual machine and answers at once with the operation to follow.
@@ -94,12 +88,13 @@ type Service interface {
 // CreateVMRequest says what to create. Resources that are zero come from the flavor; without a flavor they are refused.
 type CreateVMRequest struct {
 	Name           string
-	HypervisorType string // "" means kvm
+	HypervisorType string     // "" means kvm
+	TemplateID     *uuid.UUID // gives what the request leaves out
 	ImageID        uuid.UUID
 	Flavor         string
 	Resources      Resources
 	Interfaces     []InterfaceRequest // none: one on the tenant's default network
-	SSHKeys        []string
+	SSHKeys        []string           // public keys, or names and ids of SSH keys of the tenant
 	UserData       string
 	Tags           map[string]string
 	Description    string

@@ -18,7 +18,6 @@ import (
 	"github.com/novacron/novacron/internal/auth"
 	"github.com/novacron/novacron/internal/auth/internal/httpapi"
 	"github.com/novacron/novacron/internal/auth/internal/password"
-	"github.com/novacron/novacron/internal/auth/internal/seal"
 	"github.com/novacron/novacron/internal/auth/internal/service"
 	"github.com/novacron/novacron/internal/auth/internal/store"
 	"github.com/novacron/novacron/internal/auth/internal/throttle"
@@ -33,6 +32,7 @@ import (
 	"github.com/novacron/novacron/internal/platform/pg/auditrow"
 	"github.com/novacron/novacron/internal/platform/pg/idempotency"
 	"github.com/novacron/novacron/internal/platform/pg/outbox"
+	"github.com/novacron/novacron/internal/platform/seal"
 	"github.com/novacron/novacron/internal/platform/startstop"
 )
 

@@ -3,6 +3,7 @@
 package atomicfile
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -13,7 +14,22 @@ import (
 const TempPattern = ".*.tmp"
 
 // Write replaces the file at path. When it returns without an error, the new content is on the disk.
-func Write(path string, data []byte, mode fs.FileMode) (err error) {
+func Write(path string, data []byte, mode fs.FileMode) error {
+	return write(path, data, mode, os.Rename)
+}
+
+// Create is Write for a file that is not there yet; it fails with fs.ErrExist where it is. Of several that create it at once one does.
+func Create(path string, data []byte, mode fs.FileMode) error {
+	return write(path, data, mode, func(temp, path string) error {
+		if err := os.Link(temp, path); err != nil {
+			return err
+		}
+		return os.Remove(temp)
+	})
+}
+
+// write puts the content into a new file beside path, and then in its place.
+func write(path string, data []byte, mode fs.FileMode, place func(temp, path string) error) (err error) {
 	dir, name := filepath.Split(path)
 	f, err := os.CreateTemp(dir, "."+name+".*.tmp")
 	if err != nil {
@@ -37,7 +53,22 @@ func Write(path string, data []byte, mode fs.FileMode) (err error) {
 	if err = f.Close(); err != nil {
 		return fmt.Errorf("close %s: %w", path, err)
 	}
-	return Publish(f.Name(), path)
+	if err = place(f.Name(), path); err != nil {
+		return fmt.Errorf("put %s in place: %w", path, err)
+	}
+	return SyncDir(filepath.Dir(path))
+}
+
+// Remove removes a file and has that on the disk when it returns. A missing file is no error.
+func Remove(path string) error {
+	err := os.Remove(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("remove %s: %w", path, err)
+	}
+	return SyncDir(filepath.Dir(path))
 }
 
 // Publish renames a file that is synced already to its final name and syncs the folder.

@@ -1,6 +1,8 @@
 package atomicfile_test
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -55,5 +57,32 @@ func TestRemoveLeftovers(t *testing.T) {
 	}
 	if entries, _ := os.ReadDir(dir); len(entries) != 2 {
 		t.Errorf("left %v", entries)
+	}
+}
+
+// Of several that create a file one does, and the others find its content whole.
+func TestCreateIsOnce(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "key")
+	results := make(chan error)
+	for n := range 8 {
+		go func() { results <- atomicfile.Create(path, []byte{byte(n)}, 0o600) }()
+	}
+	made := 0
+	for range 8 {
+		switch err := <-results; {
+		case err == nil:
+			made++
+		case !errors.Is(err, fs.ErrExist):
+			t.Error(err)
+		}
+	}
+	if entries, _ := os.ReadDir(dir); made != 1 || len(entries) != 1 {
+		t.Errorf("made %d times; the folder holds %v", made, entries)
+	}
+	for range 2 {
+		if err := atomicfile.Remove(path); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -20,6 +20,7 @@ const (
 	NotFound         Kind = "not_found"          // 404: absent, or not the caller's
 	MethodNotAllowed Kind = "method_not_allowed" // 405
 	Conflict         Kind = "conflict"           // 409: a clash with what exists, or the wrong state
+	Gone             Kind = "gone"               // 410: it was there, and is no more
 	Precondition     Kind = "precondition"       // 412: a lost race on If-Match
 	TooLarge         Kind = "too_large"          // 413
 	UnsupportedMedia Kind = "unsupported_media"  // 415

@@ -17,6 +17,8 @@ func HTTPStatus(k Kind) int {
 		return http.StatusMethodNotAllowed
 	case Conflict:
 		return http.StatusConflict
+	case Gone:
+		return http.StatusGone
 	case Precondition:
 		return http.StatusPreconditionFailed
 	case TooLarge:

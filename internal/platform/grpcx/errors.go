@@ -30,7 +30,7 @@ func Code(k errs.Kind) codes.Code {
 		return codes.Unauthenticated
 	case errs.Forbidden:
 		return codes.PermissionDenied
-	case errs.NotFound:
+	case errs.NotFound, errs.Gone:
 		return codes.NotFound
 	case errs.MethodNotAllowed:
 		return codes.Unimplemented

@@ -8,9 +8,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/novacron/novacron/internal/vm"
 	"github.com/novacron/novacron/internal/vm/internal/imagefetch"
 	"github.com/novacron/novacron/internal/vm/internal/node/firewall"
+	"github.com/novacron/novacron/internal/vm/internal/webhook"
 )
 
 // The roles of the module.
@@ -56,22 +56,30 @@ type Config struct {
 	NetworkPool       string        // CIDR that default networks are cut from, a /24 each
 	HeartbeatInterval time.Duration // of the node role
 	ReservationTTL    time.Duration // how long a place is held for a creation that has not confirmed it
-	Flavors           []vm.Flavor
-	Version           string // of the binary, for heartbeats
+	Version           string        // of the binary, for heartbeats
+	// WebhookAllow are ranges of addresses that webhooks may reach though they are no public ones.
+	WebhookAllow []string
+	webhooks     webhook.Config // paces; zero, except in tests: the usual ones
 }
 
 // Default gives the configuration of a single host.
 func Default() Config {
-	size := func(name string, vcpus int, memoryMiB, diskGiB int64) vm.Flavor {
-		return vm.Flavor{Name: name, Resources: vm.Resources{VCPUs: vcpus, MemoryMiB: memoryMiB, DiskGiB: diskGiB}}
-	}
 	return Config{
 		Roles: []string{RoleController, RoleNode}, LibvirtURI: "qemu:///system", Accel: "auto",
 		ShutdownGuests: GuestsAuto, DetachPatience: 30 * time.Second, StopGrace: 60 * time.Second, MaxImageBytes: 64 << 30, NetworkPool: "10.100.0.0/14", HeartbeatInterval: 5 * time.Second,
 		ReservationTTL: 10 * time.Minute, UploadTTL: 24 * time.Hour, ImageCacheBytes: 50 << 30, ImportHosts: []string{"*"}, ImportNetworks: []string{},
-		Flavors: []vm.Flavor{size("tiny", 1, 256, 1), size("small", 1, 1024, 10), size("medium", 2, 4096, 40),
-			size("large", 4, 8192, 80), size("xlarge", 8, 16384, 160)},
 	}
+}
+
+// webhookRanges are the ranges of WebhookAllow; Validate has found the mistakes.
+func (c Config) webhookRanges() []netip.Prefix {
+	var list []netip.Prefix
+	for _, text := range c.WebhookAllow {
+		if p, err := netip.ParsePrefix(text); err == nil {
+			list = append(list, p)
+		}
+	}
+	return list
 }
 
 // Validate lists every mistake.
@@ -99,6 +107,11 @@ func (c Config) Validate() []error {
 	}
 	if c.LibvirtURI == "" {
 		bad("libvirt.uri", "must not be empty")
+	}
+	for i, text := range c.WebhookAllow {
+		if _, err := netip.ParsePrefix(text); err != nil {
+			bad(fmt.Sprintf("webhook_allow[%d]", i), "%q is no range such as 10.1.0.0/16", text)
+		}
 	}
 	if c.DetachPatience < time.Second || c.DetachPatience > 10*time.Minute {
 		bad("detach_patience", "must be from 1s to 10m")

@@ -22,6 +22,7 @@ import (
 	"github.com/novacron/novacron/internal/platform/pg/auditrow"
 	"github.com/novacron/novacron/internal/platform/pg/idempotency"
 	"github.com/novacron/novacron/internal/platform/pg/outbox"
+	"github.com/novacron/novacron/internal/platform/seal"
 	"github.com/novacron/novacron/internal/platform/startstop"
 	"github.com/novacron/novacron/internal/platform/tenancy"
 	"github.com/novacron/novacron/internal/vm/internal/imagefetch"
@@ -30,6 +31,7 @@ import (
 	"github.com/novacron/novacron/internal/vm/internal/service"
 	"github.com/novacron/novacron/internal/vm/internal/store"
 	"github.com/novacron/novacron/internal/vm/internal/stream"
+	"github.com/novacron/novacron/internal/vm/internal/webhook"
 )
 
 // schema is the module's part of the database.
@@ -53,6 +55,8 @@ type controller struct {
 	totals     *storageMetrics
 	tenants    bus.Subscription
 	revoked    bus.Subscription
+	news       bus.Subscription // of events
+	webhooks   *webhook.Dispatcher
 	gate       *tenancy.Gate
 	idempotent func(http.Handler) http.Handler
 }
@@ -95,12 +99,16 @@ func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Se
 	if err != nil {
 		return nil, fmt.Errorf("vm.image_import.networks: %w", err)
 	}
+	box := seal.NewBox(filepath.Join(cfg.DataDir, "keys"))
+	if err := box.Open(); err != nil {
+		return nil, err
+	}
 	streams := stream.New(filepath.Join(cfg.DataDir, "run", "streams.sock"), deps.Log)
 	if err := streams.Start(ctx); err != nil {
 		return nil, err
 	}
 	c.streams = streams
-	svc.Bind(service.Backends{Store: st, Ops: ops, Placer: deps.Scheduler, Images: images, Streams: streams, Fetcher: imagefetch.New(rules),
+	svc.Bind(service.Backends{Store: st, Ops: ops, Placer: deps.Scheduler, Images: images, Streams: streams, Box: box, Fetcher: imagefetch.New(rules),
 		Nodes: &nodeapi.Client{Bus: deps.Bus, InstallationID: installation}})
 	// Nodes are heard before operations go on, which may need them at once.
 	if c.reports, err = bus.Serve(deps.Bus, bus.SubjectNodeReports, bus.ServeOptions{Queue: "vm.controller"}, svc.Report); err != nil {
@@ -109,6 +117,16 @@ func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Se
 	c.relay = outbox.NewRelay(c.pool, deps.Bus, outbox.Config{Subjects: []string{bus.SubjectVMEvents}, Shared: []string{bus.SubjectAuditRecords}, Log: deps.Log})
 	if err := c.relay.Start(ctx); err != nil {
 		return nil, fmt.Errorf("start outbox relay: %w", err)
+	}
+	sending := cfg.webhooks
+	sending.Store, sending.Unseal, sending.Log, sending.Allow = st, box.Unseal, deps.Log, cfg.webhookRanges()
+	sending.Version, sending.Registerer = cfg.Version, deps.Registerer
+	if c.webhooks, err = webhook.New(sending); err != nil {
+		return nil, err
+	}
+	c.webhooks.Start()
+	if c.news, err = svc.WatchEvents(deps.Bus, c.webhooks.Kick); err != nil {
+		return nil, fmt.Errorf("listen to events: %w", err)
 	}
 	rec.Start(auditrow.New(c.pool))
 	c.audit = rec
@@ -126,7 +144,7 @@ func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Se
 	keys := idempotency.New(c.pool)
 	c.idempotent = idempotent.Middleware(keys, httpx.WriteError)
 	c.sweeper = startstop.Every(time.Hour, func(ctx context.Context) {
-		if err := errors.Join(svc.SweepImages(ctx), svc.SweepStorage(ctx), svc.ForgetHistory(ctx), keys.Sweep(ctx)); err != nil {
+		if err := errors.Join(svc.SweepImages(ctx), svc.SweepStorage(ctx), svc.ForgetHistory(ctx), c.webhooks.Sweep(ctx), keys.Sweep(ctx)); err != nil {
 			deps.Log.WarnContext(ctx, "sweep failed", "error", err)
 		}
 	})
@@ -171,6 +189,10 @@ func (c *controller) stop(ctx context.Context) error {
 	if c.revoked != nil {
 		c.revoked.Close()
 	}
+	if c.news != nil {
+		c.news.Close()
+	}
+	c.webhooks.Stop()
 	if c.storage != nil {
 		c.storage.Stop()
 	}

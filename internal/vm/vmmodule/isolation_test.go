@@ -31,7 +31,7 @@ func kinds() map[string]string {
 		"/api/v1/service-accounts/{id}": "service-account", "/api/v1/storage-pools/{id}": "storage-pool", "/api/v1/tenants/{id}": "tenant",
 		"/api/v1/users/{id}": "user", "/api/v1/users/{id}/sessions/{session_id}": "session", "/api/v1/vms/{id}": "vm",
 		"/api/v1/vms/{id}/disks/{disk}": "volume", "/api/v1/vms/{id}/interfaces/{interface_id}": "interface", "/api/v1/vms/{id}/snapshots/{sid}": "snapshot",
-		"/api/v1/volumes/{id}": "volume", "/docs/{file}": "",
+		"/api/v1/volumes/{id}": "volume", "/docs/{file}": "", "/api/v1/webhooks/{id}": "webhook", "/api/v1/webhooks/{id}/deliveries/{delivery_id}": "delivery", "/api/v1/flavors/{id}": "", "/api/v1/ssh-keys/{id}": "ssh-key", "/api/v1/templates/{id}": "template",
 	}
 }
 
@@ -42,7 +42,7 @@ func fields() map[string]string {
 		"api_key_id": "api-key", "tenant_id": "tenant", "parent_id": "tenant", "user_id": "user", "owner_id": "user", "principal_id": "user", "role_id": "role", "target_id": "vm",
 		"vm_id": "vm", "image_id": "image", "network_id": "network", "volume_id": "volume", "interface_id": "interface", "node_id": "",
 		"cdrom_image_id": "image", "kernel_image_id": "image", "initrd_image_id": "image",
-		"remote_group_id": "security-group", "security_groups": "security-group", "request_id": "",
+		"remote_group_id": "security-group", "security_groups": "security-group", "request_id": "", "template_id": "template",
 	}
 }
 
@@ -56,6 +56,8 @@ func bodies() map[string]object {
 		"POST /api/v1/vms/{id}/disks/{disk}/resize":        size,
 		"PATCH /api/v1/images/{id}":                        {"name": "other"},
 		"PATCH /api/v1/volumes/{id}":                       {"name": "other"},
+		"PATCH /api/v1/webhooks/{id}":                      {"name": "other"},
+		"PATCH /api/v1/templates/{id}":                     {"name": "other"},
 		"PATCH /api/v1/networks/{id}":                      {"name": "other"},
 		"PATCH /api/v1/security-groups/{id}":               {"name": "other"},
 		"PATCH /api/v1/tenants/{id}":                       {"name": "other"},

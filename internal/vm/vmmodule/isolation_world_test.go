@@ -220,6 +220,10 @@ func (c *cloud) populate(colour string, parent *party, image []byte) *party {
 	c.must(admin, http.MethodPost, machine+"/disks?wait=60s", object{"volume_id": p.ids["volume"]})
 	add("snapshot", machine+"/snapshots?wait=60s", object{"name": p.name})
 	add("port-forward", "/api/v1/port-forwards", object{"vm_id": p.ids["vm"], "guest_port": 80})
+	add("ssh-key", "/api/v1/ssh-keys", object{"name": p.name, "public_key": publicKey})
+	add("template", "/api/v1/templates", object{"name": p.name, "vm_id": p.ids["vm"]})
+	hook := "/api/v1/webhooks/" + add("webhook", "/api/v1/webhooks", object{"name": p.name, "url": "https://hooks.invalid/", "enabled": false})
+	p.ids["delivery"] = c.must(admin, http.MethodPost, hook+"/test", nil).ID
 	p.ids["audit-record"] = c.first(admin, "/api/v1/audit/records")
 	// These belong to the installation, which no tenant sees.
 	p.ids["node"], p.ids["storage-pool"] = c.first(c.root, "/api/v1/nodes"), c.first(c.root, "/api/v1/storage-pools")

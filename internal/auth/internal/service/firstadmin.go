@@ -9,9 +9,9 @@ import (
 	"strings"
 
 	"github.com/novacron/novacron/internal/auth"
-	"github.com/novacron/novacron/internal/auth/internal/durable"
 	"github.com/novacron/novacron/internal/auth/internal/password"
 	"github.com/novacron/novacron/internal/auth/internal/store"
+	"github.com/novacron/novacron/internal/platform/atomicfile"
 )
 
 const (
@@ -62,7 +62,7 @@ func (s *Service) firstPassword() (string, error) {
 	if plain == "" {
 		plain = password.Generate()
 	}
-	return plain, durable.WriteFile(s.cfg.PasswordFile, []byte(plain+"\n"))
+	return plain, atomicfile.Write(s.cfg.PasswordFile, []byte(plain+"\n"), 0o600)
 }
 
 func (s *Service) insertAdmin(ctx context.Context, tx store.Queries, plain string) error {
@@ -107,7 +107,7 @@ func (s *Service) reconcilePasswordFile(ctx context.Context) error {
 	if match {
 		return nil
 	}
-	return durable.Remove(s.cfg.PasswordFile)
+	return atomicfile.Remove(s.cfg.PasswordFile)
 }
 
 // readPassword gives the first line of a file; "" where there is none or what is in it cannot be a password of ours.

@@ -8,12 +8,12 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/novacron/novacron/internal/auth"
-	"github.com/novacron/novacron/internal/auth/internal/seal"
 	"github.com/novacron/novacron/internal/auth/internal/store"
 	"github.com/novacron/novacron/internal/auth/internal/totp"
 	"github.com/novacron/novacron/internal/bus/event"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/identity"
+	"github.com/novacron/novacron/internal/platform/seal"
 )
 
 // The ways to prove a second factor. Others may follow; a client that does not know one of the list passes over it.

@@ -16,13 +16,13 @@ import (
 
 	"github.com/novacron/novacron/internal/auth"
 	"github.com/novacron/novacron/internal/auth/internal/password"
-	"github.com/novacron/novacron/internal/auth/internal/seal"
 	"github.com/novacron/novacron/internal/auth/internal/store"
 	"github.com/novacron/novacron/internal/auth/internal/throttle"
 	"github.com/novacron/novacron/internal/auth/internal/token"
 	"github.com/novacron/novacron/internal/bus"
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/mail"
+	"github.com/novacron/novacron/internal/platform/seal"
 	"github.com/novacron/novacron/internal/platform/startstop"
 )
 

@@ -25,7 +25,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/novacron/novacron/internal/auth/internal/durable"
+	"github.com/novacron/novacron/internal/platform/atomicfile"
 )
 
 const (
@@ -217,7 +217,7 @@ func createKey(dir string, now time.Time) error {
 		return fmt.Errorf("encode signing key: %w", err)
 	}
 	path := filepath.Join(dir, id.String()+keySuffix)
-	if err := durable.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: der})); err != nil {
+	if err := atomicfile.Write(path, pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: der}), 0o600); err != nil {
 		return fmt.Errorf("keep signing key: %w", err)
 	}
 	return nil

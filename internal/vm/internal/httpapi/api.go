@@ -35,4 +35,9 @@ func Register(kit *httpx.API, svc *service.Service, cfg Config) {
 	a.registerVolumes(kit)
 	a.registerDisks(kit)
 	a.registerSnapshots(kit)
+	a.registerFlavors(kit)
+	a.registerSSHKeys(kit)
+	a.registerTemplates(kit)
+	a.registerEvents(kit)
+	a.registerWebhooks(kit)
 }

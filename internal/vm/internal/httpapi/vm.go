@@ -23,11 +23,12 @@ type VMPath struct {
 type VMCreate struct {
 	Name             string            `json:"name" pattern:"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$" patternDescription:"RFC 1123 label" maxLength:"63" doc:"RFC 1123 label, unique in the tenant." example:"web-1"`
 	HypervisorType   string            `json:"hypervisor_type,omitempty" enum:"kvm" default:"kvm" doc:"What runs it."`
-	ImageID          uuid.UUID         `json:"image_id" format:"uuid" doc:"Image that its root disk is made from."`
+	TemplateID       *uuid.UUID        `json:"template_id,omitempty" format:"uuid" doc:"Template that gives what is left out here."`
+	ImageID          uuid.UUID         `json:"image_id,omitempty" format:"uuid" doc:"Image that its root disk is made from. Required where no template gives it."`
 	Flavor           string            `json:"flavor,omitempty" maxLength:"63" doc:"Named size; resources override its parts." example:"small"`
 	Resources        *VMResources      `json:"resources,omitempty"`
 	Networks         []VMNetwork       `json:"networks,omitempty" maxItems:"8" doc:"One interface on each; none means the tenant's default network."`
-	SSHKeys          []string          `json:"ssh_keys,omitempty" maxItems:"64" doc:"Public keys for the default user, through cloud-init."`
+	SSHKeys          []string          `json:"ssh_keys,omitempty" maxItems:"64" doc:"For the default user, through cloud-init: public keys as in authorized_keys, and names or ids of SSH keys of the tenant."`
 	UserData         string            `json:"user_data,omitempty" maxLength:"65536" doc:"cloud-init user-data." example:"#cloud-config\nruncmd: [\"echo hello\"]"`
 	Tags             map[string]string `json:"tags,omitempty" maxProperties:"64" doc:"Free labels."`
 	Description      string            `json:"description,omitempty" maxLength:"1024" doc:"For people."`
@@ -45,7 +46,7 @@ type VMResources struct {
 }
 
 func (b VMCreate) request() (vm.CreateVMRequest, error) {
-	req := vm.CreateVMRequest{Name: b.Name, HypervisorType: b.HypervisorType, ImageID: b.ImageID, Flavor: b.Flavor, SSHKeys: b.SSHKeys,
+	req := vm.CreateVMRequest{Name: b.Name, HypervisorType: b.HypervisorType, TemplateID: b.TemplateID, ImageID: b.ImageID, Flavor: b.Flavor, SSHKeys: b.SSHKeys,
 		UserData: b.UserData, Tags: b.Tags, Stopped: b.Start != nil && !*b.Start,
 		Description: b.Description, DeleteProtection: b.DeleteProtection, CDROM: b.CDROMImageID, BootOrder: b.BootOrder}
 	if b.DirectBoot != nil {
@@ -81,7 +82,7 @@ func (a *API) registerVMs(kit *httpx.API) {
 		Summary: "Create a virtual machine", Tag: "vms", Status: http.StatusAccepted,
 		Description: "Reserves a place for it, then makes disk, seed and domain and powers it on. Answers with the operation that does so. " +
 			"What does not fit is refused at once, with the reason for each node.",
-		Errors: []*errs.Error{vm.ErrInvalid, vm.ErrNameTaken, vm.ErrImageNotFound, vm.ErrImageFailed, vm.ErrImageKind, vm.ErrImageUploading, vm.ErrNetworkNotFound, vm.ErrGroupNotFound, vm.ErrInterfaceInvalid, vm.ErrInterfaceMAC, vm.ErrAddressTaken, vm.ErrAddressesAreUsed, scheduler.ErrNoFit, scheduler.ErrQuotaExceeded}},
+		Errors: []*errs.Error{vm.ErrInvalid, vm.ErrNameTaken, vm.ErrTemplateNotFound, vm.ErrImageNotFound, vm.ErrImageFailed, vm.ErrImageKind, vm.ErrImageUploading, vm.ErrNetworkNotFound, vm.ErrGroupNotFound, vm.ErrInterfaceInvalid, vm.ErrInterfaceMAC, vm.ErrAddressTaken, vm.ErrAddressesAreUsed, scheduler.ErrNoFit, scheduler.ErrQuotaExceeded}},
 		func(ctx context.Context, in *createInput) (*accepted, error) {
 			req, err := in.Body.request()
 			if err != nil {
@@ -124,13 +125,6 @@ func (a *API) registerVMs(kit *httpx.API) {
 				return nil, err
 			}
 			return a.answer(ctx, op, in.WaitParams)
-		})
-
-	type flavorsOutput struct{ Body httpx.Page[vm.Flavor] }
-	httpx.Handle(kit, httpx.Op{ID: "flavor-list", Method: http.MethodGet, Path: "/api/v1/flavors", Permission: "flavor:read",
-		Summary: "List the named sizes", Tag: "flavors"},
-		func(context.Context, *struct{}) (*flavorsOutput, error) {
-			return &flavorsOutput{Body: httpx.Page[vm.Flavor]{Items: a.svc.Flavors()}}, nil
 		})
 }
 

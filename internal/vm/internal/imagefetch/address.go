@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/novacron/novacron/internal/platform/safedial"
 	"github.com/novacron/novacron/internal/vm"
 )
 
@@ -20,40 +21,17 @@ type Rules struct {
 	MaxBytes int64
 }
 
-// special are ranges that are not the public internet, or that lead to one that is not by another way.
-// Source: IANA, "IPv4 Special-Purpose Address Registry" and "IPv6 Special-Purpose Address Registry".
-func special() []netip.Prefix {
-	var list []netip.Prefix
-	for _, p := range []string{
-		"0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24",
-		"192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
-		"224.0.0.0/4", "240.0.0.0/4", "168.63.129.16/32", // the last is Azure's metadata and DNS, on a public address
-		"2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20",
-	} {
-		list = append(list, netip.MustParsePrefix(p))
-	}
-	return list
-}
-
-// publicV6 is all of IPv6 that is assigned to the public internet; what translates or tunnels IPv4 lies outside of it or is special.
-func publicV6(a netip.Addr) bool { return netip.MustParsePrefix("2000::/3").Contains(a) }
+// azure answers to the metadata and DNS of that cloud, on an address that is public by all registries.
+// Source: Microsoft, "What is IP address 168.63.129.16?".
+var azure = netip.MustParseAddr("168.63.129.16")
 
 // allows tells whether a connection to an address may be made.
 func (r Rules) allows(a netip.AddrPort) bool {
 	addr := a.Addr().Unmap().WithZone("")
-	if !addr.IsValid() {
-		return false
-	}
 	if slices.ContainsFunc(r.Networks, func(p netip.Prefix) bool { return p.Contains(addr) }) {
 		return true
 	}
-	if a.Port() != 80 && a.Port() != 443 {
-		return false
-	}
-	if addr.Is6() && !publicV6(addr) {
-		return false
-	}
-	return !slices.ContainsFunc(special(), func(p netip.Prefix) bool { return p.Contains(addr) })
+	return (a.Port() == 80 || a.Port() == 443) && addr != azure && safedial.Policy{}.Allows(addr)
 }
 
 // control is asked by the dialer with the address that it is about to connect to, after every lookup of the name: what the name stood for

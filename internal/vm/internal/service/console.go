@@ -115,7 +115,7 @@ func (s *Service) ConnectConsole(ctx context.Context, id uuid.UUID, ticket strin
 	select {
 	case conn := <-connected:
 		s.log.InfoContext(ctx, "console opened", "vm_id", id, "user", owner.Username)
-		return s.open.add(conn, owner), nil
+		return s.keepConsole(conn, owner), nil
 	case <-ctx.Done():
 		return nil, fmt.Errorf("wait for the node's console stream: %w", ctx.Err())
 	}

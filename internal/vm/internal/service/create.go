@@ -33,6 +33,10 @@ func (s *Service) Create(ctx context.Context, req vm.CreateVMRequest) (operation
 			return op, err
 		}
 	}
+	req, err := s.fromTemplate(ctx, req)
+	if err != nil {
+		return operation.Operation{}, err
+	}
 	r, err := s.recordFor(ctx, req)
 	if err != nil {
 		return operation.Operation{}, err
@@ -84,9 +88,12 @@ func (s *Service) recordFor(ctx context.Context, req vm.CreateVMRequest) (store.
 	if !nameRule.MatchString(req.Name) {
 		return store.Record{}, vm.ErrInvalid.WithField("body.name", "must be an RFC 1123 label: 1 to 63 of a-z, 0-9 and '-', not at either end", req.Name)
 	}
-	resources, err := s.size(req)
+	resources, err := s.size(ctx, req)
 	if err != nil {
 		return store.Record{}, err
+	}
+	if req.ImageID == uuid.Nil {
+		return store.Record{}, vm.ErrInvalid.WithField("body.image_id", "is required where no template gives it", "")
 	}
 	image, err := s.GetImage(ctx, req.ImageID)
 	if err != nil {
@@ -105,7 +112,11 @@ func (s *Service) recordFor(ctx context.Context, req vm.CreateVMRequest) (store.
 		return store.Record{}, vm.ErrInvalid.WithField("body.resources.disk_gib",
 			fmt.Sprintf("must be at least %d: the image's disk has %d bytes", (image.VirtualSizeBytes+gib-1)/gib, image.VirtualSizeBytes), fmt.Sprint(resources.DiskGiB))
 	}
-	if err := checkUserData(req.UserData); err != nil {
+	if err := checkUserData(req.UserData, "body.user_data", vm.ErrInvalid); err != nil {
+		return store.Record{}, err
+	}
+	keys, err := s.publicKeys(ctx, req.SSHKeys, "body.ssh_keys", vm.ErrInvalid)
+	if err != nil {
 		return store.Record{}, err
 	}
 	networks, err := s.interfaces(ctx, req.Interfaces)
@@ -146,7 +157,7 @@ func (s *Service) recordFor(ctx context.Context, req vm.CreateVMRequest) (store.
 			OwnerID: p.UserID, TenantID: p.TenantID, ImageID: image.ID, Flavor: req.Flavor, Resources: resources, Networks: networks,
 			Disks: []vm.Disk{{Name: rootDisk, SizeBytes: resources.DiskGiB * gib}}, Tags: req.Tags, Generation: 1,
 			Description: req.Description, Settings: settings},
-		UserData: req.UserData, SSHKeys: append([]string{}, req.SSHKeys...),
+		UserData: req.UserData, SSHKeys: keys,
 	}
 	bare := r
 	bare.BootOrder = nil // what it has already may stay; it has nothing yet
@@ -161,28 +172,16 @@ func nameTaken(taken bool, name string) error {
 }
 
 // size takes the resources from the flavor and lets explicit ones override it.
-func (s *Service) size(req vm.CreateVMRequest) (vm.Resources, error) {
+func (s *Service) size(ctx context.Context, req vm.CreateVMRequest) (vm.Resources, error) {
 	r := vm.Resources{}
 	if req.Flavor != "" {
-		found := false
-		for _, f := range s.cfg.Flavors {
-			if f.Name == req.Flavor {
-				r, found = f.Resources, true
-			}
+		f, err := s.flavorNamed(ctx, req.Flavor, "body.flavor", vm.ErrInvalid)
+		if err != nil {
+			return r, err
 		}
-		if !found {
-			return r, vm.ErrInvalid.WithField("body.flavor", "is not a flavor there is; GET /api/v1/flavors lists them", req.Flavor)
-		}
+		r = f.Resources
 	}
-	if req.Resources.VCPUs != 0 {
-		r.VCPUs = req.Resources.VCPUs
-	}
-	if req.Resources.MemoryMiB != 0 {
-		r.MemoryMiB = req.Resources.MemoryMiB
-	}
-	if req.Resources.DiskGiB != 0 {
-		r.DiskGiB = req.Resources.DiskGiB
-	}
+	override(&r, req.Resources)
 	e := vm.ErrInvalid
 	for _, part := range []struct {
 		field string

@@ -128,7 +128,7 @@ func (s *Service) draft(ctx context.Context, up Upload, status vm.ImageStatus) (
 	if image.Visibility == "" {
 		image.Visibility = vm.ImagePrivate
 	}
-	if err := mayPublish(ctx, vm.ImagePrivate, image.Visibility); err != nil {
+	if err := mayShowAll(ctx, vm.ImagePrivate, image.Visibility); err != nil {
 		return image, err
 	}
 	var err error
@@ -138,9 +138,9 @@ func (s *Service) draft(ctx context.Context, up Upload, status vm.ImageStatus) (
 	return image, nil
 }
 
-// mayPublish refuses to show an image to all tenants, or to take it from them, without a permission on the platform: what all may boot from
+// mayShowAll refuses to show an image to all tenants, or to take it from them, without a permission on the platform: what all may boot from
 // is everybody's affair.
-func mayPublish(ctx context.Context, from, to vm.ImageVisibility) error {
+func mayShowAll(ctx context.Context, from, to vm.ImageVisibility) error {
 	if from != to && (from == vm.ImagePublic || to == vm.ImagePublic) && !caller(ctx).AllowsPlatform("image:update") {
 		return httpx.MissingPlatform("image:update")
 	}
@@ -408,7 +408,7 @@ func (s *Service) UpdateImage(ctx context.Context, id uuid.UUID, version func(vm
 		if edit.SharedWith != nil {
 			image.SharedWith = *edit.SharedWith
 		}
-		return mayPublish(ctx, before, image.Visibility)
+		return mayShowAll(ctx, before, image.Visibility)
 	})
 	return s.shown(ctx, image), err
 }
@@ -419,7 +419,7 @@ func (s *Service) DeleteImage(ctx context.Context, id uuid.UUID) error {
 	if err != nil {
 		return err
 	}
-	if err := mayPublish(ctx, image.Visibility, vm.ImagePrivate); err != nil {
+	if err := mayShowAll(ctx, image.Visibility, vm.ImagePrivate); err != nil {
 		return err
 	}
 	if image.OperationID != nil {

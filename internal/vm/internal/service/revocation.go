@@ -14,61 +14,85 @@ import (
 	"github.com/novacron/novacron/internal/platform/identity"
 )
 
-// openConsoles are the connections to consoles that are open in this process, and who opened them: what a caller may do is asked when a
-// connection begins, and it can last for days.
-type openConsoles struct {
+// lastingCalls are connections that outlive the check of who makes them, of this process: consoles, and streams of events. What a caller may do is
+// asked when a connection begins, and it can last for days.
+type lastingCalls struct {
 	mu   sync.Mutex // guards open
-	open map[*openConsole]struct{}
+	open map[*lastingCall]struct{}
 }
 
-type openConsole struct {
-	net.Conn
+type lastingCall struct {
 	owner identity.Principal
-	list  *openConsoles
+	end   func()
 }
 
-// Close implements io.Closer.
-func (c *openConsole) Close() error {
-	c.list.mu.Lock()
-	delete(c.list.open, c)
-	c.list.mu.Unlock()
-	return c.Conn.Close()
-}
-
-func (o *openConsoles) add(conn net.Conn, owner identity.Principal) io.ReadWriteCloser {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.open == nil {
-		o.open = map[*openConsole]struct{}{}
+// add notes a call. The answer forgets it again.
+func (l *lastingCalls) add(owner identity.Principal, end func()) (done func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open == nil {
+		l.open = map[*lastingCall]struct{}{}
 	}
-	c := &openConsole{Conn: conn, owner: owner, list: o}
-	o.open[c] = struct{}{}
-	return c
+	c := &lastingCall{owner: owner, end: end}
+	l.open[c] = struct{}{}
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.open, c)
+	}
 }
 
-// end closes the connections of those who meet the condition, and tells how many.
-func (o *openConsoles) end(condition func(identity.Principal) bool) int {
-	o.mu.Lock()
-	var ending []*openConsole
-	for c := range o.open {
+// count tells how many there are, and how many of them are a user's.
+func (l *lastingCalls) count(user uuid.UUID) (all, own int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for c := range l.open {
+		if c.owner.UserID == user {
+			own++
+		}
+	}
+	return len(l.open), own
+}
+
+// end ends the calls of those who meet the condition, and tells how many.
+func (l *lastingCalls) end(condition func(identity.Principal) bool) int {
+	l.mu.Lock()
+	var ending []*lastingCall
+	for c := range l.open {
 		if condition(c.owner) {
 			ending = append(ending, c)
 		}
 	}
-	o.mu.Unlock()
+	l.mu.Unlock()
 	for _, c := range ending {
-		_ = c.Close() // the other side notices
+		c.end()
 	}
 	return len(ending)
 }
 
-// WatchRevocations closes consoles, and takes back tickets, of callers whose session ended or whose rights may have changed. Whoever may still
+// openConsole is a connection to a console that is forgotten when it is closed.
+type openConsole struct {
+	net.Conn
+	done func()
+}
+
+// Close implements io.Closer.
+func (c *openConsole) Close() error {
+	c.done()
+	return c.Conn.Close()
+}
+
+func (s *Service) keepConsole(conn net.Conn, owner identity.Principal) io.ReadWriteCloser {
+	return &openConsole{Conn: conn, done: s.open.add(owner, func() { _ = conn.Close() })} // the other side notices
+}
+
+// WatchRevocations closes consoles and streams of events, and takes back tickets, of callers whose session ended or whose rights may have changed. Whoever may still
 // connect does so again. It goes on until the subscription is closed.
 func (s *Service) WatchRevocations(b bus.Bus) (bus.Subscription, error) {
 	end := func(ctx context.Context, condition func(identity.Principal) bool) {
 		s.consoles.takeBack(condition)
-		if n := s.open.end(condition); n > 0 {
-			s.log.InfoContext(ctx, "consoles closed, because the rights of who opened them have changed", "consoles", n)
+		if n := s.open.end(condition) + s.readers.end(condition); n > 0 {
+			s.log.InfoContext(ctx, "consoles and streams closed, because the rights of who opened them have changed", "connections", n)
 		}
 	}
 	everybody := func(identity.Principal) bool { return true }

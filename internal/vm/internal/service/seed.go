@@ -6,7 +6,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
-	"github.com/novacron/novacron/internal/vm"
+	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
 	"github.com/novacron/novacron/internal/vm/internal/store"
 )
@@ -40,17 +40,17 @@ func seedFor(r store.Record) (nodeapi.SeedSpec, error) {
 
 // checkUserData refuses a cloud-config that is not YAML, because the guest would pass over it in silence. Other kinds of user-data
 // are the guest's own affair.
-func checkUserData(userData string) error {
+func checkUserData(userData, field string, invalid *errs.Error) error {
 	first, _, _ := strings.Cut(userData, "\n")
 	if strings.TrimSpace(first) != "#cloud-config" {
 		return nil
 	}
 	var parsed any
 	if err := yaml.Unmarshal([]byte(userData), &parsed); err != nil {
-		return vm.ErrInvalid.WithField("body.user_data", "is not valid YAML: "+strings.TrimPrefix(err.Error(), "yaml: "), "")
+		return invalid.WithField(field, "is not valid YAML: "+strings.TrimPrefix(err.Error(), "yaml: "), "")
 	}
 	if _, isMap := parsed.(map[string]any); parsed != nil && !isMap {
-		return vm.ErrInvalid.WithField("body.user_data", "must hold a mapping of cloud-config modules", "")
+		return invalid.WithField(field, "must hold a mapping of cloud-config modules", "")
 	}
 	return nil
 }

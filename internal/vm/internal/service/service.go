@@ -5,6 +5,7 @@ package service
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"github.com/google/uuid"
@@ -12,8 +13,8 @@ import (
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/identity"
 	"github.com/novacron/novacron/internal/platform/operation"
+	"github.com/novacron/novacron/internal/platform/seal"
 	"github.com/novacron/novacron/internal/scheduler"
-	"github.com/novacron/novacron/internal/vm"
 	"github.com/novacron/novacron/internal/vm/internal/imagefetch"
 	"github.com/novacron/novacron/internal/vm/internal/imagestore"
 	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
@@ -34,13 +35,13 @@ type Placer interface {
 
 // Config bounds the use cases.
 type Config struct {
-	DetachPatience time.Duration // how long a guest may take to let go of a disk
-	StopGrace      time.Duration // how long a guest may take to shut down before it is powered off
-	ReservationTTL time.Duration // how long a place is held before the first step of the saga confirms it
-	NetworkPool    string        // CIDR that the tenants' default networks are cut from, a /24 each
-	Flavors        []vm.Flavor
-	MaxImageBytes  int64         // the most an upload may have
-	UploadTTL      time.Duration // after so long without a part an upload in parts is given up
+	DetachPatience time.Duration  // how long a guest may take to let go of a disk
+	StopGrace      time.Duration  // how long a guest may take to shut down before it is powered off
+	ReservationTTL time.Duration  // how long a place is held before the first step of the saga confirms it
+	NetworkPool    string         // CIDR that the tenants' default networks are cut from, a /24 each
+	WebhookAllow   []netip.Prefix // ranges that webhooks may reach though they are no public ones
+	MaxImageBytes  int64          // the most an upload may have
+	UploadTTL      time.Duration  // after so long without a part an upload in parts is given up
 }
 
 // Service is safe for concurrent use.
@@ -53,12 +54,16 @@ type Service struct {
 	images  *imagestore.Store
 	fetcher *imagefetch.Fetcher
 	streams *stream.Server
+	box     *seal.Box
 	log     *slog.Logger
 
 	consoles consoleTickets
 	policies policies
 	boots    boots
-	open     openConsoles
+	open     lastingCalls // consoles
+	readers  lastingCalls // streams of events
+	told     wake
+	due      func() // wakes who sends to webhooks
 }
 
 // New makes the service; it is of use once Bind has given it what it works on.
@@ -75,12 +80,13 @@ type Backends struct {
 	Images  *imagestore.Store
 	Fetcher *imagefetch.Fetcher
 	Streams *stream.Server
+	Box     *seal.Box // of the secrets of webhooks
 }
 
 // Bind gives the service what it works on and registers its sagas with the operation engine, which must not have started yet. It is
 // called once, before the first request.
 func (s *Service) Bind(b Backends) {
-	s.store, s.ops, s.placer, s.nodes, s.images, s.fetcher, s.streams = b.Store, b.Ops, b.Placer, b.Nodes, b.Images, b.Fetcher, b.Streams
+	s.store, s.ops, s.placer, s.nodes, s.images, s.fetcher, s.streams, s.box = b.Store, b.Ops, b.Placer, b.Nodes, b.Images, b.Fetcher, b.Streams, b.Box
 	for _, sagas := range [][]operation.Saga{s.vmSagas(), s.imageSagas(), s.networkSagas(), s.volumeSagas(), s.diskSagas(), s.snapshotSagas(), s.interfaceSagas()} {
 		for _, saga := range sagas {
 			s.ops.Register(saga)
@@ -99,9 +105,6 @@ func visible(ctx context.Context, tenant uuid.UUID, permission string) bool {
 	p := caller(ctx)
 	return p.TenantID == tenant || p.AllowsPlatform(permission)
 }
-
-// Flavors lists the named sizes.
-func (s *Service) Flavors() []vm.Flavor { return s.cfg.Flavors }
 
 // readable tells whether the caller may know an object: one of the tenant that they act in, of which some hold only what they own, or any with the
 // permission on the platform. One that is not is answered like an absent one.

@@ -59,6 +59,18 @@ func (ns NullVmStateEnum) Value() (driver.Value, error) {
 	return string(ns.VmStateEnum), nil
 }
 
+type Flavor struct {
+	ID          uuid.UUID
+	Name        string
+	Description string
+	Vcpus       int32
+	MemoryMib   int64
+	DiskGib     int64
+	Version     int64
+	CreatedAt   time.Time
+	UpdatedAt   time.Time
+}
+
 type Image struct {
 	ID               uuid.UUID
 	TenantID         uuid.UUID
@@ -118,6 +130,17 @@ type SecurityGroupRule struct {
 	RemoteCidr    *netip.Prefix
 	RemoteGroupID *uuid.UUID
 	CreatedAt     time.Time
+}
+
+type SshKey struct {
+	ID          uuid.UUID
+	TenantID    uuid.UUID
+	OwnerID     uuid.UUID
+	Name        string
+	PublicKey   string
+	Type        string
+	Fingerprint string
+	CreatedAt   time.Time
 }
 
 type Vm struct {
@@ -207,6 +230,19 @@ type VmSnapshot struct {
 	UpdatedAt       time.Time
 }
 
+type VmTemplate struct {
+	ID          uuid.UUID
+	TenantID    uuid.UUID
+	OwnerID     uuid.UUID
+	Name        string
+	Description string
+	Visibility  string
+	Spec        []byte
+	Version     int64
+	CreatedAt   time.Time
+	UpdatedAt   time.Time
+}
+
 type Volume struct {
 	ID             uuid.UUID
 	TenantID       uuid.UUID
@@ -224,6 +260,43 @@ type Volume struct {
 	AttachedAt     *time.Time
 	Generation     int64
 	OperationID    *uuid.UUID
+	CreatedAt      time.Time
+	UpdatedAt      time.Time
+}
+
+type Webhook struct {
+	ID             uuid.UUID
+	TenantID       uuid.UUID
+	OwnerID        uuid.UUID
+	Name           string
+	Url            string
+	Events         []string
+	Secret         []byte
+	OldSecret      []byte
+	OldSecretUntil *time.Time
+	Internal       bool
+	Enabled        bool
+	DisabledReason string
+	FailingSince   *time.Time
+	Version        int64
+	CreatedAt      time.Time
+	UpdatedAt      time.Time
+}
+
+type WebhookDelivery struct {
+	ID             uuid.UUID
+	WebhookID      uuid.UUID
+	EventID        uuid.UUID
+	EventType      string
+	Payload        []byte
+	Status         string
+	Attempts       int32
+	NextAttemptAt  time.Time
+	ClaimedUntil   *time.Time
+	ResponseStatus *int32
+	ResponseText   string
+	Error          string
+	DurationMs     *int64
 	CreatedAt      time.Time
 	UpdatedAt      time.Time
 }

@@ -2,7 +2,7 @@
 // tells nobody anything.
 //
 // The cipher is XChaCha20-Poly1305 with a random nonce. What a secret belongs to is bound to it, so that nobody who writes to the database
-// can move one to another row. Only the auth module uses the package.
+// can move one to another row. Modules that share a data folder share the key.
 package seal
 
 import (
@@ -20,7 +20,7 @@ import (
 
 	"golang.org/x/crypto/chacha20poly1305"
 
-	"github.com/novacron/novacron/internal/auth/internal/durable"
+	"github.com/novacron/novacron/internal/platform/atomicfile"
 )
 
 // FileName is the key's file in the folder of keys.
@@ -58,7 +58,7 @@ func (b *Box) Open() error {
 	if errors.Is(err, fs.ErrNotExist) {
 		var fresh [chacha20poly1305.KeySize]byte
 		_, _ = rand.Read(fresh[:]) // never fails: crypto/rand ends the process first
-		if err := durable.CreateFile(b.path, []byte(hex.EncodeToString(fresh[:])+"\n")); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := atomicfile.Create(b.path, []byte(hex.EncodeToString(fresh[:])+"\n"), 0o600); err != nil && !errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("keep the key of secrets: %w", err)
 		}
 		key, err = readKey(b.path)
