@@ -22,6 +22,7 @@ import (
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/identity"
 	"github.com/novacron/novacron/internal/vm"
+	"github.com/novacron/novacron/internal/vm/internal/driver/fake"
 )
 
 func isoFile() []byte {
@@ -112,6 +113,21 @@ func TestImageImportFromAddress(t *testing.T) {
 	})
 	mux.HandleFunc("/large", func(rw http.ResponseWriter, r *http.Request) { _, _ = rw.Write(make([]byte, 2<<20)) })
 	mux.HandleFunc("/text", func(rw http.ResponseWriter, r *http.Request) { _, _ = rw.Write([]byte("hello")) })
+	var begunLong atomic.Bool
+	halfway, resumed := make(chan struct{}), make(chan string, 10)
+	mux.HandleFunc("/long", func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("ETag", `"long"`)
+		if begunLong.Swap(true) {
+			resumed <- r.Header.Get("Range")
+			http.ServeContent(rw, r, "", time.Time{}, bytes.NewReader(good))
+			return
+		}
+		rw.Header().Set("Content-Length", strconv.Itoa(len(good)))
+		_, _ = rw.Write(good[:len(good)/2])
+		rw.(http.Flusher).Flush()
+		close(halfway)
+		<-r.Context().Done()
+	})
 	mux.HandleFunc("/slow", func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("Content-Length", "1000")
 		_, _ = rw.Write(make([]byte, 500))
@@ -160,6 +176,25 @@ func TestImageImportFromAddress(t *testing.T) {
 		w.do(http.MethodPost, path+"/cancel", nil)
 		w.eventually("it is canceled", func() bool { return decode[op](t, w.do(http.MethodGet, path, nil), http.StatusOK).Status == "canceled" })
 		w.noFiles(begun.TargetID)
+	})
+	t.Run("goes on after a restart", func(t *testing.T) {
+		begun := decode[op](t, w.do(http.MethodPost, "/api/v1/images", map[string]any{"name": "long", "url": server.URL + "/long", "checksum": hex.EncodeToString(sum[:])}), http.StatusAccepted)
+		<-halfway
+		w.eventually("half of it is there", func() bool {
+			info, err := os.Stat(filepath.Join(w.dir, "images", "upload-"+begun.TargetID.String()))
+			return err == nil && info.Size() == int64(len(good)/2)
+		})
+		if err := w.vm.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.driver = fake.New() // a closed one stays closed
+		if err := w.vm.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.ready(begun.TargetID)
+		if got := <-resumed; got != fmt.Sprintf("bytes=%d-", len(good)/2) {
+			t.Errorf("went on at %q", got)
+		}
 	})
 	for name, body := range map[string]map[string]any{
 		"another host":        {"name": "x", "url": "http://example.org/image"},

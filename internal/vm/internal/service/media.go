@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/novacron/novacron/internal/platform/errs"
+	"github.com/novacron/novacron/internal/platform/operation"
 	"github.com/novacron/novacron/internal/vm"
 	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
 	"github.com/novacron/novacron/internal/vm/internal/store"
@@ -102,6 +103,23 @@ func (s *Service) ensureMedia(ctx context.Context, r store.Record) error {
 		err := s.againWithImage(ctx, *slot.id, *r.NodeID, func() error { return s.prepare(ctx, r, nodeapi.VerbEnsureMedia, media.Only(string(slot.kind))) })
 		if err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// removeMedia undoes the first thing that a node has of a virtual machine with discs or kernels. One without has nothing there yet.
+func (s *Service) removeMedia(ctx context.Context, run *operation.Run) error {
+	r, err := s.store.GetVM(ctx, run.Operation().TargetID)
+	switch {
+	case errors.Is(err, vm.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	}
+	for _, slot := range mediaSlots(&r.Settings) {
+		if slot.id != nil {
+			return s.remove(ctx, run)
 		}
 	}
 	return nil

@@ -55,9 +55,11 @@ func (s *Service) vmSagas() []operation.Saga {
 		return append(append([]operation.Step{}, provision...), last...)
 	}
 
-	// Undo of a creation: from the first step on, the place is given back; from the disk on, the node removes what it has.
+	// Undo of a creation: from the first step on, the place is given back; from the disk on, or from its discs and kernels, the node removes
+	// what it has.
 	create := with(operation.Step{Name: "start", Weight: 2, Do: s.onVM(s.startCreated)})
 	create[0].Undo = s.release
+	create[1].Undo = s.removeMedia
 	create[3].Undo = s.remove
 
 	// What overtakes the attachment of a volume to a guest that goes on running gives the guest what its row says.

@@ -3,6 +3,7 @@ package storage
 import (
 	"cmp"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -160,8 +161,9 @@ func (s *Store) mediaPath(vm uuid.UUID, sha256, kind string) (string, error) {
 	return filepath.Join(s.folder(vm), mediaPrefix+filepath.Base(image)), nil
 }
 
-// EnsureMedia gives a virtual machine a second name for a cached image, so that it has it as long as it wants, whatever becomes of the
-// cache, and the file is there once for all of them.
+// EnsureMedia gives a virtual machine a cached image, so that it has it as long as it wants, whatever becomes of the cache: of a disc a second
+// name, since discs are large and nobody but us may write them; of a kernel or initrd a copy, because libvirt hands those to the user of the
+// guest's QEMU, which must not get to write what other guests boot.
 func (s *Store) EnsureMedia(vm uuid.UUID, sha256, kind string) error {
 	path, err := s.mediaPath(vm, sha256, kind)
 	if err != nil {
@@ -179,7 +181,11 @@ func (s *Store) EnsureMedia(vm uuid.UUID, sha256, kind string) error {
 	}
 	s.imagesLock.RLock()
 	defer s.imagesLock.RUnlock()
-	switch err := os.Link(image, path); {
+	give := os.Link
+	if kind == nodeapi.MediaBoot {
+		give = copyFile
+	}
+	switch err := give(image, path); {
 	case errors.Is(err, fs.ErrNotExist):
 		return nodeapi.ErrImageMissing
 	case err != nil && !errors.Is(err, fs.ErrExist):
@@ -190,6 +196,28 @@ func (s *Store) EnsureMedia(vm uuid.UUID, sha256, kind string) error {
 		return failed("give the virtual machine its image", err)
 	}
 	return nil
+}
+
+// copyFile makes a durable copy that is whole when it has its name.
+func copyFile(from, to string) error {
+	source, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer source.Close() // read only
+	temp, err := os.CreateTemp(filepath.Dir(to), "."+filepath.Base(to)+".*.tmp")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(temp.Name()) // gone under this name when all went well
+	defer temp.Close()           // synced before
+	if _, err := io.Copy(temp, source); err != nil {
+		return err
+	}
+	if err := errors.Join(temp.Chmod(0o644), temp.Sync()); err != nil {
+		return err
+	}
+	return atomicfile.Publish(temp.Name(), to)
 }
 
 // KeepMedia takes all but these paths from a virtual machine, unless it has snapshots, which may bring a disc back.

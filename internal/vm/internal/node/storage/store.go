@@ -2,7 +2,7 @@
 //
 //	images/<sha256>.qcow2            cached image, never written again; <sha256>.dropped beside it when it may go
 //	images/<sha256>.iso, .boot       the same of a disc, of a kernel or initrd
-//	disks/<vm id>/media-<sha256>.*   second name of a cached disc, kernel or initrd that the virtual machine has
+//	disks/<vm id>/media-<sha256>.*   second name of a cached disc, copy of a cached kernel or initrd
 //	disks/<vm id>/<disk>.qcow2       copy-on-write overlay over an image, or an empty disk
 //	disks/<vm id>/seed.iso           NoCloud seed
 //	disks/<vm id>/snapshots/<id>     what is known of a snapshot that the disks hold
