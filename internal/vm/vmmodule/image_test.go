@@ -425,6 +425,19 @@ func TestMachinesWithDiscsAndKernels(t *testing.T) {
 	bad := createRequest("wrong", disk.ID)
 	bad["boot_order"] = []string{"cdrom"}
 	w.refused(http.MethodPost, "/api/v1/vms", bad, http.StatusUnprocessableEntity, "vm.invalid")
+	w.failing(func(kind, step, when string) error {
+		if kind == "vm.create" && step == "network" && when == "before do" {
+			return errBroken
+		}
+		return nil
+	})
+	broken := createRequest("broken", disk.ID)
+	broken["cdrom_image_id"] = iso.ID
+	failed := w.ended(http.MethodPost, "/api/v1/vms", broken)
+	if _, err := os.Stat(filepath.Join(w.dir, "node", "disks", failed.TargetID.String())); failed.Status != "failed" || !os.IsNotExist(err) {
+		t.Errorf("a creation that ended as %s left something: %v", failed.Status, err)
+	}
+	w.failing(nil)
 	for _, id := range []uuid.UUID{install, direct} {
 		w.succeeds(http.MethodDelete, "/api/v1/vms/"+id.String(), nil)
 	}
