@@ -99,6 +99,7 @@ func (c *cloud) handler() http.Handler {
 			"permissions": []string{"vm:*", "image:*"}, "tenant": map[string]any{"id": tenant, "name": "research"}})
 	})
 	c.handleVMs(handle)
+	c.handleGuests(handle)
 	c.handleImages(handle)
 	c.handleNetworks(handle)
 	c.handleAPIKeys(handle)

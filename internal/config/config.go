@@ -191,6 +191,9 @@ type VMConfig struct {
 	NetworkPool    string        `mapstructure:"network_pool" doc:"IPv4 range that the tenants' default networks are cut from, a /24 each."`
 	WebhookAllow   []string      `mapstructure:"webhook_allow" doc:"Ranges of addresses, 10.1.0.0/16, that webhooks of all tenants may send to though they are no public ones. Webhooks of platform administrators may send anywhere."`
 	ReservationTTL time.Duration `mapstructure:"reservation_ttl" doc:"How long a place is held for a creation that has not begun."`
+	GuestFileMax   int64         `mapstructure:"guest_file_max_bytes" doc:"The most a file may have that is passed to or from a guest through its agent, in bytes."`
+	MetricsEvery   time.Duration `mapstructure:"metrics_interval" doc:"How often a node measures all its guests; 1s to 1h."`
+	MetricsPerVM   bool          `mapstructure:"metrics_per_vm" doc:"Whether /metrics has series for each guest. They come and go with guests."`
 }
 
 // ImageImport is about images that tenants have fetched from addresses they name.

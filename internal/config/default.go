@@ -29,7 +29,8 @@ func Default() Config {
 		Mail: MailConfig{TLS: mail.TLSStart, Timeout: 15 * time.Second},
 		VM: VMConfig{Roles: v.Roles, Libvirt: LibvirtConfig{URI: v.LibvirtURI, Accel: v.Accel}, ShutdownGuests: v.ShutdownGuests, DetachPatience: v.DetachPatience, StopGrace: v.StopGrace,
 			ImageMaxBytes: v.MaxImageBytes, UploadTTL: v.UploadTTL, ImageCache: v.ImageCacheBytes,
-			ImageImport: ImageImport{Hosts: v.ImportHosts, Networks: v.ImportNetworks, MaxBytes: v.ImportMaxBytes}, NetworkPool: v.NetworkPool, ReservationTTL: v.ReservationTTL},
+			ImageImport: ImageImport{Hosts: v.ImportHosts, Networks: v.ImportNetworks, MaxBytes: v.ImportMaxBytes}, NetworkPool: v.NetworkPool, ReservationTTL: v.ReservationTTL,
+			GuestFileMax: v.GuestFileMax, MetricsEvery: v.MetricsInterval, MetricsPerVM: v.MetricsPerVM},
 		Sched: SchedConfig{OvercommitVCPU: s.OvercommitVCPU, OvercommitMemory: s.OvercommitMemory,
 			MemoryReserveBytes: s.MemoryReserveBytes, StorageReserveBytes: s.StorageReserveBytes, NodeTimeout: s.NodeTimeout},
 	}

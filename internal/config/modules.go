@@ -40,7 +40,7 @@ func (c Config) GatewayModule() gatewaymodule.Config {
 	m := gatewaymodule.Default()
 	m.Listen, m.ReadHeaderTimeout, m.IdleTimeout = c.HTTP.Listen, c.HTTP.ReadHeaderTimeout, c.HTTP.IdleTimeout
 	m.MaxHeaderBytes, m.DrainGrace = c.HTTP.MaxHeaderBytes, c.HTTP.DrainGrace
-	m.MaxUploadBytes = max(m.MaxUploadBytes, c.VM.ImageMaxBytes+1<<20) // the vm module says no first, and says why
+	m.MaxUploadBytes = max(m.MaxUploadBytes, c.VM.ImageMaxBytes+1<<20, c.VM.GuestFileMax+1<<20) // the vm module says no first, and says why
 	m.Timeout, m.Rates = c.Gateway.Timeout, gatewaymodule.Rates(c.Gateway.RateLimit)
 	t := c.HTTP.TLS
 	m.TLS = gatewaymodule.TLS{CertFile: t.CertFile, KeyFile: t.KeyFile, ClientCAFile: t.ClientCAFile}
@@ -77,6 +77,7 @@ func (c Config) VMModule() vmmodule.Config {
 	m.UploadTTL, m.ImageCacheBytes = c.VM.UploadTTL, c.VM.ImageCache
 	m.ImportHosts, m.ImportNetworks, m.ImportMaxBytes = c.VM.ImageImport.Hosts, c.VM.ImageImport.Networks, c.VM.ImageImport.MaxBytes
 	m.StopGrace, m.MaxImageBytes, m.NetworkPool, m.ReservationTTL = c.VM.StopGrace, c.VM.ImageMaxBytes, c.VM.NetworkPool, c.VM.ReservationTTL
+	m.GuestFileMax, m.MetricsInterval, m.MetricsPerVM = c.VM.GuestFileMax, c.VM.MetricsEvery, c.VM.MetricsPerVM
 	m.WebhookAllow = c.VM.WebhookAllow
 	return m
 }

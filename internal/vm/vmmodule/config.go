@@ -41,6 +41,7 @@ type Config struct {
 	Accel      string // auto, kvm or tcg
 	// NetworkNamespace is the path of the network name space that libvirtd lives in; empty: this process's own.
 	NetworkNamespace string
+	agentPatience    time.Duration    // with guest agents; 0, except in tests: the node's own
 	run              firewall.Command // runs programs of the host; nil, except in tests: really
 
 	DetachPatience time.Duration // how long a guest may take to let go of a disk
@@ -55,6 +56,9 @@ type Config struct {
 	ImportMaxBytes    int64         // the most an imported image may have; 0: MaxImageBytes
 	NetworkPool       string        // CIDR that default networks are cut from, a /24 each
 	HeartbeatInterval time.Duration // of the node role
+	MetricsInterval   time.Duration // between two measurements of all guests of the node
+	MetricsPerVM      bool          // whether Prometheus sees series for each guest
+	GuestFileMax      int64         // bytes of a file that is passed to or from a guest
 	ReservationTTL    time.Duration // how long a place is held for a creation that has not confirmed it
 	Version           string        // of the binary, for heartbeats
 	// WebhookAllow are ranges of addresses that webhooks may reach though they are no public ones.
@@ -68,6 +72,7 @@ func Default() Config {
 		Roles: []string{RoleController, RoleNode}, LibvirtURI: "qemu:///system", Accel: "auto",
 		ShutdownGuests: GuestsAuto, DetachPatience: 30 * time.Second, StopGrace: 60 * time.Second, MaxImageBytes: 64 << 30, NetworkPool: "10.100.0.0/14", HeartbeatInterval: 5 * time.Second,
 		ReservationTTL: 10 * time.Minute, UploadTTL: 24 * time.Hour, ImageCacheBytes: 50 << 30, ImportHosts: []string{"*"}, ImportNetworks: []string{},
+		MetricsInterval: 10 * time.Second, GuestFileMax: 1 << 30,
 	}
 }
 
@@ -118,6 +123,12 @@ func (c Config) Validate() []error {
 	}
 	if c.StopGrace < 0 || c.StopGrace > time.Hour {
 		bad("stop_grace", "must be from 0 to 1h")
+	}
+	if c.MetricsInterval < time.Second || c.MetricsInterval > time.Hour {
+		bad("metrics_interval", "must be from 1s to 1h")
+	}
+	if c.GuestFileMax < 1<<20 {
+		bad("guest_file_max_bytes", "must be at least 1 MiB")
 	}
 	if c.MaxImageBytes < 1<<20 {
 		bad("image_max_bytes", "must be at least 1 MiB")

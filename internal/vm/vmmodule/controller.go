@@ -55,6 +55,7 @@ type controller struct {
 	totals     *storageMetrics
 	tenants    bus.Subscription
 	revoked    bus.Subscription
+	measured   bus.Subscription
 	news       bus.Subscription // of events
 	webhooks   *webhook.Dispatcher
 	gate       *tenancy.Gate
@@ -141,6 +142,9 @@ func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Se
 	if c.revoked, err = svc.WatchRevocations(deps.Bus); err != nil {
 		return nil, fmt.Errorf("listen to revocations: %w", err)
 	}
+	if c.measured, err = svc.WatchMetrics(deps.Bus); err != nil {
+		return nil, fmt.Errorf("listen to measurements: %w", err)
+	}
 	keys := idempotency.New(c.pool)
 	c.idempotent = idempotent.Middleware(keys, httpx.WriteError)
 	c.sweeper = startstop.Every(time.Hour, func(ctx context.Context) {
@@ -188,6 +192,9 @@ func (c *controller) stop(ctx context.Context) error {
 	}
 	if c.revoked != nil {
 		c.revoked.Close()
+	}
+	if c.measured != nil {
+		c.measured.Close()
 	}
 	if c.news != nil {
 		c.news.Close()

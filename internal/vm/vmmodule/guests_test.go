@@ -30,6 +30,7 @@ func realWorld(t *testing.T) (*world, *testhost.Host) {
 		if err := os.Mkdir(w.dir, 0o711); err != nil {
 			t.Fatal(err)
 		}
+		cfg.MetricsInterval = 2 * time.Second
 		cfg.DataDir, cfg.LibvirtURI, cfg.Accel, cfg.NetworkNamespace, cfg.run = w.dir, h.URI(), "tcg", h.NetNS(), nil
 		w.newDriver = func(c Config, log *slog.Logger) driver.Driver { return libvirtDriver(c, log) }
 	})

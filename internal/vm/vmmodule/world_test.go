@@ -182,6 +182,8 @@ func (w *world) doOn(handler http.Handler, p identity.Principal, method, path st
 	var reader io.Reader
 	switch b := body.(type) {
 	case nil:
+	case io.Reader:
+		reader = b
 	case string:
 		reader = strings.NewReader(b)
 	case []byte:

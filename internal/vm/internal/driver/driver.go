@@ -59,6 +59,8 @@ type Driver interface {
 	Disks
 	Networks
 	Hardware
+	Agents
+	Meter
 }
 
 // Info describes a host and its hypervisor.

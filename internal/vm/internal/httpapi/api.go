@@ -40,4 +40,5 @@ func Register(kit *httpx.API, svc *service.Service, cfg Config) {
 	a.registerTemplates(kit)
 	a.registerEvents(kit)
 	a.registerWebhooks(kit)
+	a.registerGuests(kit)
 }

@@ -41,8 +41,13 @@ type Config struct {
 	ReapDelay          time.Duration // how long a virtual machine must stay unknown to the controller to be reaped; default 10 s
 	FirewallInterval   time.Duration // between two looks at the firewall; default 30 s
 	UnplugPatience     time.Duration // how long a guest may take to let go of an interface; default 30 s
-	ReportWait         time.Duration // before a report is sent again for the first time; default 200 ms
-	Parallel           int           // commands at work at once; default 256, because most of them wait for guests
+	// AgentPatience is how long a guest agent may take to answer a question, and how long one that did not is left alone; default 5 s. A
+	// question waits twice as long for those before it.
+	AgentPatience   time.Duration
+	MetricsInterval time.Duration // between two measurements of all guests; default 10 s, negative: none
+	MetricsPerVM    bool          // whether the metrics have series for each guest
+	ReportWait      time.Duration // before a report is sent again for the first time; default 200 ms
+	Parallel        int           // commands at work at once; default 256, because most of them wait for guests
 }
 
 func (c Config) withDefaults() Config {
@@ -61,11 +66,14 @@ func (c Config) withDefaults() Config {
 	}{
 		{&c.HeartbeatInterval, 5 * time.Second}, {&c.PollInterval, 10 * time.Second}, {&c.AddressInterval, 30 * time.Second},
 		{&c.NewAddressInterval, 2 * time.Second}, {&c.PressInterval, 5 * time.Second}, {&c.ReapDelay, 10 * time.Second},
-		{&c.FirewallInterval, 30 * time.Second}, {&c.UnplugPatience, maxInterfaceUnplug}, {&c.ReportWait, 200 * time.Millisecond},
+		{&c.FirewallInterval, 30 * time.Second}, {&c.UnplugPatience, maxInterfaceUnplug}, {&c.ReportWait, 200 * time.Millisecond}, {&c.AgentPatience, 5 * time.Second},
 	} {
 		if *d.v <= 0 {
 			*d.v = d.standard
 		}
+	}
+	if c.MetricsInterval == 0 {
+		c.MetricsInterval = 10 * time.Second
 	}
 	if c.Parallel <= 0 {
 		c.Parallel = 256

@@ -23,9 +23,11 @@ type metrics struct {
 	firewallRepairs  prometheus.Counter
 	firewallFailures prometheus.Counter
 	pause            prometheus.Histogram
+
+	guests guestMetrics
 }
 
-func newMetrics(registry prometheus.Registerer, count func() map[nodeapi.Observed]int) (*metrics, error) {
+func newMetrics(registry prometheus.Registerer, count func() map[nodeapi.Observed]int, perVM bool) (*metrics, error) {
 	m := &metrics{
 		registry: registry,
 		commands: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -59,6 +61,8 @@ func newMetrics(registry prometheus.Registerer, count func() map[nodeapi.Observe
 		Name: "novacron_vm_node_image_evicted_bytes_total", Help: "What those images took.",
 	})
 	m.all = []prometheus.Collector{m.evictions, m.evictedBytes, m.commands, m.duration, m.repeated, m.connects, m.pause, m.firewallRepairs, m.firewallFailures}
+	m.guests = newGuestMetrics(perVM)
+	m.all = append(m.all, m.guests.collectors()...)
 	for _, state := range []nodeapi.Observed{
 		nodeapi.ObservedRunning, nodeapi.ObservedPaused, nodeapi.ObservedStopped, nodeapi.ObservedCrashed,
 	} {

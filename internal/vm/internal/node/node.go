@@ -26,6 +26,7 @@ type Node struct {
 	verbs    map[nodeapi.Verb]verb
 	fence    *fence
 	once     *once
+	guests   *guests
 	watch    *watch
 	limit    chan struct{} // a slot for each command at work
 	consoles chan struct{} // a slot for each open console
@@ -62,7 +63,7 @@ type Node struct {
 func New(cfg Config) *Node {
 	cfg = cfg.withDefaults()
 	n := &Node{
-		cfg: cfg, verbs: verbs(), fence: newFence(), once: newOnce(), limit: make(chan struct{}, cfg.Parallel),
+		cfg: cfg, verbs: verbs(), fence: newFence(), once: newOnce(), guests: newGuests(), limit: make(chan struct{}, cfg.Parallel),
 		consoles: make(chan struct{}, maxConsoles), pollNow: make(chan struct{}, 1), beatNow: make(chan struct{}, 1), repairNow: make(chan struct{}, 1),
 		unknown: map[uuid.UUID]*stranger{},
 	}
@@ -84,7 +85,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	if err := n.open(); err != nil {
 		return err
 	}
-	if n.metrics, err = newMetrics(n.cfg.Metrics, n.watch.count); err != nil {
+	if n.metrics, err = newMetrics(n.cfg.Metrics, n.watch.count, n.cfg.MetricsPerVM); err != nil {
 		return fmt.Errorf("register metrics: %w", err)
 	}
 	ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
@@ -106,6 +107,9 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	n.running.Go(func() { n.reporter.Run(ctx) }) // these end with ctx
 	n.running.Go(func() { n.pollLoop(ctx) })
 	n.running.Go(func() { n.heartbeatLoop(ctx) })
+	if n.cfg.MetricsInterval > 0 {
+		n.running.Go(func() { n.meterLoop(ctx) })
+	}
 	n.cfg.Log.Info("the node has started", "node_id", n.cfg.NodeID, "epoch", n.epoch)
 	return nil
 }

@@ -81,6 +81,14 @@ func verbs() map[nodeapi.Verb]verb {
 		nodeapi.VerbInspect:     {limit: quickLimit, do: body((*Node).inspect)},
 		nodeapi.VerbReadConsole: {limit: quickLimit, do: body((*Node).readConsole)},
 		nodeapi.VerbOpenConsole: {limit: quickLimit, do: body((*Node).openConsole)},
+
+		// So do these. What they do is not idempotent, and the controller sends them once.
+		nodeapi.VerbGuestInfo:     {limit: quickLimit, do: body((*Node).guestInfo)},
+		nodeapi.VerbGuestExec:     {limit: nodeapi.GuestExecMax + quickLimit, do: body((*Node).guestExec)},
+		nodeapi.VerbGuestPush:     {limit: fileLimit, do: body((*Node).guestPush)},
+		nodeapi.VerbGuestPull:     {limit: fileLimit, do: body((*Node).guestPull)},
+		nodeapi.VerbGuestPassword: {limit: quickLimit, do: body((*Node).guestPassword)},
+		nodeapi.VerbGuestTime:     {limit: quickLimit, do: body((*Node).guestTime)},
 	}
 }
 

@@ -42,6 +42,7 @@ type Config struct {
 	WebhookAllow   []netip.Prefix // ranges that webhooks may reach though they are no public ones
 	MaxImageBytes  int64          // the most an upload may have
 	UploadTTL      time.Duration  // after so long without a part an upload in parts is given up
+	GuestFileMax   int64          // bytes of a file that is passed to or from a guest
 }
 
 // Service is safe for concurrent use.
@@ -64,6 +65,7 @@ type Service struct {
 	readers  lastingCalls // streams of events
 	told     wake
 	due      func() // wakes who sends to webhooks
+	measured samples
 }
 
 // New makes the service; it is of use once Bind has given it what it works on.

@@ -37,6 +37,8 @@ func Run(t *testing.T, make func(t *testing.T) Harness) {
 		"Disks":            testDisks,
 		"Snapshots":        testSnapshots,
 		"FreezeNobody":     testFreezeWithoutAgent,
+		"AskNobody":        testAskNobody,
+		"Stats":            testStats,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t, make(t))) })
 	}

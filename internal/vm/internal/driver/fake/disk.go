@@ -3,6 +3,7 @@ package fake
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -31,6 +32,9 @@ func (d *Driver) SetAgent(vm uuid.UUID, a Agent) {
 	defer d.mu.Unlock()
 	if dom := d.domains[vm]; dom != nil {
 		dom.agent = a
+		if a == GoodAgent && dom.host == nil {
+			dom.host = &hostAgent{files: map[int]*os.File{}, programs: map[int]*program{}}
+		}
 	}
 }
 

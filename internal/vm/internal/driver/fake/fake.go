@@ -55,7 +55,11 @@ type domain struct {
 	memory    map[string]nodeapi.Observed // snapshots with memory, and how the guest was
 	agent     Agent
 	frozen    bool
-	disc      string // in the drive while it is on
+	disc      string      // in the drive while it is on
+	answer    AgentAnswer // of a test's own
+	host      *hostAgent  // the usual one
+	stats     *driver.Stats
+	cpuTime   int64
 }
 
 var _ driver.Driver = (*Driver)(nil)

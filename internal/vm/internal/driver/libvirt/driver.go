@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -26,6 +27,8 @@ type Config struct {
 
 	PingInterval time.Duration // between two pings to libvirtd; default 5 s
 	PingPatience time.Duration // how long it may take to answer one before it is given up; default 15 s
+
+	StatsPatience time.Duration // how long all guests may take to be measured before one of them counts as hung, and 25 ms more for each; default 5 s
 }
 
 // Driver is the driver of one libvirtd. Make it with New.
@@ -33,10 +36,13 @@ type Driver struct {
 	// hosts is held while names and leases of a network are compared and changed: two commands that do so at once would both add one.
 	hosts sync.Mutex
 
-	cfg   Config
-	accel Accel
-	queue *queue
-	agent chan struct{} // a slot for each question to a guest agent that may be open at once
+	cfg    Config
+	accel  Accel
+	queue  *queue
+	agent  chan struct{} // a slot for each question to a guest agent that may be open at once
+	asked  chan struct{} // the same for AskAgent, whose askers are tenants
+	stuck  atomic.Int32  // measurements that wait for a guest that hangs
+	guests atomic.Int32  // that were measured last
 
 	mu      sync.Mutex // guards what follows
 	session *session   // nil while libvirtd is away
@@ -52,7 +58,11 @@ type Driver struct {
 var _ driver.Driver = (*Driver)(nil)
 
 // agentQuestions bounds how many calls may wait for guest agents at once; libvirtd has some twenty workers for all its clients.
-const agentQuestions = 4
+// Those of tenants have slots of their own, so that whoever asks a guest that hangs holds up no snapshot.
+const (
+	agentQuestions  = 4
+	tenantQuestions = 4
+)
 
 // New makes a driver that is not connected yet.
 func New(cfg Config) *Driver {
@@ -68,9 +78,12 @@ func New(cfg Config) *Driver {
 	if cfg.PingPatience <= 0 {
 		cfg.PingPatience = defaultPingPatience
 	}
+	if cfg.StatsPatience <= 0 {
+		cfg.StatsPatience = defaultStatsPatience
+	}
 	return &Driver{
 		cfg: cfg, accel: ChooseAccel(cfg.Accel), queue: newQueue(), facts: map[uuid.UUID]facts{},
-		agent: make(chan struct{}, agentQuestions), stop: make(chan struct{}),
+		agent: make(chan struct{}, agentQuestions), asked: make(chan struct{}, tenantQuestions), stop: make(chan struct{}),
 	}
 }
 
@@ -144,6 +157,7 @@ func (d *Driver) keepConnected() {
 			select {
 			case <-s.closed:
 			case <-s.lost: // what still hangs in it ends with libvirtd
+			case <-time.After(d.closeGrace()):
 			}
 			return
 		}
