@@ -9,18 +9,22 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
 	"github.com/novacron/novacron/internal/apiclient"
+	"github.com/novacron/novacron/internal/vm"
 )
 
 // vmSpec are the flags of 'vm create'.
 type vmSpec struct {
 	sizeFlags
-	template, image, flavor, userData string
-	networks, keys, tags              []string
-	noStart                           bool
-	partial                           bool // of a template: what is left out is for others to give
+	template, image, flavor, userData  string
+	networks, keys, tags               []string
+	noStart                            bool
+	cdrom, kernel, initrd, commandLine string
+	bootOrder                          []string
+	partial                            bool // of a template: what is left out is for others to give
 }
 
 func newVMCreate(e *env) *cobra.Command {
@@ -59,7 +63,15 @@ func newVMCreate(e *env) *cobra.Command {
 	}
 	spec.addTo(e, cmd)
 	flags := cmd.Flags()
+	flags.StringVar(&spec.cdrom, "cdrom", "", "ISO image to put into its drive, by name or id; with an ISO image as --image that one is in the drive and the disk is empty")
+	flags.StringVar(&spec.kernel, "kernel", "", "kernel image to start it with, by name or id")
+	flags.StringVar(&spec.initrd, "initrd", "", "initrd image for --kernel")
+	flags.StringVar(&spec.commandLine, "cmdline", "", "command line for --kernel")
+	flags.StringSliceVar(&spec.bootOrder, "boot-order", nil, "what to boot from, of root, cdrom and network, the first first (default: root,cdrom)")
 	flags.StringVar(&spec.template, "template", "", "template that gives what the other flags leave out, by name or id")
+	for _, flag := range []string{"cdrom", "kernel", "initrd"} {
+		must(cmd.RegisterFlagCompletionFunc(flag, e.completion(0, imageNames)))
+	}
 	flags.BoolVar(&spec.noStart, "no-start", false, "leave it powered off")
 	w.addTo(cmd)
 	must(cmd.RegisterFlagCompletionFunc("template", e.completion(0, templateNames)))
@@ -144,6 +156,24 @@ func (s *vmSpec) resolve(ctx context.Context, c *apiclient.Client, body *apiclie
 			return err
 		}
 		body.SSHKeys[i] = kept.id.String()
+	}
+	body.BootOrder = s.bootOrder
+	boot := vm.DirectBoot{CommandLine: s.commandLine}
+	for _, media := range []struct {
+		arg string
+		to  **uuid.UUID
+	}{{s.cdrom, &body.CDROM}, {s.kernel, &boot.KernelImageID}, {s.initrd, &boot.InitrdImageID}} {
+		if media.arg == "" {
+			continue
+		}
+		found, err := findImage(ctx, c, media.arg)
+		if err != nil {
+			return err
+		}
+		*media.to = &found.id
+	}
+	if boot != (vm.DirectBoot{}) {
+		body.DirectBoot = &boot
 	}
 	for _, spec := range s.networks {
 		network, err := parseInterface(ctx, c, spec)

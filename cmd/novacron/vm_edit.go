@@ -248,6 +248,10 @@ func settingFields(m vm.VM) [][]string {
 		add("watchdog", m.Watchdog.Model+": "+m.Watchdog.Action)
 	}
 	add("boot order", strings.Join(m.BootOrder, ", "))
+	add("disc", idText(m.CDROM.ImageID))
+	add("kernel", idText(m.DirectBoot.KernelImageID))
+	add("initrd", idText(m.DirectBoot.InitrdImageID))
+	add("command line", m.DirectBoot.CommandLine)
 	for _, disk := range slices.Sorted(maps.Keys(m.IOLimits)) {
 		l := m.IOLimits[disk]
 		add("limit of "+disk, fmt.Sprintf("%d/%d reads/writes and %d/%d bytes a second", l.ReadIOPS, l.WriteIOPS, l.ReadBPS, l.WriteBPS))

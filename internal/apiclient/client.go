@@ -101,12 +101,13 @@ func (c *Client) BaseURL() string { return c.base.String() }
 type call struct {
 	method, path string
 	query        url.Values
-	body         any     // sent as JSON; nil: none
-	upload       *upload // sent instead of body
-	accept       string  // "": application/json
-	anonymous    bool    // sent without a token
-	key          string  // Idempotency-Key, which makes a POST repeatable
-	ifMatch      string  // If-Match
+	body         any         // sent as JSON; nil: none
+	upload       *upload     // sent instead of body
+	accept       string      // "": application/json
+	anonymous    bool        // sent without a token
+	key          string      // Idempotency-Key, which makes a POST repeatable
+	ifMatch      string      // If-Match
+	header       http.Header // further ones
 }
 
 func (cl call) repeatable() bool {
@@ -277,6 +278,9 @@ func (c *Client) send(ctx context.Context, cl call, t Tokens, tenant uuid.UUID) 
 	}
 	if cl.ifMatch != "" {
 		req.Header.Set("If-Match", cl.ifMatch)
+	}
+	for name := range cl.header {
+		req.Header.Set(name, cl.header.Get(name))
 	}
 	if cl.key != "" {
 		req.Header.Set("Idempotency-Key", cl.key)

@@ -25,6 +25,10 @@ type VMCreate struct {
 	UserData   string            `json:"user_data,omitempty"`
 	Tags       map[string]string `json:"tags,omitempty"`
 	Start      *bool             `json:"start,omitempty"`
+	// CDROM is an ISO image for the drive.
+	CDROM      *uuid.UUID     `json:"cdrom_image_id,omitempty"`
+	DirectBoot *vm.DirectBoot `json:"direct_boot,omitempty"`
+	BootOrder  []string       `json:"boot_order,omitempty"`
 }
 
 // VMResources is the size to create; a part that is 0 comes from the flavor.
@@ -117,7 +121,8 @@ func (c *Client) DeleteVM(ctx context.Context, id uuid.UUID, volumes bool) (Obje
 // ImageUpload describes an image that is sent.
 type ImageUpload struct {
 	Name     string
-	Format   string // qcow2 or raw; "": the header decides alone
+	Format   string // qcow2, raw, vmdk, vhdx or iso; "": the header decides alone
+	Kind     string // disk, iso, kernel or initrd; "": the header tells disk from iso
 	Checksum string // "sha256:<hex>"; "": not checked
 	From     io.Reader
 	Size     int64            // of From; -1: not known
@@ -129,6 +134,9 @@ func (c *Client) UploadImage(ctx context.Context, up ImageUpload) (Object[vm.Ima
 	q := url.Values{"name": {up.Name}}
 	if up.Format != "" {
 		q.Set("format", up.Format)
+	}
+	if up.Kind != "" {
+		q.Set("kind", up.Kind)
 	}
 	if up.Checksum != "" {
 		q.Set("checksum", up.Checksum)

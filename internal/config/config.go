@@ -185,12 +185,22 @@ type VMConfig struct {
 	DetachPatience time.Duration `mapstructure:"detach_patience" doc:"How long a running guest may take to let go of a disk that is detached; 1s to 10m."`
 	StopGrace      time.Duration `mapstructure:"stop_grace" doc:"How long a guest may take to shut down before it is powered off."`
 	ImageMaxBytes  int64         `mapstructure:"image_max_bytes" doc:"The most an uploaded image may have, in bytes."`
+	UploadTTL      time.Duration `mapstructure:"image_upload_ttl" doc:"After so long without a part, an upload of an image in parts is given up; 1m to 720h."`
+	ImageCache     int64         `mapstructure:"image_cache_bytes" doc:"What images may take on each node that no disk stands on and no machine has; those whose last use is longest ago make room. 0: no bound."`
+	ImageImport    ImageImport   `mapstructure:"image_import"`
 	NetworkPool    string        `mapstructure:"network_pool" doc:"IPv4 range that the tenants' default networks are cut from, a /24 each."`
 	WebhookAllow   []string      `mapstructure:"webhook_allow" doc:"Ranges of addresses, 10.1.0.0/16, that webhooks of all tenants may send to though they are no public ones. Webhooks of platform administrators may send anywhere."`
 	ReservationTTL time.Duration `mapstructure:"reservation_ttl" doc:"How long a place is held for a creation that has not begun."`
 	GuestFileMax   int64         `mapstructure:"guest_file_max_bytes" doc:"The most a file may have that is passed to or from a guest through its agent, in bytes."`
 	MetricsEvery   time.Duration `mapstructure:"metrics_interval" doc:"How often a node measures all its guests; 1s to 1h."`
 	MetricsPerVM   bool          `mapstructure:"metrics_per_vm" doc:"Whether /metrics has series for each guest. They come and go with guests."`
+}
+
+// ImageImport is about images that tenants have fetched from addresses they name.
+type ImageImport struct {
+	Hosts    []string `mapstructure:"hosts" doc:"Hosts that images are fetched from: names, *.example.org for all below it, * for any. None: nothing is fetched. Whatever the name, only public addresses are connected to, on ports 80 and 443."`
+	Networks []string `mapstructure:"networks" doc:"Ranges of addresses that are not public and are connected to all the same, on any port: a mirror of one's own, 10.1.2.0/28."`
+	MaxBytes int64    `mapstructure:"max_bytes" doc:"The most an imported image may have, in bytes. 0: as for uploads."`
 }
 
 // LibvirtConfig is about libvirt on this host.

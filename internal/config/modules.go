@@ -74,6 +74,8 @@ func (c Config) VMModule() vmmodule.Config {
 	m.LibvirtURI, m.Accel, m.NetworkNamespace = c.VM.Libvirt.URI, c.VM.Libvirt.Accel, c.VM.Libvirt.NetworkNamespace
 	m.ShutdownGuests = c.VM.ShutdownGuests
 	m.DetachPatience = c.VM.DetachPatience
+	m.UploadTTL, m.ImageCacheBytes = c.VM.UploadTTL, c.VM.ImageCache
+	m.ImportHosts, m.ImportNetworks, m.ImportMaxBytes = c.VM.ImageImport.Hosts, c.VM.ImageImport.Networks, c.VM.ImageImport.MaxBytes
 	m.StopGrace, m.MaxImageBytes, m.NetworkPool, m.ReservationTTL = c.VM.StopGrace, c.VM.ImageMaxBytes, c.VM.NetworkPool, c.VM.ReservationTTL
 	m.GuestFileMax, m.MetricsInterval, m.MetricsPerVM = c.VM.GuestFileMax, c.VM.MetricsEvery, c.VM.MetricsPerVM
 	m.WebhookAllow = c.VM.WebhookAllow

@@ -13,15 +13,6 @@ var (
 	ErrProtected    = errs.New(errs.Conflict, "vm.protected", "the virtual machine is protected from deletion").WithAction("Remove the protection first: PATCH it with delete_protection false.")
 	ErrVersion      = errs.New(errs.Precondition, "vm.version_mismatch", "the virtual machine has changed since you read it").WithAction("Read it again and repeat the change.")
 	ErrNoConsoleLog = errs.New(errs.NotFound, "vm.no_console_log", "the virtual machine has not written to its console yet")
-
-	ErrImageNotFound = errs.New(errs.NotFound, "image.not_found", "there is no such image")
-	ErrImageInUse    = errs.New(errs.Conflict, "image.in_use", "virtual machines or volumes were made from the image").WithAction("Delete them first.")
-	ErrImageFailed   = errs.New(errs.Conflict, "image.failed", "the import of the image failed").WithAction("Upload it again.")
-	ErrImageBusy     = errs.New(errs.Unavailable, "image.importing", "the image is still being imported")
-	ErrImageInvalid  = errs.New(errs.Invalid, "image.invalid", "the upload is not a usable disk image")
-	ErrImageRefused  = errs.New(errs.Invalid, "image.refused", "the image refers to files outside itself").WithAction("Flatten it with 'qemu-img convert' first.")
-	ErrImageTooLarge = errs.New(errs.TooLarge, "image.too_large", "the image is larger than this installation accepts")
-	ErrImageChecksum = errs.New(errs.Invalid, "image.checksum_mismatch", "the bytes that arrived do not match the checksum")
 )
 
 // The errors of storage.
@@ -55,8 +46,7 @@ var (
 // Errors lists the contract's errors for the reference.
 func Errors() []*errs.Error {
 	return append([]*errs.Error{ErrNotFound, ErrNameTaken, ErrWrongState, ErrInvalid, ErrVanished, ErrDiskLost, ErrProtected, ErrVersion, ErrNoConsoleLog,
-		ErrImageNotFound, ErrImageInUse, ErrImageFailed, ErrImageBusy, ErrImageInvalid, ErrImageRefused, ErrImageTooLarge, ErrImageChecksum,
 		ErrLocked, ErrVolumeNotFound, ErrVolumeTaken, ErrVolumeInvalid, ErrVolumeInUse, ErrVolumeDetached, ErrVolumeElsewhere, ErrVolumeHeld,
 		ErrVolumeSnapshots, ErrVolumeBusy, ErrVolumeNotReady, ErrVolumeShrink, ErrVolumeVersion, ErrDiskNotFound, ErrTooManyDisks, ErrPoolNotFound,
-		ErrSnapshotNotFound, ErrSnapshotTaken, ErrSnapshotNotReady, ErrSnapshotConfig, ErrSnapshotRaw, ErrSnapshotMemory, ErrSnapshotTooMany, ErrNotFrozen}, append(append(networkErrors(), guestErrors()...), append(catalogErrors(), eventErrors()...)...)...)
+		ErrSnapshotNotFound, ErrSnapshotTaken, ErrSnapshotNotReady, ErrSnapshotConfig, ErrSnapshotRaw, ErrSnapshotMemory, ErrSnapshotTooMany, ErrNotFrozen}, append(append(append(imageErrors(), networkErrors()...), guestErrors()...), append(catalogErrors(), eventErrors()...)...)...)
 }

@@ -13,7 +13,9 @@ type Settings struct {
 	CPU              CPU                 `json:"cpu"`
 	IOLimits         map[string]IOLimits `json:"io_limits" nullable:"false" doc:"By disk: 'root', or the id of an attached volume."`
 	Watchdog         Watchdog            `json:"watchdog"`
-	BootOrder        []string            `json:"boot_order" nullable:"false" doc:"'root', 'network' or the id of an attached volume, the first first; empty: the root disk alone."`
+	BootOrder        []string            `json:"boot_order" nullable:"false" doc:"'root', 'cdrom', 'network' or the id of an attached volume, the first first; empty: the root disk, then what is in the drive."`
+	CDROM            CDROM               `json:"cdrom"`
+	DirectBoot       DirectBoot          `json:"direct_boot"`
 }
 
 // Autostart says what becomes of a virtual machine that was to run when its host restarts.

@@ -75,33 +75,6 @@ type Disk struct {
 	SizeBytes int64      `json:"size_bytes"`
 }
 
-// Image is a disk image that virtual machines are made from.
-type Image struct {
-	ID               uuid.UUID     `json:"id"`
-	Name             string        `json:"name" example:"debian-12"`
-	Status           ImageStatus   `json:"status" enum:"importing,ready,failed"`
-	Format           string        `json:"format" doc:"Format of the upload." example:"qcow2"`
-	SizeBytes        int64         `json:"size_bytes" doc:"Of the stored file; 0 while importing."`
-	VirtualSizeBytes int64         `json:"virtual_size_bytes" doc:"Of the disk that a guest sees."`
-	SHA256           string        `json:"sha256,omitempty" doc:"Of the uploaded bytes, in hexadecimal."`
-	OwnerID          uuid.UUID     `json:"owner_id"`
-	TenantID         uuid.UUID     `json:"tenant_id"`
-	OperationID      *uuid.UUID    `json:"operation_id,omitempty" doc:"The import at work, if any."`
-	Error            *errs.Problem `json:"error,omitempty" doc:"Why the import failed."`
-	CreatedAt        time.Time     `json:"created_at"`
-	UpdatedAt        time.Time     `json:"updated_at"`
-}
-
-// ImageStatus tells whether an image can be used.
-type ImageStatus string
-
-// The statuses of an image.
-const (
-	ImageImporting ImageStatus = "importing"
-	ImageReady     ImageStatus = "ready"
-	ImageFailed    ImageStatus = "failed"
-)
-
 // Service is what other modules may ask of the vm module. Every call acts for the principal in its context.
 type Service interface {
 	// CreateVM begins to create a virtual machine and answers at once with the operation to follow.
@@ -127,7 +100,10 @@ type CreateVMRequest struct {
 	Description    string
 	// DeleteProtection keeps it from being deleted.
 	DeleteProtection bool
-	Stopped          bool // leave it powered off
+	CDROM            *uuid.UUID // ISO image that is in the drive
+	DirectBoot       DirectBoot
+	BootOrder        []string // "root", "cdrom" and "network"; none: root, then what is in the drive
+	Stopped          bool     // leave it powered off
 	IdempotencyKey   string
 }
 

@@ -185,6 +185,10 @@ type RawDoc struct {
 	RequestType string // content type of the body; empty: none
 	AnswerType  string // content type of the answer
 	AnswerText  string // what the answer is
+	// JSON is a value of the type of the body where the route takes JSON instead, too; nil: it does not.
+	JSON any
+	// Answers are further successes, by status.
+	Answers map[int]string
 }
 
 // RawParam is one query or header parameter of a raw route.
@@ -215,6 +219,9 @@ func (a *API) Raw(op Op, doc RawDoc, h http.HandlerFunc) {
 			doc.RequestType: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}},
 		}}
 	}
+	if doc.JSON != nil {
+		o.RequestBody.Content["application/json"] = &huma.MediaType{Schema: huma.SchemaFromType(a.huma.OpenAPI().Components.Schemas, reflect.TypeOf(doc.JSON))}
+	}
 	status := op.Status
 	if status == 0 {
 		status = http.StatusOK
@@ -224,6 +231,11 @@ func (a *API) Raw(op Op, doc RawDoc, h http.HandlerFunc) {
 		answer.Content = map[string]*huma.MediaType{doc.AnswerType: {Schema: &huma.Schema{Type: huma.TypeString}}}
 	}
 	o.Responses = map[string]*huma.Response{strconv.Itoa(status): answer}
+	for code, text := range doc.Answers {
+		more := *answer
+		more.Description = text
+		o.Responses[strconv.Itoa(code)] = &more
+	}
 	problem := huma.SchemaFromType(a.huma.OpenAPI().Components.Schemas, problemType)
 	for _, code := range o.Errors {
 		o.Responses[strconv.Itoa(code)] = &huma.Response{Description: http.StatusText(code), Content: map[string]*huma.MediaType{

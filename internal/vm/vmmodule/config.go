@@ -5,8 +5,10 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/novacron/novacron/internal/vm/internal/imagefetch"
 	"github.com/novacron/novacron/internal/vm/internal/node/firewall"
 	"github.com/novacron/novacron/internal/vm/internal/webhook"
 )
@@ -47,6 +49,11 @@ type Config struct {
 	ShutdownGuests    string
 	StopGrace         time.Duration // how long a guest may take to shut down before it is powered off
 	MaxImageBytes     int64         // the most an upload may have
+	UploadTTL         time.Duration // after so long without a part an upload in parts is given up
+	ImageCacheBytes   int64         // what images may take on the node that nothing uses; 0: no bound
+	ImportHosts       []string      // that images are fetched from; "*" is any, "*.example.org" any below it
+	ImportNetworks    []string      // ranges that are not public and allowed all the same
+	ImportMaxBytes    int64         // the most an imported image may have; 0: MaxImageBytes
 	NetworkPool       string        // CIDR that default networks are cut from, a /24 each
 	HeartbeatInterval time.Duration // of the node role
 	MetricsInterval   time.Duration // between two measurements of all guests of the node
@@ -64,7 +71,8 @@ func Default() Config {
 	return Config{
 		Roles: []string{RoleController, RoleNode}, LibvirtURI: "qemu:///system", Accel: "auto",
 		ShutdownGuests: GuestsAuto, DetachPatience: 30 * time.Second, StopGrace: 60 * time.Second, MaxImageBytes: 64 << 30, NetworkPool: "10.100.0.0/14", HeartbeatInterval: 5 * time.Second,
-		ReservationTTL: 10 * time.Minute, MetricsInterval: 10 * time.Second, GuestFileMax: 1 << 30,
+		ReservationTTL: 10 * time.Minute, UploadTTL: 24 * time.Hour, ImageCacheBytes: 50 << 30, ImportHosts: []string{"*"}, ImportNetworks: []string{},
+		MetricsInterval: 10 * time.Second, GuestFileMax: 1 << 30,
 	}
 }
 
@@ -125,10 +133,43 @@ func (c Config) Validate() []error {
 	if c.MaxImageBytes < 1<<20 {
 		bad("image_max_bytes", "must be at least 1 MiB")
 	}
+	if c.UploadTTL < time.Minute || c.UploadTTL > 720*time.Hour {
+		bad("image_upload_ttl", "must be from 1m to 720h")
+	}
+	if c.ImageCacheBytes < 0 {
+		bad("image_cache_bytes", "must not be negative")
+	}
+	if c.ImportMaxBytes < 0 {
+		bad("image_import.max_bytes", "must not be negative")
+	}
+	if _, err := c.importRules(); err != nil {
+		bad("image_import.networks", "%v", err)
+	}
+	for i, host := range c.ImportHosts {
+		if name := strings.TrimPrefix(host, "*."); host != "*" && (name == "" || strings.ContainsAny(name, "*/:@ ")) {
+			bad(fmt.Sprintf("image_import.hosts[%d]", i), "%q is neither a host, nor *.DOMAIN, nor *", host)
+		}
+	}
 	if pool, err := netip.ParsePrefix(c.NetworkPool); err != nil || !pool.Addr().Is4() || pool.Bits() > 24 || pool != pool.Masked() {
 		bad("network_pool", "%q is not an IPv4 range of /24 or more", c.NetworkPool)
 	}
 	return failed
+}
+
+// importRules says where images may be fetched from.
+func (c Config) importRules() (imagefetch.Rules, error) {
+	rules := imagefetch.Rules{Hosts: c.ImportHosts, MaxBytes: c.MaxImageBytes}
+	if c.ImportMaxBytes > 0 {
+		rules.MaxBytes = min(c.ImportMaxBytes, c.MaxImageBytes)
+	}
+	for _, text := range c.ImportNetworks {
+		network, err := netip.ParsePrefix(text)
+		if err != nil || network != network.Masked() {
+			return rules, fmt.Errorf("%q is not a range of addresses", text)
+		}
+		rules.Networks = append(rules.Networks, network)
+	}
+	return rules, nil
 }
 
 func (c Config) has(role string) bool { return slices.Contains(c.Roles, role) }

@@ -25,6 +25,7 @@ import (
 	"github.com/novacron/novacron/internal/platform/seal"
 	"github.com/novacron/novacron/internal/platform/startstop"
 	"github.com/novacron/novacron/internal/platform/tenancy"
+	"github.com/novacron/novacron/internal/vm/internal/imagefetch"
 	"github.com/novacron/novacron/internal/vm/internal/imagestore"
 	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
 	"github.com/novacron/novacron/internal/vm/internal/service"
@@ -95,6 +96,10 @@ func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Se
 	if err != nil {
 		return nil, err
 	}
+	rules, err := cfg.importRules()
+	if err != nil {
+		return nil, fmt.Errorf("vm.image_import.networks: %w", err)
+	}
 	box := seal.NewBox(filepath.Join(cfg.DataDir, "keys"))
 	if err := box.Open(); err != nil {
 		return nil, err
@@ -104,7 +109,7 @@ func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Se
 		return nil, err
 	}
 	c.streams = streams
-	svc.Bind(service.Backends{Store: st, Ops: ops, Placer: deps.Scheduler, Images: images, Streams: streams, Box: box,
+	svc.Bind(service.Backends{Store: st, Ops: ops, Placer: deps.Scheduler, Images: images, Streams: streams, Box: box, Fetcher: imagefetch.New(rules),
 		Nodes: &nodeapi.Client{Bus: deps.Bus, InstallationID: installation}})
 	// Nodes are heard before operations go on, which may need them at once.
 	if c.reports, err = bus.Serve(deps.Bus, bus.SubjectNodeReports, bus.ServeOptions{Queue: "vm.controller"}, svc.Report); err != nil {

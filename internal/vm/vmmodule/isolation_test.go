@@ -41,6 +41,7 @@ func fields() map[string]string {
 	return map[string]string{
 		"api_key_id": "api-key", "tenant_id": "tenant", "parent_id": "tenant", "user_id": "user", "owner_id": "user", "principal_id": "user", "role_id": "role", "target_id": "vm",
 		"vm_id": "vm", "image_id": "image", "network_id": "network", "volume_id": "volume", "interface_id": "interface", "node_id": "",
+		"cdrom_image_id": "image", "kernel_image_id": "image", "initrd_image_id": "image",
 		"remote_group_id": "security-group", "security_groups": "security-group", "request_id": "", "template_id": "template",
 	}
 }
@@ -53,6 +54,7 @@ func bodies() map[string]object {
 		"POST /api/v1/volumes":                             size,
 		"POST /api/v1/volumes/{id}/resize":                 size,
 		"POST /api/v1/vms/{id}/disks/{disk}/resize":        size,
+		"PATCH /api/v1/images/{id}":                        {"name": "other"},
 		"PATCH /api/v1/volumes/{id}":                       {"name": "other"},
 		"PATCH /api/v1/webhooks/{id}":                      {"name": "other"},
 		"PATCH /api/v1/templates/{id}":                     {"name": "other"},

@@ -44,7 +44,7 @@ func startNode(ctx context.Context, cfg Config, deps Deps, newDriver func(Config
 	n := node.New(node.Config{
 		Firewall: fw, Run: run,
 		NodeID: id, Name: cfg.NodeName, DataDir: cfg.DataDir, Version: cfg.Version, Bus: deps.Bus, Log: log, Metrics: deps.Registerer,
-		HeartbeatInterval: cfg.HeartbeatInterval, MetricsInterval: cfg.MetricsInterval, MetricsPerVM: cfg.MetricsPerVM, AgentPatience: cfg.agentPatience,
+		HeartbeatInterval: cfg.HeartbeatInterval, ImageCacheBytes: cfg.ImageCacheBytes, MetricsInterval: cfg.MetricsInterval, MetricsPerVM: cfg.MetricsPerVM, AgentPatience: cfg.agentPatience,
 		Driver: newDriver(cfg, log),
 	})
 	if err := n.Start(ctx); err != nil {

@@ -88,8 +88,14 @@ type DomainDef struct {
 	NICs           []nodeapi.NIC
 	ConsoleLog     string // file that the serial console is logged to
 	Hardware       nodeapi.Hardware
-	NetworkBoot    int // place of the first interface in the boot order; 0: none
-	Autostart      int // place in the order of a host's restart
+	NetworkBoot    int    // place of the first interface in the boot order; 0: none
+	Drive          bool   // it has a drive for discs
+	Disc           string // ISO image in the drive; empty: none
+	DriveBoot      int    // place of the drive in the boot order; 0: none. Where nothing has a place, it comes after Disks
+	Kernel         string // booted instead of what the disks begin with; empty: none
+	Initrd         string
+	CommandLine    string // of Kernel
+	Autostart      int    // place in the order of a host's restart
 }
 
 // Disk is one disk.

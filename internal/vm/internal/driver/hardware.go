@@ -20,6 +20,9 @@ type Hardware interface {
 	Resize(ctx context.Context, vm uuid.UUID, size Size) (now Size, on bool, err error)
 	// Tune gives a guest that runs or is paused its name, and limits to its disks by their paths. What is off is left so.
 	Tune(ctx context.Context, vm uuid.UUID, name string, limits map[string]nodeapi.IOLimits) error
+	// SetDisc puts a disc into the drive of a guest that runs or is paused; an empty path takes it out. What is off, or has no drive, is left
+	// so. It answers vm.ErrCDROMHeld where the guest keeps the drive closed.
+	SetDisc(ctx context.Context, vm uuid.UUID, path string) error
 }
 
 // Size is how large a domain is.

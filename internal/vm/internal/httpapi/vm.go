@@ -33,6 +33,9 @@ type VMCreate struct {
 	Tags             map[string]string `json:"tags,omitempty" maxProperties:"64" doc:"Free labels."`
 	Description      string            `json:"description,omitempty" maxLength:"1024" doc:"For people."`
 	DeleteProtection bool              `json:"delete_protection,omitempty" doc:"Refuse to delete it until this is taken back."`
+	CDROMImageID     *uuid.UUID        `json:"cdrom_image_id,omitempty" format:"uuid" doc:"ISO image to put into its drive. Where image_id is an ISO image, that one is in the drive and the root disk is empty."`
+	DirectBoot       *vm.DirectBoot    `json:"direct_boot,omitempty" doc:"Kernel and initrd to start it with."`
+	BootOrder        []string          `json:"boot_order,omitempty" maxItems:"16" doc:"Of 'root', 'cdrom' and 'network', the first first; none: root, then what is in the drive."`
 	Start            *bool             `json:"start,omitempty" default:"true" doc:"Power it on once it is made."`
 }
 
@@ -45,7 +48,10 @@ type VMResources struct {
 func (b VMCreate) request() (vm.CreateVMRequest, error) {
 	req := vm.CreateVMRequest{Name: b.Name, HypervisorType: b.HypervisorType, TemplateID: b.TemplateID, ImageID: b.ImageID, Flavor: b.Flavor, SSHKeys: b.SSHKeys,
 		UserData: b.UserData, Tags: b.Tags, Stopped: b.Start != nil && !*b.Start,
-		Description: b.Description, DeleteProtection: b.DeleteProtection}
+		Description: b.Description, DeleteProtection: b.DeleteProtection, CDROM: b.CDROMImageID, BootOrder: b.BootOrder}
+	if b.DirectBoot != nil {
+		req.DirectBoot = *b.DirectBoot
+	}
 	if b.Resources != nil {
 		req.Resources = vm.Resources{VCPUs: b.Resources.VCPUs, MemoryMiB: b.Resources.MemoryMiB, DiskGiB: b.Resources.DiskGiB}
 	}
@@ -76,7 +82,7 @@ func (a *API) registerVMs(kit *httpx.API) {
 		Summary: "Create a virtual machine", Tag: "vms", Status: http.StatusAccepted,
 		Description: "Reserves a place for it, then makes disk, seed and domain and powers it on. Answers with the operation that does so. " +
 			"What does not fit is refused at once, with the reason for each node.",
-		Errors: []*errs.Error{vm.ErrInvalid, vm.ErrNameTaken, vm.ErrTemplateNotFound, vm.ErrImageNotFound, vm.ErrImageFailed, vm.ErrNetworkNotFound, vm.ErrGroupNotFound, vm.ErrInterfaceInvalid, vm.ErrInterfaceMAC, vm.ErrAddressTaken, vm.ErrAddressesAreUsed, scheduler.ErrNoFit, scheduler.ErrQuotaExceeded}},
+		Errors: []*errs.Error{vm.ErrInvalid, vm.ErrNameTaken, vm.ErrTemplateNotFound, vm.ErrImageNotFound, vm.ErrImageFailed, vm.ErrImageKind, vm.ErrImageUploading, vm.ErrNetworkNotFound, vm.ErrGroupNotFound, vm.ErrInterfaceInvalid, vm.ErrInterfaceMAC, vm.ErrAddressTaken, vm.ErrAddressesAreUsed, scheduler.ErrNoFit, scheduler.ErrQuotaExceeded}},
 		func(ctx context.Context, in *createInput) (*accepted, error) {
 			req, err := in.Body.request()
 			if err != nil {

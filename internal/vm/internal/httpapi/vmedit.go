@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/httpx/idempotent"
@@ -28,6 +30,7 @@ type VMPatch struct {
 	IOLimits         map[string]vm.IOLimits `json:"io_limits,omitempty" maxProperties:"16" doc:"Limits of the disks that are named; all 0 removes them. Taken up at once."`
 	Watchdog         *vm.Watchdog           `json:"watchdog,omitempty" doc:"Taken up at the next start from off."`
 	BootOrder        *[]string              `json:"boot_order,omitempty" maxItems:"16" doc:"Taken up at the next start from off."`
+	DirectBoot       *vm.DirectBoot         `json:"direct_boot,omitempty" doc:"Replaces kernel, initrd and command line; {} boots from disks again. Taken up at the next start from off."`
 }
 
 // VMAutostartPatch changes what it names.
@@ -86,6 +89,7 @@ func (b VMPatch) apply(e *store.Edited) {
 	}
 	watch(&e.Settings.Watchdog, b.Watchdog)
 	set(&e.Settings.BootOrder, b.BootOrder)
+	set(&e.Settings.DirectBoot, b.DirectBoot)
 }
 
 // VMPut replaces all that can be edited; what is left out gets its default.
@@ -99,6 +103,7 @@ type VMPut struct {
 	IOLimits         map[string]vm.IOLimits `json:"io_limits,omitempty" maxProperties:"16"`
 	Watchdog         *vm.Watchdog           `json:"watchdog,omitempty"`
 	BootOrder        []string               `json:"boot_order,omitempty" maxItems:"16"`
+	DirectBoot       *vm.DirectBoot         `json:"direct_boot,omitempty"`
 }
 
 func (b VMPut) apply(e *store.Edited) {
@@ -114,6 +119,8 @@ func (b VMPut) apply(e *store.Edited) {
 	if b.BootOrder != nil {
 		settings.BootOrder = b.BootOrder
 	}
+	set(&settings.DirectBoot, b.DirectBoot)
+	settings.CDROM = e.Settings.CDROM // what is in the drive has routes of its own
 	tags := b.Tags
 	if tags == nil {
 		tags = map[string]string{}
@@ -160,6 +167,29 @@ func (a *API) registerEdits(kit *httpx.API) {
 		Summary: "Replace all that can be edited of a virtual machine", Tag: "vms",
 		Description: "What the body leaves out gets its default." + about, Errors: failures},
 		func(ctx context.Context, in *putInput) (*output, error) { return edit(ctx, in.VMEdit, in.Body.apply) })
+
+	type VMDisc struct {
+		ImageID uuid.UUID `json:"image_id" format:"uuid" doc:"Image of kind iso."`
+	}
+	type discInput struct {
+		VMEdit
+		Body VMDisc
+	}
+	type ejectInput struct{ VMEdit }
+	const disc = " A guest that runs sees it at once if it has a drive; one without gets its drive when it is powered on from off, and pending says so."
+	held := append([]*errs.Error{vm.ErrImageNotFound, vm.ErrImageKind, vm.ErrImageFailed, vm.ErrCDROMHeld}, failures...)
+	httpx.Handle(kit, httpx.Op{ID: "vm-cdrom-insert", Method: http.MethodPut, Path: "/api/v1/vms/{id}/cdrom", Permission: "vm:update", Owned: true,
+		Summary: "Put an ISO image into the drive of a virtual machine, in place of what is in it", Tag: "vms",
+		Description: "The answer waits until the node has followed." + disc, Errors: held},
+		func(ctx context.Context, in *discInput) (*output, error) {
+			return edit(ctx, in.VMEdit, func(e *store.Edited) { e.Settings.CDROM.ImageID = &in.Body.ImageID })
+		})
+	httpx.Handle(kit, httpx.Op{ID: "vm-cdrom-eject", Method: http.MethodDelete, Path: "/api/v1/vms/{id}/cdrom", Permission: "vm:update", Owned: true,
+		Summary: "Take the disc out of the drive of a virtual machine", Tag: "vms", Status: http.StatusOK,
+		Description: "The drive stays. A guest may keep it closed while the disc is mounted; then the disc stays in.", Errors: held},
+		func(ctx context.Context, in *ejectInput) (*output, error) {
+			return edit(ctx, in.VMEdit, func(e *store.Edited) { e.Settings.CDROM.ImageID = nil })
+		})
 
 	type VMResize struct {
 		VCPUs     int   `json:"vcpus,omitempty" minimum:"1" maximum:"1024" example:"2"`

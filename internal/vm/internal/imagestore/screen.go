@@ -13,7 +13,8 @@ import (
 
 // Screened is what the header of an upload tells.
 type Screened struct {
-	Format           string // qcow2 or raw
+	Kind             vm.ImageKind
+	Format           string // qcow2, raw, vmdk, vhdx, iso, kernel or initrd
 	VirtualSizeBytes int64
 }
 
@@ -24,8 +25,20 @@ const maxVirtualSize = 16 << 40
 const extDataFile = 0x44415441
 
 // Screen decides from the first bytes of a file what it is, and refuses what would make a tool open other files: the format is
-// never taken from a name or from what the uploader says. No tool has touched the file before.
-func Screen(f io.ReaderAt, size int64) (Screened, error) {
+// never taken from a name or from what the uploader says. No tool has touched the file before. Kernels and initrds are taken for such only
+// where the uploader wants them, because a disk may begin like one; everything else of a kind is a contradiction.
+func Screen(f io.ReaderAt, size int64, kind vm.ImageKind) (Screened, error) {
+	screened, err := screen(f, size, kind)
+	switch {
+	case err != nil:
+		return Screened{}, err
+	case kind != "" && kind != screened.Kind:
+		return Screened{}, vm.ErrImageInvalid.WithMessage("the upload is said to be of kind %s, but its header says %s", kind, screened.Kind)
+	}
+	return screened, nil
+}
+
+func screen(f io.ReaderAt, size int64, kind vm.ImageKind) (Screened, error) {
 	if size == 0 {
 		return Screened{}, vm.ErrImageInvalid.WithMessage("the upload is empty")
 	}
@@ -35,13 +48,21 @@ func Screen(f io.ReaderAt, size int64) (Screened, error) {
 		return Screened{}, fmt.Errorf("read header of upload: %w", err)
 	}
 	head = head[:n]
+	if kind == vm.ImageKernel || kind == vm.ImageInitrd {
+		return screenBoot(head, size, kind)
+	}
 	switch {
 	case bytes.HasPrefix(head, []byte("QFI\xfb")):
 		return screenQcow2(head)
-	case bytes.HasPrefix(head, []byte("KDMV")), bytes.HasPrefix(head, []byte("COWD")), bytes.HasPrefix(head, []byte("# Disk DescriptorFile")):
-		return Screened{}, vm.ErrImageRefused.WithMessage("the upload is a VMDK, whose extents may refer to files outside itself")
+	case bytes.HasPrefix(head, []byte("KDMV")):
+		return screenVMDK(f, head, size)
+	case bytes.HasPrefix(head, []byte("COWD")):
+		return Screened{}, unsupported("VMDK 3")
+	case startsDescriptor(head):
+		return Screened{}, vm.ErrImageRefused.WithMessage("the upload is the descriptor of a VMDK, whose extents are files outside itself").
+			WithAction("Convert it with 'qemu-img convert -O qcow2' where its extents are.")
 	case bytes.HasPrefix(head, []byte("vhdxfile")):
-		return Screened{}, unsupported("VHDX")
+		return screenVHDX(f, size)
 	case bytes.HasPrefix(head, []byte("conectix")):
 		return Screened{}, unsupported("VHD")
 	case bytes.HasPrefix(head, []byte("<<< ")) || len(head) > 68 && binary.LittleEndian.Uint32(head[64:]) == 0xbeda107f:
@@ -53,13 +74,16 @@ func Screen(f io.ReaderAt, size int64) (Screened, error) {
 	case bytes.HasPrefix(head, []byte("LUKS\xba\xbe")):
 		return Screened{}, unsupported("LUKS")
 	}
+	if len(head) > isoVolume+6 && string(head[isoVolume+1:isoVolume+6]) == "CD001" {
+		return Screened{Kind: vm.ImageISO, Format: "iso", VirtualSizeBytes: (size + 511) &^ 511}, nil
+	}
 	if size < 512 {
 		return Screened{}, vm.ErrImageInvalid.WithMessage("the upload is too small to be a disk image: %d bytes", size)
 	}
 	if size > maxVirtualSize {
 		return Screened{}, tooLarge(uint64(size))
 	}
-	return Screened{Format: "raw", VirtualSizeBytes: (size + 511) &^ 511}, nil
+	return Screened{Kind: vm.ImageDisk, Format: "raw", VirtualSizeBytes: (size + 511) &^ 511}, nil
 }
 
 func unsupported(format string) error {
@@ -108,7 +132,7 @@ func screenQcow2(head []byte) (Screened, error) {
 	if err := screenExtensions(head, headerLength, 1<<v2.ClusterBits); err != nil {
 		return Screened{}, err
 	}
-	return Screened{Format: "qcow2", VirtualSizeBytes: int64((v2.Size + 511) &^ 511)}, nil
+	return Screened{Kind: vm.ImageDisk, Format: "qcow2", VirtualSizeBytes: int64((v2.Size + 511) &^ 511)}, nil
 }
 
 // screenExtensions walks the header extensions, which end with type 0 or at the end of the first cluster.

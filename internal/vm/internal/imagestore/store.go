@@ -1,8 +1,8 @@
 // Package imagestore keeps the files behind images on the control host: it receives uploads, screens them before any tool opens
 // them, converts them to qcow2 under limits, and opens them for the nodes that fetch them.
 //
-// Every file is named by the id of its image: upload-<id> while it is raw material, <id>.qcow2 once it is ready. A file is
-// complete when it has its last name; everything else may be removed at any time.
+// Every file is named by the id of its image: upload-<id> while it is raw material, <id>.qcow2, <id>.iso or <id>.boot once it is ready. A
+// file is complete when it has its last name; raw material that no image waits for may be removed at any time.
 package imagestore
 
 import (
@@ -41,7 +41,15 @@ func Open(dir string, maxBytes int64) (*Store, error) {
 }
 
 func (s *Store) upload(id uuid.UUID) string { return filepath.Join(s.dir, "upload-"+id.String()) }
-func (s *Store) final(id uuid.UUID) string  { return filepath.Join(s.dir, id.String()+".qcow2") }
+
+// endings are those of the names of ready files.
+func endings() map[vm.ImageKind]string {
+	return map[vm.ImageKind]string{vm.ImageDisk: ".qcow2", vm.ImageISO: ".iso", vm.ImageKernel: ".boot", vm.ImageInitrd: ".boot"}
+}
+
+func (s *Store) final(id uuid.UUID, kind vm.ImageKind) string {
+	return filepath.Join(s.dir, id.String()+endings()[kind])
+}
 
 // Received is an upload that has arrived whole and passed the screening.
 type Received struct {
@@ -50,9 +58,16 @@ type Received struct {
 	Size   int64
 }
 
-// Receive writes the bytes of an upload to disk and screens them. A checksum that is not empty must match. Nothing is left
-// behind after a failure.
-func (s *Store) Receive(ctx context.Context, id uuid.UUID, body io.Reader, checksum string) (_ Received, err error) {
+// Expected is what the sender says of an upload. Empty parts say nothing.
+type Expected struct {
+	Kind     vm.ImageKind
+	Format   string
+	Checksum string // "sha256:<hex>" or the digits alone
+}
+
+// Receive writes the bytes of an upload to disk and screens them. What the sender expects must hold. Nothing is left behind after a
+// failure.
+func (s *Store) Receive(ctx context.Context, id uuid.UUID, body io.Reader, want Expected) (_ Received, err error) {
 	f, err := os.OpenFile(s.upload(id), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	if err != nil {
 		return Received{}, storageError("create upload file", err)
@@ -69,55 +84,79 @@ func (s *Store) Receive(ctx context.Context, id uuid.UUID, body io.Reader, check
 		return Received{}, storageError("receive upload", err)
 	}
 	if size > s.maxBytes {
-		return Received{}, vm.ErrImageTooLarge.WithMessage("the upload is larger than the %d bytes that are accepted", s.maxBytes)
+		return Received{}, s.tooLarge()
 	}
-	sum := hex.EncodeToString(digest.Sum(nil))
-	if want := strings.ToLower(strings.TrimPrefix(checksum, "sha256:")); want != "" && want != sum {
-		return Received{}, vm.ErrImageChecksum.WithMessage("the upload's sha256 is %s, not %s", sum, want)
-	}
-	screened, err := Screen(f, size)
+	received, err := s.examine(f, size, digest.Sum(nil), want)
 	if err != nil {
 		return Received{}, err
 	}
 	if err := f.Sync(); err != nil {
 		return Received{}, storageError("write upload", err)
 	}
+	return received, nil
+}
+
+func (s *Store) tooLarge() error {
+	return vm.ErrImageTooLarge.WithMessage("the upload is larger than the %d bytes that are accepted", s.maxBytes)
+}
+
+// examine holds a file that has arrived whole against what was said of it.
+func (s *Store) examine(f io.ReaderAt, size int64, digest []byte, want Expected) (Received, error) {
+	sum := hex.EncodeToString(digest)
+	if said := strings.ToLower(strings.TrimPrefix(want.Checksum, "sha256:")); said != "" && said != sum {
+		return Received{}, vm.ErrImageChecksum.WithMessage("the upload's sha256 is %s, not %s", sum, said)
+	}
+	screened, err := Screen(f, size, want.Kind)
+	if err != nil {
+		return Received{}, err
+	}
+	if want.Format != "" && want.Format != screened.Format {
+		return Received{}, vm.ErrImageInvalid.WithMessage("the upload is said to be %s, but its header says %s", want.Format, screened.Format)
+	}
 	return Received{Screened: screened, SHA256: sum, Size: size}, nil
 }
 
-// convertLimits bounds qemu-img: one hour of CPU time, 2 GiB of address space.
-var convertLimits = []string{"--cpu=3600", "--as=2147483648"}
+// outputSlack is what a converted image may have beyond the largest upload: the tables of its format.
+const outputSlack = 64 << 20
 
-// Convert makes the qcow2 file of a received upload. It may be called again after a crash at any moment.
-func (s *Store) Convert(ctx context.Context, id uuid.UUID, format string) error {
-	if _, err := os.Stat(s.final(id)); err == nil {
+// Convert makes the ready file of a received upload: qcow2 of whatever a disk is in, everything else as it is. It may be called again after
+// a crash at any moment. qemu-img gets an hour of CPU time and 2 GiB of address space, and writes no more than the largest upload may have,
+// because a few bytes of a hostile image can stand for a disk of terabytes that are not empty.
+func (s *Store) Convert(ctx context.Context, id uuid.UUID, kind vm.ImageKind, format string) error {
+	if _, err := os.Stat(s.final(id, kind)); err == nil {
 		return nil
 	}
-	temp := s.final(id) + ".tmp"
-	defer os.Remove(temp) // gone already after the rename
-	ctx, cancel := context.WithTimeout(ctx, time.Hour)
-	defer cancel()
-	args := append(append([]string{}, convertLimits...), "qemu-img", "convert", "-f", format, "-O", "qcow2", "-o", "compat=1.1", s.upload(id), temp)
-	cmd := exec.CommandContext(ctx, "prlimit", args...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return convertError(ctx, out, err)
+	ready := s.upload(id)
+	if kind == vm.ImageDisk {
+		ready = s.final(id, kind) + ".tmp"
+		defer os.Remove(ready) // gone already after the rename
+		ctx, cancel := context.WithTimeout(ctx, time.Hour)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, "prlimit", "--cpu=3600", "--as=2147483648", "--core=0", fmt.Sprintf("--fsize=%d", s.maxBytes+outputSlack),
+			"qemu-img", "convert", "-f", format, "-O", "qcow2", "-o", "compat=1.1", s.upload(id), ready)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return s.convertError(ctx, out, err)
+		}
 	}
-	if err := os.Chmod(temp, 0o644); err != nil {
+	if err := os.Chmod(ready, 0o644); err != nil {
 		return storageError("make image readable", err)
 	}
-	if err := syncFile(temp); err != nil {
+	if err := syncFile(ready); err != nil {
 		return storageError("write image", err)
 	}
-	if err := os.Rename(temp, s.final(id)); err != nil {
+	if err := os.Rename(ready, s.final(id, kind)); err != nil {
 		return storageError("name image", err)
 	}
 	return storageError("write image folder", syncFile(s.dir))
 }
 
-func convertError(ctx context.Context, out []byte, err error) error {
+func (s *Store) convertError(ctx context.Context, out []byte, err error) error {
 	text := strings.TrimSpace(string(out))
+	var exit *exec.ExitError
 	switch {
+	case strings.Contains(text, "File too large"), errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGXFSZ:
+		return vm.ErrImageTooLarge.WithMessage("the image unpacks to more than the %d bytes that are accepted", s.maxBytes).Wrap(err)
 	case ctx.Err() != nil:
 		return fmt.Errorf("convert image: %w", ctx.Err())
 	case strings.Contains(text, "No space left"):
@@ -129,27 +168,41 @@ func convertError(ctx context.Context, out []byte, err error) error {
 	}
 }
 
-// Finish removes the upload and answers the checksum and size of the ready file.
-func (s *Store) Finish(ctx context.Context, id uuid.UUID) (sum string, size int64, err error) {
-	f, err := os.Open(s.final(id))
+// Finished is what a ready file is.
+type Finished struct {
+	SHA256           string
+	Size             int64
+	VirtualSizeBytes int64
+}
+
+// Finish removes the upload and tells what the ready file is.
+func (s *Store) Finish(ctx context.Context, id uuid.UUID, kind vm.ImageKind) (done Finished, err error) {
+	f, err := os.Open(s.final(id, kind))
 	if err != nil {
-		return "", 0, storageError("open image", err)
+		return done, storageError("open image", err)
 	}
 	defer f.Close()
 	digest := sha256.New()
-	size, err = io.Copy(digest, &contextReader{ctx: ctx, r: f})
-	if err != nil {
-		return "", 0, storageError("read image", err)
+	if done.Size, err = io.Copy(digest, &contextReader{ctx: ctx, r: f}); err != nil {
+		return done, storageError("read image", err)
+	}
+	done.SHA256, done.VirtualSizeBytes = hex.EncodeToString(digest.Sum(nil)), (done.Size+511)&^511
+	if kind == vm.ImageDisk { // what the tool made of it counts, not what the upload's header promised
+		made, err := screen(f, done.Size, kind)
+		if err != nil {
+			return done, err
+		}
+		done.VirtualSizeBytes = made.VirtualSizeBytes
 	}
 	if err := os.Remove(s.upload(id)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return "", 0, storageError("remove upload", err)
+		return done, storageError("remove upload", err)
 	}
-	return hex.EncodeToString(digest.Sum(nil)), size, nil
+	return done, nil
 }
 
 // Open opens a ready image for reading.
-func (s *Store) Open(id uuid.UUID) (*os.File, error) {
-	f, err := os.Open(s.final(id))
+func (s *Store) Open(id uuid.UUID, kind vm.ImageKind) (*os.File, error) {
+	f, err := os.Open(s.final(id, kind))
 	if err != nil {
 		return nil, storageError("open image", err)
 	}
@@ -159,7 +212,8 @@ func (s *Store) Open(id uuid.UUID) (*os.File, error) {
 // Remove removes every file of an image. Absent ones are fine.
 func (s *Store) Remove(id uuid.UUID) error {
 	var failed error
-	for _, name := range []string{s.upload(id), s.final(id), s.final(id) + ".tmp"} {
+	disk := s.final(id, vm.ImageDisk)
+	for _, name := range []string{s.upload(id), disk, disk + ".tmp", s.final(id, vm.ImageISO), s.final(id, vm.ImageKernel)} {
 		if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
 			failed = errors.Join(failed, storageError("remove image", err))
 		}
@@ -175,8 +229,8 @@ func (s *Store) Sweep(known map[uuid.UUID]bool, grace time.Duration) (removed in
 		return 0, storageError("list images", err)
 	}
 	for _, entry := range entries {
-		name := strings.TrimPrefix(entry.Name(), "upload-")
-		id, err := uuid.Parse(strings.TrimSuffix(strings.TrimSuffix(name, ".tmp"), ".qcow2"))
+		name, _, _ := strings.Cut(strings.TrimPrefix(entry.Name(), "upload-"), ".")
+		id, err := uuid.Parse(name)
 		if err != nil || known[id] {
 			continue
 		}

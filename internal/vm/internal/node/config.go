@@ -29,6 +29,8 @@ type Config struct {
 	Log     *slog.Logger
 	Metrics prometheus.Registerer // nil: none
 
+	ImageCacheBytes int64 // what images may take that nothing uses; 0: no bound
+
 	BootIDPath string // file whose content tells one start of the host from the next; default: the kernel's
 
 	HeartbeatInterval  time.Duration // default 5 s

@@ -59,5 +59,8 @@ func (n *Node) tune(ctx context.Context, c nodeapi.Command, req nodeapi.Tune) (n
 	if err := n.cfg.Driver.Tune(ctx, c.VMID, req.Name, limits); err != nil {
 		return nodeapi.Status{}, err
 	}
+	if err := n.changeDisc(ctx, c, req.Media); err != nil {
+		return nodeapi.Status{}, err
+	}
 	return n.status(ctx, c.VMID)
 }

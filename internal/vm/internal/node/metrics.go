@@ -18,6 +18,8 @@ type metrics struct {
 	repeated prometheus.Counter
 	connects prometheus.Counter
 
+	evictions        prometheus.Counter
+	evictedBytes     prometheus.Counter
 	firewallRepairs  prometheus.Counter
 	firewallFailures prometheus.Counter
 	pause            prometheus.Histogram
@@ -52,7 +54,13 @@ func newMetrics(registry prometheus.Registerer, count func() map[nodeapi.Observe
 		Name: "novacron_vm_node_snapshot_pause_seconds", Help: "How long guests were held while snapshots of them were taken.",
 		Buckets: prometheus.ExponentialBuckets(0.005, 3, 10),
 	})
-	m.all = []prometheus.Collector{m.commands, m.duration, m.repeated, m.connects, m.pause, m.firewallRepairs, m.firewallFailures}
+	m.evictions = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "novacron_vm_node_image_evictions_total", Help: "Images that made room in the node's cache.",
+	})
+	m.evictedBytes = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "novacron_vm_node_image_evicted_bytes_total", Help: "What those images took.",
+	})
+	m.all = []prometheus.Collector{m.evictions, m.evictedBytes, m.commands, m.duration, m.repeated, m.connects, m.pause, m.firewallRepairs, m.firewallFailures}
 	m.guests = newGuestMetrics(perVM)
 	m.all = append(m.all, m.guests.collectors()...)
 	for _, state := range []nodeapi.Observed{
@@ -104,4 +112,13 @@ func (w *watch) count() map[nodeapi.Observed]int {
 		counts[s.status.Observed]++
 	}
 	return counts
+}
+
+// evictedImage counts an image that made room. At the very start nobody counts yet.
+func (m *metrics) evictedImage(bytes int64) {
+	if m == nil {
+		return
+	}
+	m.evictions.Inc()
+	m.evictedBytes.Add(float64(bytes))
 }

@@ -126,7 +126,7 @@ func (n *Node) open() (err error) {
 	if n.boot, err = openBoot(dir, n.cfg.BootIDPath); err != nil {
 		return err
 	}
-	if n.store, err = storage.Open(dir, n.cfg.Dialer, n.cfg.Log); err != nil {
+	if n.store, err = storage.Open(dir, n.cfg.Dialer, n.cfg.Log, storage.Cache{Bytes: n.cfg.ImageCacheBytes, Evicted: func(bytes int64) { n.metrics.evictedImage(bytes) }}); err != nil {
 		return fmt.Errorf("open the node's storage: %w", err)
 	}
 	if n.installation, err = readID(n.installationPath()); err != nil {

@@ -49,6 +49,9 @@ func (n *Node) define(ctx context.Context, c nodeapi.Command, req nodeapi.Domain
 	}
 	def.Volumes = volumes
 	giveHardware(&def, req)
+	if err := n.giveMedia(&def, req); err != nil {
+		return nodeapi.Status{}, err
+	}
 	if req.Seed {
 		if !n.store.HasSeed(c.VMID) {
 			return nodeapi.Status{}, nodeapi.ErrStorage.WithMessage("the seed is not on the node")

@@ -15,7 +15,7 @@ type Hardware struct {
 	Watchdog       string              `json:"watchdog,omitempty"` // model; empty: none
 	WatchdogAction string              `json:"watchdog_action,omitempty"`
 	Limits         map[string]IOLimits `json:"limits,omitempty"` // by name of a disk or id of a volume
-	// Boot lists disks by name, volumes by id, and "network" for the first interface, in boot order. Empty: the disks as they come.
+	// Boot lists disks by name, volumes by id, "network" for the first interface and "cdrom" for the drive, in boot order. Empty: the disks as they come.
 	Boot []string `json:"boot,omitempty"`
 }
 
@@ -50,4 +50,5 @@ type Tune struct {
 	Limits  map[string]IOLimits `json:"limits"` // every disk of the virtual machine; one without limits too
 	Volumes []Volume            `json:"volumes"`
 	Disks   []string            `json:"disks"`
+	Media                       // of which the disc is changed at once
 }

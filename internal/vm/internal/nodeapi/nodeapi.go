@@ -21,6 +21,7 @@ type Verb string
 const (
 	VerbPullImage     Verb = "image.pull"      // ImagePull -> ImagePulled
 	VerbDropImage     Verb = "image.drop"      // ImageDrop -> Empty
+	VerbEnsureMedia   Verb = "vm.media.ensure" // Media -> Empty: discs, kernels and initrds out of the cache, at the machine's hand
 	VerbEnsureNetwork Verb = "network.ensure"  // NetworkSpec -> Empty
 	VerbRemoveNetwork Verb = "network.remove"  // NetworkRef -> Empty
 	VerbEnsureDisk    Verb = "vm.disk.ensure"  // DiskSpec -> Empty
@@ -60,7 +61,8 @@ type Empty struct{}
 // ImagePull asks a node to have an image in its cache.
 type ImagePull struct {
 	ImageID   uuid.UUID `json:"image_id"`
-	SHA256    string    `json:"sha256"` // hex, of the qcow2 file; also its name in the cache
+	SHA256    string    `json:"sha256"`         // hex, of the stored file; also its name in the cache
+	Kind      string    `json:"kind,omitempty"` // MediaISO, MediaBoot; empty: a qcow2 disk
 	SizeBytes int64     `json:"size_bytes"`
 	StreamURL string    `json:"stream_url"` // where to fetch it: unix:<socket>:/internal/v1/streams/<ticket> or https://…
 }
@@ -129,6 +131,8 @@ type DomainSpec struct {
 	Hardware    Hardware  `json:"hardware"`
 	Autostart   int       `json:"autostart"`         // its place in the order of a host's restart
 	Volumes     []Volume  `json:"volumes,omitempty"` // attached beside the disks of its own
+	Media
+	CommandLine string `json:"command_line,omitempty"` // of Kernel
 }
 
 // ShutdownSpec bounds how long a guest may take to shut down before it is powered off. Zero powers off at once.
@@ -236,6 +240,7 @@ var (
 	ErrStorage           = errs.New(errs.Internal, "vm.storage_failed", "the node could not write to its storage")
 	ErrStorageFull       = errs.New(errs.Conflict, "vm.storage_full", "the node's storage is full").
 				WithAction("Free space on the node or add storage, then try again.")
+	ErrImageMissing      = errs.New(errs.Unavailable, "vm.image_not_cached", "the image is not in the node's cache any more")
 	ErrWrongInstallation = errs.New(errs.Conflict, "vm.wrong_installation", "the node belongs to another installation")
 	ErrNodeSilent        = errs.New(errs.Unavailable, "vm.node_unavailable", "the node of the virtual machine does not answer").
 				WithAction("Check the node; the operation goes on by itself when it is back.")
@@ -248,6 +253,6 @@ var (
 
 // Errors lists the package's errors for the reference.
 func Errors() []*errs.Error {
-	return []*errs.Error{ErrStaleGeneration, ErrNotDefined, ErrHypervisor, ErrHypervisorRefused, ErrStorage, ErrStorageFull,
+	return []*errs.Error{ErrStaleGeneration, ErrNotDefined, ErrHypervisor, ErrHypervisorRefused, ErrStorage, ErrStorageFull, ErrImageMissing,
 		ErrWrongInstallation, ErrNodeSilent, ErrNotReady, ErrHardware, ErrUnknownVerb, ErrInvalidCommand, ErrSnapshotLost}
 }

@@ -102,7 +102,13 @@ func (s *Service) recordFor(ctx context.Context, req vm.CreateVMRequest) (store.
 	switch {
 	case image.Status == vm.ImageFailed:
 		return store.Record{}, vm.ErrImageFailed
-	case resources.DiskGiB*gib < image.VirtualSizeBytes:
+	case image.Status == vm.ImageUploading:
+		return store.Record{}, vm.ErrImageUploading
+	case image.Kind == vm.ImageKernel || image.Kind == vm.ImageInitrd:
+		return store.Record{}, vm.ErrImageKind.WithField("body.image_id", "must be an image of kind disk or iso", image.ID.String())
+	case image.Kind == vm.ImageISO && req.CDROM != nil && *req.CDROM != image.ID:
+		return store.Record{}, vm.ErrInvalid.WithField("body.cdrom_image_id", "the drive holds the ISO image of image_id already", req.CDROM.String())
+	case image.Kind == vm.ImageDisk && resources.DiskGiB*gib < image.VirtualSizeBytes:
 		return store.Record{}, vm.ErrInvalid.WithField("body.resources.disk_gib",
 			fmt.Sprintf("must be at least %d: the image's disk has %d bytes", (image.VirtualSizeBytes+gib-1)/gib, image.VirtualSizeBytes), fmt.Sprint(resources.DiskGiB))
 	}
@@ -135,14 +141,27 @@ func (s *Service) recordFor(ctx context.Context, req vm.CreateVMRequest) (store.
 		req.HypervisorType = "kvm"
 	}
 	settings := vm.DefaultSettings()
-	settings.DeleteProtection = req.DeleteProtection
-	return store.Record{
+	settings.DeleteProtection, settings.DirectBoot = req.DeleteProtection, req.DirectBoot
+	if settings.CDROM.ImageID = req.CDROM; image.Kind == vm.ImageISO {
+		settings.CDROM.ImageID = &image.ID
+	}
+	settings.CDROM.Drive = settings.CDROM.ImageID != nil
+	if err := s.checkMedia(ctx, &vm.Settings{}, &settings); err != nil {
+		return store.Record{}, err
+	}
+	if req.BootOrder != nil {
+		settings.BootOrder = req.BootOrder
+	}
+	r := store.Record{
 		VM: vm.VM{ID: id, Name: req.Name, State: vm.StateCreating, DesiredState: desired, HypervisorType: req.HypervisorType,
 			OwnerID: p.UserID, TenantID: p.TenantID, ImageID: image.ID, Flavor: req.Flavor, Resources: resources, Networks: networks,
 			Disks: []vm.Disk{{Name: rootDisk, SizeBytes: resources.DiskGiB * gib}}, Tags: req.Tags, Generation: 1,
 			Description: req.Description, Settings: settings},
 		UserData: req.UserData, SSHKeys: keys,
-	}, nil
+	}
+	bare := r
+	bare.BootOrder = nil // what it has already may stay; it has nothing yet
+	return r, checkEdited(bare, nil, store.EditedOf(r.VM))
 }
 
 func nameTaken(taken bool, name string) error {

@@ -55,9 +55,11 @@ func (s *Service) vmSagas() []operation.Saga {
 		return append(append([]operation.Step{}, provision...), last...)
 	}
 
-	// Undo of a creation: from the first step on, the place is given back; from the disk on, the node removes what it has.
+	// Undo of a creation: from the first step on, the place is given back; from the disk on, or from its discs and kernels, the node removes
+	// what it has.
 	create := with(operation.Step{Name: "start", Weight: 2, Do: s.onVM(s.startCreated)})
 	create[0].Undo = s.release
+	create[1].Undo = s.removeMedia
 	create[3].Undo = s.remove
 
 	// What overtakes the attachment of a volume to a guest that goes on running gives the guest what its row says.
@@ -85,7 +87,8 @@ func (s *Service) vmSagas() []operation.Saga {
 			{Name: "apply", Do: s.onVM(s.applySize)},
 			{Name: "book", Do: s.onVM(s.bookSize), Undo: s.onVM(s.unbookSize)},
 			{Name: "shrink", Do: s.onVM(s.shrinkPlace)}}},
-		{Kind: store.KindUpdate, Deadline: 30 * time.Minute, OnEnd: end, Steps: []operation.Step{
+		{Kind: store.KindUpdate, Deadline: 2 * time.Hour, OnEnd: end, Steps: []operation.Step{
+			{Name: "media", Do: s.onVM(func(ctx context.Context, _ *operation.Run, r store.Record) error { return s.ensureMedia(ctx, r) })},
 			{Name: "define", Do: s.onVM(s.define), Undo: s.onVM(s.defineBefore)},
 			{Name: "tune", Do: s.onVM(s.tune), Undo: s.onVM(s.tuneBefore)}}},
 		{Kind: store.KindDelete, Deadline: 24 * time.Hour, OnEnd: end, PointOfNoReturn: "remove", Steps: []operation.Step{
@@ -150,11 +153,16 @@ func (s *Service) release(ctx context.Context, run *operation.Run) error {
 
 // pullImage waits for the image and has the node fetch it.
 func (s *Service) pullImage(ctx context.Context, _ *operation.Run, r store.Record) error {
-	if r.Provisioned {
-		return nil
+	if !r.Provisioned {
+		image, err := s.pull(ctx, r.ImageID, *r.NodeID)
+		switch {
+		case err != nil:
+			return err
+		case image.Kind == vm.ImageKernel || image.Kind == vm.ImageInitrd, image.Kind == vm.ImageISO && r.CDROM.ImageID == nil:
+			return vm.ErrImageKind.WithMessage("the image turned out to be of kind %s", image.Kind)
+		}
 	}
-	_, err := s.pull(ctx, r.ImageID, *r.NodeID)
-	return err
+	return s.ensureMedia(ctx, r)
 }
 
 // ensureNetworks has the guest's networks on its node, and its protection in force there before it starts.
@@ -184,7 +192,11 @@ func (s *Service) ensureDisk(ctx context.Context, _ *operation.Run, r store.Reco
 	if err != nil {
 		return err
 	}
-	return s.prepare(ctx, r, nodeapi.VerbEnsureDisk, nodeapi.DiskSpec{Name: rootDisk, ImageSHA256: image.StoredSHA256, SizeBytes: r.Disks[0].SizeBytes})
+	spec := nodeapi.DiskSpec{Name: rootDisk, ImageSHA256: image.StoredSHA256, SizeBytes: r.Disks[0].SizeBytes}
+	if image.Kind == vm.ImageISO { // to be installed from the disc
+		spec.ImageSHA256 = ""
+	}
+	return s.againWithImage(ctx, image.ID, *r.NodeID, func() error { return s.prepare(ctx, r, nodeapi.VerbEnsureDisk, spec) })
 }
 
 func (s *Service) ensureSeed(ctx context.Context, _ *operation.Run, r store.Record) error {
@@ -215,9 +227,14 @@ func (s *Service) define(ctx context.Context, _ *operation.Run, r store.Record) 
 }
 
 func (s *Service) defineWith(ctx context.Context, r store.Record, volumes []vm.Volume) error {
-	_, err := s.command(ctx, r, nodeapi.VerbDefine, nodeapi.DomainSpec{
+	media, err := s.mediaOf(ctx, r.Settings)
+	if err != nil {
+		return err
+	}
+	_, err = s.command(ctx, r, nodeapi.VerbDefine, nodeapi.DomainSpec{
 		Name: r.Name, TenantID: r.TenantID, VCPUs: r.Resources.VCPUs, MemoryBytes: r.Resources.MemoryMiB * mib,
 		Disks: []string{rootDisk}, Seed: true, NICs: nicsOf(r), Volumes: refs(volumes), Hardware: hardwareOf(r.Settings), Autostart: r.Autostart.Order,
+		Media: media, CommandLine: r.DirectBoot.CommandLine,
 	}, commandTimeout)
 	if err != nil {
 		return err

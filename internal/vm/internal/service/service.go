@@ -15,6 +15,7 @@ import (
 	"github.com/novacron/novacron/internal/platform/operation"
 	"github.com/novacron/novacron/internal/platform/seal"
 	"github.com/novacron/novacron/internal/scheduler"
+	"github.com/novacron/novacron/internal/vm/internal/imagefetch"
 	"github.com/novacron/novacron/internal/vm/internal/imagestore"
 	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
 	"github.com/novacron/novacron/internal/vm/internal/store"
@@ -39,6 +40,8 @@ type Config struct {
 	ReservationTTL time.Duration  // how long a place is held before the first step of the saga confirms it
 	NetworkPool    string         // CIDR that the tenants' default networks are cut from, a /24 each
 	WebhookAllow   []netip.Prefix // ranges that webhooks may reach though they are no public ones
+	MaxImageBytes  int64          // the most an upload may have
+	UploadTTL      time.Duration  // after so long without a part an upload in parts is given up
 	GuestFileMax   int64          // bytes of a file that is passed to or from a guest
 }
 
@@ -50,6 +53,7 @@ type Service struct {
 	placer  Placer
 	nodes   *nodeapi.Client
 	images  *imagestore.Store
+	fetcher *imagefetch.Fetcher
 	streams *stream.Server
 	box     *seal.Box
 	log     *slog.Logger
@@ -76,6 +80,7 @@ type Backends struct {
 	Placer  Placer
 	Nodes   *nodeapi.Client
 	Images  *imagestore.Store
+	Fetcher *imagefetch.Fetcher
 	Streams *stream.Server
 	Box     *seal.Box // of the secrets of webhooks
 }
@@ -83,7 +88,7 @@ type Backends struct {
 // Bind gives the service what it works on and registers its sagas with the operation engine, which must not have started yet. It is
 // called once, before the first request.
 func (s *Service) Bind(b Backends) {
-	s.store, s.ops, s.placer, s.nodes, s.images, s.streams, s.box = b.Store, b.Ops, b.Placer, b.Nodes, b.Images, b.Streams, b.Box
+	s.store, s.ops, s.placer, s.nodes, s.images, s.fetcher, s.streams, s.box = b.Store, b.Ops, b.Placer, b.Nodes, b.Images, b.Fetcher, b.Streams, b.Box
 	for _, sagas := range [][]operation.Saga{s.vmSagas(), s.imageSagas(), s.networkSagas(), s.volumeSagas(), s.diskSagas(), s.snapshotSagas(), s.interfaceSagas()} {
 		for _, saga := range sagas {
 			s.ops.Register(saga)

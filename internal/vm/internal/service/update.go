@@ -54,10 +54,18 @@ func (s *Service) Update(ctx context.Context, id uuid.UUID, version func(vm.VM) 
 			return after, vm.ErrLocked.WithMeta("operation_id", live.ID.String())
 		}
 		change(&after)
+		after.Settings.CDROM.Drive = after.Settings.CDROM.Drive || r.CDROM.Drive || after.Settings.CDROM.ImageID != nil
+		if r.Suspended && (!r.CDROM.Equal(after.Settings.CDROM) || !r.DirectBoot.Equal(after.Settings.DirectBoot)) {
+			return after, vm.ErrWrongState.WithMessage("the virtual machine is suspended to disk, with what is in its drive").WithAction("Start it first.")
+		}
 		return after, checkEdited(r, volumes, after)
 	}
 	after, err := decide(r, nil) // a look at what it is about; the decision follows under the lock
 	if err != nil {
+		return vm.VM{}, err
+	}
+	before := r.Settings
+	if err := s.checkMedia(ctx, &before, &after.Settings); err != nil {
 		return vm.VM{}, err
 	}
 	if !r.Provisioned || !follows(store.EditedOf(r.VM), after) {
@@ -89,7 +97,7 @@ func (s *Service) Update(ctx context.Context, id uuid.UUID, version func(vm.VM) 
 // follows tells whether an edit is of any concern to the node.
 func follows(before, after store.Edited) bool {
 	return before.Name != after.Name || before.Settings.Autostart.Order != after.Settings.Autostart.Order ||
-		!sameHardware(before.Settings, after.Settings) || !maps.Equal(before.Settings.IOLimits, after.Settings.IOLimits)
+		!sameHardware(before.Settings, after.Settings) || !before.Settings.CDROM.Equal(after.Settings.CDROM) || !maps.Equal(before.Settings.IOLimits, after.Settings.IOLimits)
 }
 
 // sameHardware compares what a guest takes up at its start only.
@@ -105,6 +113,12 @@ func changed(before, after vm.Settings) []vm.Pending {
 	}
 	if !slices.Equal(before.BootOrder, after.BootOrder) {
 		fields = append(fields, vm.Pending{Field: "boot_order"})
+	}
+	if before.CDROM.Drive != after.CDROM.Drive { // a disc goes in and out at once, the drive does not
+		fields = append(fields, vm.Pending{Field: "cdrom"})
+	}
+	if !before.DirectBoot.Equal(after.DirectBoot) {
+		fields = append(fields, vm.Pending{Field: "direct_boot"})
 	}
 	return fields
 }
@@ -150,8 +164,10 @@ func checkEdited(r store.Record, volumes []vm.Volume, e store.Edited) error {
 			add("boot_order", "is named twice", name)
 		case name == nodeapi.BootNetwork && len(r.Networks) == 0:
 			add("boot_order", "the machine has no network", name)
-		case name != nodeapi.BootNetwork && !disks[name] && !slices.Contains(before.BootOrder, name):
-			add("boot_order", "is none of 'root', 'network' and the ids of attached volumes", name)
+		case name == nodeapi.BootCDROM && !e.Settings.CDROM.Drive && !slices.Contains(before.BootOrder, name):
+			add("boot_order", "the machine has no drive for discs", name)
+		case name != nodeapi.BootNetwork && name != nodeapi.BootCDROM && !disks[name] && !slices.Contains(before.BootOrder, name):
+			add("boot_order", "is none of 'root', 'cdrom', 'network' and the ids of attached volumes", name)
 		}
 		seen[name] = true
 	}
@@ -181,8 +197,12 @@ func (s *Service) tuneTo(ctx context.Context, r store.Record, pending []vm.Pendi
 	if err != nil {
 		return err
 	}
+	media, err := s.mediaOf(ctx, r.Settings)
+	if err != nil {
+		return err
+	}
 	if _, err = s.command(ctx, r, nodeapi.VerbTune, nodeapi.Tune{Name: r.Name, Limits: limitsOf(r.Settings), Disks: []string{rootDisk},
-		Volumes: refs(volumes)}, commandTimeout); err != nil {
+		Volumes: refs(volumes), Media: media}, commandTimeout); err != nil {
 		return err
 	}
 	if !mayRun(r) {

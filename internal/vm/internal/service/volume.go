@@ -84,6 +84,8 @@ func (s *Service) pull(ctx context.Context, imageID, node uuid.UUID) (store.Imag
 	switch image.Status {
 	case vm.ImageImporting:
 		return image, vm.ErrImageBusy
+	case vm.ImageUploading:
+		return image, vm.ErrImageUploading
 	case vm.ImageFailed:
 		return image, vm.ErrImageFailed
 	}
@@ -94,7 +96,7 @@ func (s *Service) pull(ctx context.Context, imageID, node uuid.UUID) (store.Imag
 	ctx, cancel := context.WithTimeout(ctx, pullTimeout)
 	defer cancel()
 	_, err = nodeapi.Do[nodeapi.ImagePulled](ctx, s.nodes, nodeapi.Target{NodeID: node}, nodeapi.VerbPullImage, nodeapi.ImagePull{
-		ImageID: image.ID, SHA256: image.StoredSHA256, SizeBytes: image.SizeBytes, StreamURL: url})
+		ImageID: image.ID, SHA256: image.StoredSHA256, SizeBytes: image.SizeBytes, StreamURL: url, Kind: mediaKind(image.Kind)})
 	return image, err
 }
 
@@ -114,7 +116,15 @@ func (s *Service) ensureVolume(ctx context.Context, _ *operation.Run, v vm.Volum
 		}
 		spec.ImageSHA256 = image.StoredSHA256
 	}
-	usage, err := onFile[nodeapi.FileUsage](ctx, s, v, nodeapi.VerbEnsureVolume, spec, pullTimeout)
+	var usage nodeapi.FileUsage
+	ensure := func() (err error) {
+		usage, err = onFile[nodeapi.FileUsage](ctx, s, v, nodeapi.VerbEnsureVolume, spec, pullTimeout)
+		return err
+	}
+	err := ensure()
+	if v.ImageID != nil && errors.Is(err, nodeapi.ErrImageMissing) {
+		err = s.againWithImage(ctx, *v.ImageID, v.NodeID, ensure)
+	}
 	if err != nil {
 		return err
 	}
@@ -216,6 +226,10 @@ func (s *Service) volumeFor(ctx context.Context, req CreateVolumeRequest) (v vm.
 		switch {
 		case image.Status == vm.ImageFailed:
 			return v, nil, vm.ErrImageFailed
+		case image.Status == vm.ImageUploading:
+			return v, nil, vm.ErrImageUploading
+		case image.Kind != vm.ImageDisk:
+			return v, nil, vm.ErrImageKind.WithField("body.image_id", "must be an image of kind disk", image.ID.String())
 		case req.SizeBytes == 0:
 			req.SizeBytes = least
 		case req.SizeBytes < least:

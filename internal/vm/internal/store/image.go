@@ -15,29 +15,68 @@ import (
 	"github.com/novacron/novacron/internal/vm/internal/vmdb"
 )
 
-// KindImageImport is the operation that turns an upload into an image.
-const KindImageImport = "image.import"
+// The operations that make images.
+const (
+	KindImageImport = "image.import" // turns an upload into an image
+	KindImageFetch  = "image.fetch"  // gets it from somewhere else first
+)
 
 // ImageRecord is an image with what only the module itself may see.
 type ImageRecord struct {
 	vm.Image
-	StoredSHA256 string // of the stored qcow2 file
+	StoredSHA256 string // of the stored file
+	SaidFormat   string // what the sender says that it is
 }
 
-// CreateImage writes an image that is being imported, and the operation that imports it.
-func (s *Store) CreateImage(ctx context.Context, img vm.Image, op operation.New) (vm.Image, error) {
-	var created vm.Image
+func imageOf(row vmdb.Image) ImageRecord {
+	return ImageRecord{Image: vm.Image{
+		ID: row.ID, Name: row.Name, Status: vm.ImageStatus(row.Status), Kind: vm.ImageKind(row.Kind), Format: row.Format, SizeBytes: row.SizeBytes,
+		VirtualSizeBytes: row.VirtualSizeBytes, SHA256: row.UploadSha256, OwnerID: row.OwnerID, TenantID: row.TenantID,
+		Visibility: vm.ImageVisibility(row.Visibility), SharedWith: row.SharedWith, SourceURL: row.SourceUrl, DeclaredBytes: row.DeclaredSize, Version: row.Version,
+		OperationID: row.OperationID, Error: problemOf(row.Error), CreatedAt: row.CreatedAt.UTC(), UpdatedAt: row.UpdatedAt.UTC(),
+	}, StoredSHA256: row.Sha256, SaidFormat: row.SaidFormat}
+}
+
+// CreateImage writes an image, and the operation that imports it; nil where parts of it have yet to come.
+func (s *Store) CreateImage(ctx context.Context, img ImageRecord, op *operation.New) (ImageRecord, error) {
+	var created ImageRecord
+	if img.SharedWith == nil {
+		img.SharedWith = []uuid.UUID{}
+	}
+	params := vmdb.ImageInsertParams{ID: img.ID, TenantID: img.TenantID, OwnerID: img.OwnerID, Name: img.Name, Status: string(img.Status),
+		Kind: string(img.Kind), Format: img.Format, UploadSha256: img.SHA256, VirtualSizeBytes: img.VirtualSizeBytes, Visibility: string(img.Visibility),
+		SharedWith: img.SharedWith, SourceUrl: img.SourceURL, DeclaredSize: img.DeclaredBytes, SaidFormat: img.SaidFormat}
+	if op != nil {
+		params.OperationID = &op.ID
+	}
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
-		row, err := s.q.ImageInsert(ctx, tx, vmdb.ImageInsertParams{ID: img.ID, TenantID: img.TenantID, OwnerID: img.OwnerID, Name: img.Name,
-			Format: img.Format, UploadSha256: img.SHA256, VirtualSizeBytes: img.VirtualSizeBytes, OperationID: &op.ID})
+		row, err := s.q.ImageInsert(ctx, tx, params)
 		if err != nil {
 			return err
 		}
 		created = imageOf(row)
-		_, err = s.ops.Create(ctx, tx, op)
+		if op != nil {
+			_, err = s.ops.Create(ctx, tx, *op)
+		}
 		return err
 	})
 	return created, err
+}
+
+// BeginImport makes an upload in parts that has arrived whole an image that is being imported. Of those who try, one does.
+func (s *Store) BeginImport(ctx context.Context, img ImageRecord, op operation.New) (ImageRecord, error) {
+	var begun ImageRecord
+	err := s.inTx(ctx, func(tx pgx.Tx) error {
+		row, err := s.q.ImageImporting(ctx, tx, vmdb.ImageImportingParams{ID: img.ID, Kind: string(img.Kind), Format: img.Format, UploadSha256: img.SHA256,
+			VirtualSizeBytes: img.VirtualSizeBytes, OperationID: &op.ID})
+		if err != nil {
+			return mapNoRows(err, vm.ErrImageNotUploading)
+		}
+		begun = imageOf(row)
+		_, err = s.ops.Create(ctx, tx, op)
+		return err
+	})
+	return begun, err
 }
 
 // GetImage reads one image, whichever tenant it belongs to.
@@ -46,25 +85,82 @@ func (s *Store) GetImage(ctx context.Context, id uuid.UUID) (ImageRecord, error)
 	if err != nil {
 		return ImageRecord{}, fmt.Errorf("read image: %w", mapNoRows(err, vm.ErrImageNotFound))
 	}
-	return ImageRecord{Image: imageOf(row), StoredSHA256: row.Sha256}, nil
+	return imageOf(row), nil
 }
 
-// ListImages lists the tenant's images, newest first. An empty name stands for any, and so does nil for an owner.
-func (s *Store) ListImages(ctx context.Context, tenant uuid.UUID, owner *uuid.UUID, name string, before time.Time, beforeID uuid.UUID, limit int) ([]vm.Image, error) {
-	rows, err := s.q.ImageList(ctx, s.pool, vmdb.ImageListParams{TenantID: tenant, Owner: owner, Name: name, AfterTime: pageStart(before), AfterID: beforeID, MaxRows: int32(limit)})
+// ImageList says which images are wanted. Empty parts stand for any.
+type ImageList struct {
+	Tenant  uuid.UUID
+	Owner   *uuid.UUID // of the tenant's own images
+	Foreign bool       // also those of others that the tenant may use
+	Name    string
+	Kind    string
+	// Visibility is that of the image.
+	Visibility string
+	Before     time.Time
+	BeforeID   uuid.UUID
+	Limit      int
+}
+
+// ListImages lists images, newest first.
+func (s *Store) ListImages(ctx context.Context, l ImageList) ([]ImageRecord, error) {
+	rows, err := s.q.ImageList(ctx, s.pool, vmdb.ImageListParams{TenantID: l.Tenant, Owner: l.Owner, ForeignToo: l.Foreign, Name: l.Name, Kind: l.Kind,
+		Visibility: l.Visibility, AfterTime: pageStart(l.Before), AfterID: l.BeforeID, MaxRows: int32(l.Limit)})
 	if err != nil {
 		return nil, fmt.Errorf("list images: %w", pg.Map(err))
 	}
-	images := make([]vm.Image, len(rows))
+	images := make([]ImageRecord, len(rows))
 	for i, row := range rows {
 		images[i] = imageOf(row)
 	}
 	return images, nil
 }
 
+// EditImage changes name and visibility, as change says of what is there.
+func (s *Store) EditImage(ctx context.Context, id uuid.UUID, change func(*vm.Image) error) (ImageRecord, error) {
+	var edited ImageRecord
+	err := s.inTx(ctx, func(tx pgx.Tx) error {
+		row, err := s.q.ImageGetForUpdate(ctx, tx, id)
+		if err != nil {
+			return mapNoRows(err, vm.ErrImageNotFound)
+		}
+		img := imageOf(row).Image
+		if err := change(&img); err != nil {
+			return err
+		}
+		row, err = s.q.ImageUpdate(ctx, tx, vmdb.ImageUpdateParams{ID: id, Name: img.Name, Visibility: string(img.Visibility), SharedWith: img.SharedWith})
+		edited = imageOf(row)
+		return err
+	})
+	return edited, err
+}
+
+// TouchUpload notes that an upload in parts goes on.
+func (s *Store) TouchUpload(ctx context.Context, id uuid.UUID) error {
+	return pg.Map(s.q.ImageTouch(ctx, s.pool, id))
+}
+
+// StaleUploads lists the uploads in parts that nothing has come of for so long.
+func (s *Store) StaleUploads(ctx context.Context, age time.Duration) ([]uuid.UUID, error) {
+	ids, err := s.q.ImagesStale(ctx, s.pool, age.Seconds())
+	return ids, pg.Map(err)
+}
+
+// DropUpload removes the row of an upload in parts that was given up, and tells whether there was one.
+func (s *Store) DropUpload(ctx context.Context, id uuid.UUID) (bool, error) {
+	n, err := s.q.ImageUploadDelete(ctx, s.pool, id)
+	return n > 0, pg.Map(err)
+}
+
+// ImageScreened notes what an import turned out to be.
+func (s *Store) ImageScreened(ctx context.Context, img ImageRecord) error {
+	return pg.Map(s.q.ImageScreened(ctx, s.pool, vmdb.ImageScreenedParams{ID: img.ID, Kind: string(img.Kind), Format: img.Format, UploadSha256: img.SHA256,
+		VirtualSizeBytes: img.VirtualSizeBytes}))
+}
+
 // ImageImported notes that the image's file is in its place.
-func (s *Store) ImageImported(ctx context.Context, id uuid.UUID, sha256 string, size int64) error {
-	_, err := s.q.ImageReady(ctx, s.pool, vmdb.ImageReadyParams{ID: id, Sha256: sha256, SizeBytes: size})
+func (s *Store) ImageImported(ctx context.Context, id uuid.UUID, sha256 string, size, virtual int64) error {
+	_, err := s.q.ImageReady(ctx, s.pool, vmdb.ImageReadyParams{ID: id, Sha256: sha256, SizeBytes: size, VirtualSizeBytes: virtual})
 	return pg.Map(err)
 }
 
@@ -79,7 +175,7 @@ func (s *Store) EndImage(ctx context.Context, tx pgx.Tx, op operation.Operation)
 // DeleteImage removes an image's row. It is refused while virtual machines were made from it.
 func (s *Store) DeleteImage(ctx context.Context, id uuid.UUID) error {
 	_, err := s.q.ImageDelete(ctx, s.pool, id)
-	if constraint, _ := pg.Violation(err); constraint == "vms_image_id_fkey" || constraint == "volumes_image_id_fkey" {
+	if constraint, _ := pg.Violation(err); constraint == "vms_image_id_fkey" || constraint == "volumes_image_id_fkey" || constraint == "vm_media_image_id_fkey" {
 		return vm.ErrImageInUse
 	}
 	return pg.Map(err)

@@ -38,7 +38,7 @@ func TestObserveInAnyOrder(t *testing.T) {
 	s, q, ctx := New(pool, ops), vmdb.New(), t.Context()
 	id, node, image := uuid.New(), uuid.New(), uuid.New()
 	err = pg.InTx(ctx, pool, func(tx pgx.Tx) error {
-		if _, err := q.ImageInsert(ctx, tx, vmdb.ImageInsertParams{ID: image, Name: "i", Format: "raw"}); err != nil {
+		if _, err := q.ImageInsert(ctx, tx, vmdb.ImageInsertParams{ID: image, Name: "i", Format: "raw", Status: "ready", Kind: "disk", Visibility: "private", SharedWith: []uuid.UUID{}}); err != nil {
 			return err
 		}
 		return q.VMInsert(ctx, tx, vmdb.VMInsertParams{ID: id, Name: "a", HypervisorType: "kvm", NodeID: &node, ResourceConfig: []byte(`{}`),

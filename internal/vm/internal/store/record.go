@@ -95,14 +95,6 @@ func mustJSON(v any) []byte {
 	return b
 }
 
-func imageOf(row vmdb.Image) vm.Image {
-	return vm.Image{
-		ID: row.ID, Name: row.Name, Status: vm.ImageStatus(row.Status), Format: row.Format, SizeBytes: row.SizeBytes,
-		VirtualSizeBytes: row.VirtualSizeBytes, SHA256: row.UploadSha256, OwnerID: row.OwnerID, TenantID: row.TenantID,
-		OperationID: row.OperationID, Error: problemOf(row.Error), CreatedAt: row.CreatedAt.UTC(), UpdatedAt: row.UpdatedAt.UTC(),
-	}
-}
-
 // NetworkRecord is a network with what only the module itself may see.
 type NetworkRecord struct {
 	vm.Network

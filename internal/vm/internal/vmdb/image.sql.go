@@ -39,7 +39,7 @@ func (q *Queries) ImageFailed(ctx context.Context, db DBTX, arg ImageFailedParam
 }
 
 const imageGet = `-- name: ImageGet :one
-SELECT id, tenant_id, owner_id, name, status, format, upload_sha256, sha256, size_bytes, virtual_size_bytes, operation_id, error, created_at, updated_at FROM images WHERE id = $1
+SELECT id, tenant_id, owner_id, name, status, format, upload_sha256, sha256, size_bytes, virtual_size_bytes, operation_id, error, created_at, updated_at, kind, visibility, shared_with, source_url, declared_size, said_format, version FROM images WHERE id = $1
 `
 
 func (q *Queries) ImageGet(ctx context.Context, db DBTX, id uuid.UUID) (Image, error) {
@@ -60,6 +60,46 @@ func (q *Queries) ImageGet(ctx context.Context, db DBTX, id uuid.UUID) (Image, e
 		&i.Error,
 		&i.CreatedAt,
 		&i.UpdatedAt,
+		&i.Kind,
+		&i.Visibility,
+		&i.SharedWith,
+		&i.SourceUrl,
+		&i.DeclaredSize,
+		&i.SaidFormat,
+		&i.Version,
+	)
+	return i, err
+}
+
+const imageGetForUpdate = `-- name: ImageGetForUpdate :one
+SELECT id, tenant_id, owner_id, name, status, format, upload_sha256, sha256, size_bytes, virtual_size_bytes, operation_id, error, created_at, updated_at, kind, visibility, shared_with, source_url, declared_size, said_format, version FROM images WHERE id = $1 FOR UPDATE
+`
+
+func (q *Queries) ImageGetForUpdate(ctx context.Context, db DBTX, id uuid.UUID) (Image, error) {
+	row := db.QueryRow(ctx, imageGetForUpdate, id)
+	var i Image
+	err := row.Scan(
+		&i.ID,
+		&i.TenantID,
+		&i.OwnerID,
+		&i.Name,
+		&i.Status,
+		&i.Format,
+		&i.UploadSha256,
+		&i.Sha256,
+		&i.SizeBytes,
+		&i.VirtualSizeBytes,
+		&i.OperationID,
+		&i.Error,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.Kind,
+		&i.Visibility,
+		&i.SharedWith,
+		&i.SourceUrl,
+		&i.DeclaredSize,
+		&i.SaidFormat,
+		&i.Version,
 	)
 	return i, err
 }
@@ -88,33 +128,30 @@ func (q *Queries) ImageIDs(ctx context.Context, db DBTX) ([]uuid.UUID, error) {
 	return items, nil
 }
 
-const imageInsert = `-- name: ImageInsert :one
-INSERT INTO images (id, tenant_id, owner_id, name, status, format, upload_sha256, virtual_size_bytes, operation_id)
-VALUES ($1, $2, $3, $4, 'importing', $5, $6, $7, $8)
-RETURNING id, tenant_id, owner_id, name, status, format, upload_sha256, sha256, size_bytes, virtual_size_bytes, operation_id, error, created_at, updated_at
+const imageImporting = `-- name: ImageImporting :one
+UPDATE images SET status = 'importing', kind = $1, format = $2, upload_sha256 = $3, virtual_size_bytes = $4,
+    operation_id = $5, updated_at = now()
+WHERE id = $6 AND status = 'uploading'
+RETURNING id, tenant_id, owner_id, name, status, format, upload_sha256, sha256, size_bytes, virtual_size_bytes, operation_id, error, created_at, updated_at, kind, visibility, shared_with, source_url, declared_size, said_format, version
 `
 
-type ImageInsertParams struct {
-	ID               uuid.UUID
-	TenantID         uuid.UUID
-	OwnerID          uuid.UUID
-	Name             string
+type ImageImportingParams struct {
+	Kind             string
 	Format           string
 	UploadSha256     string
 	VirtualSizeBytes int64
 	OperationID      *uuid.UUID
+	ID               uuid.UUID
 }
 
-func (q *Queries) ImageInsert(ctx context.Context, db DBTX, arg ImageInsertParams) (Image, error) {
-	row := db.QueryRow(ctx, imageInsert,
-		arg.ID,
-		arg.TenantID,
-		arg.OwnerID,
-		arg.Name,
+func (q *Queries) ImageImporting(ctx context.Context, db DBTX, arg ImageImportingParams) (Image, error) {
+	row := db.QueryRow(ctx, imageImporting,
+		arg.Kind,
 		arg.Format,
 		arg.UploadSha256,
 		arg.VirtualSizeBytes,
 		arg.OperationID,
+		arg.ID,
 	)
 	var i Image
 	err := row.Scan(
@@ -132,33 +169,120 @@ func (q *Queries) ImageInsert(ctx context.Context, db DBTX, arg ImageInsertParam
 		&i.Error,
 		&i.CreatedAt,
 		&i.UpdatedAt,
+		&i.Kind,
+		&i.Visibility,
+		&i.SharedWith,
+		&i.SourceUrl,
+		&i.DeclaredSize,
+		&i.SaidFormat,
+		&i.Version,
+	)
+	return i, err
+}
+
+const imageInsert = `-- name: ImageInsert :one
+INSERT INTO images (id, tenant_id, owner_id, name, status, kind, format, upload_sha256, virtual_size_bytes, operation_id, visibility, shared_with,
+    source_url, declared_size, said_format)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
+    $13, $14, $15)
+RETURNING id, tenant_id, owner_id, name, status, format, upload_sha256, sha256, size_bytes, virtual_size_bytes, operation_id, error, created_at, updated_at, kind, visibility, shared_with, source_url, declared_size, said_format, version
+`
+
+type ImageInsertParams struct {
+	ID               uuid.UUID
+	TenantID         uuid.UUID
+	OwnerID          uuid.UUID
+	Name             string
+	Status           string
+	Kind             string
+	Format           string
+	UploadSha256     string
+	VirtualSizeBytes int64
+	OperationID      *uuid.UUID
+	Visibility       string
+	SharedWith       []uuid.UUID
+	SourceUrl        string
+	DeclaredSize     int64
+	SaidFormat       string
+}
+
+func (q *Queries) ImageInsert(ctx context.Context, db DBTX, arg ImageInsertParams) (Image, error) {
+	row := db.QueryRow(ctx, imageInsert,
+		arg.ID,
+		arg.TenantID,
+		arg.OwnerID,
+		arg.Name,
+		arg.Status,
+		arg.Kind,
+		arg.Format,
+		arg.UploadSha256,
+		arg.VirtualSizeBytes,
+		arg.OperationID,
+		arg.Visibility,
+		arg.SharedWith,
+		arg.SourceUrl,
+		arg.DeclaredSize,
+		arg.SaidFormat,
+	)
+	var i Image
+	err := row.Scan(
+		&i.ID,
+		&i.TenantID,
+		&i.OwnerID,
+		&i.Name,
+		&i.Status,
+		&i.Format,
+		&i.UploadSha256,
+		&i.Sha256,
+		&i.SizeBytes,
+		&i.VirtualSizeBytes,
+		&i.OperationID,
+		&i.Error,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.Kind,
+		&i.Visibility,
+		&i.SharedWith,
+		&i.SourceUrl,
+		&i.DeclaredSize,
+		&i.SaidFormat,
+		&i.Version,
 	)
 	return i, err
 }
 
 const imageList = `-- name: ImageList :many
-SELECT id, tenant_id, owner_id, name, status, format, upload_sha256, sha256, size_bytes, virtual_size_bytes, operation_id, error, created_at, updated_at FROM images
-WHERE tenant_id = $1 AND (created_at, id) < ($2::timestamptz, $3::uuid)
-    AND ($4::text = '' OR name = $4) AND ($5::uuid IS NULL OR owner_id = $5)
-ORDER BY created_at DESC, id DESC LIMIT $6
+SELECT id, tenant_id, owner_id, name, status, format, upload_sha256, sha256, size_bytes, virtual_size_bytes, operation_id, error, created_at, updated_at, kind, visibility, shared_with, source_url, declared_size, said_format, version FROM images
+WHERE (tenant_id = $1 AND ($2::uuid IS NULL OR owner_id = $2)
+        OR $3::boolean AND tenant_id <> $1 AND status = 'ready'
+            AND (visibility = 'public' OR visibility = 'shared' AND shared_with @> ARRAY[$1]::uuid[]))
+    AND (created_at, id) < ($4::timestamptz, $5::uuid)
+    AND ($6::text = '' OR name = $6) AND ($7::text = '' OR kind = $7) AND ($8::text = '' OR visibility = $8)
+ORDER BY created_at DESC, id DESC LIMIT $9
 `
 
 type ImageListParams struct {
-	TenantID  uuid.UUID
-	AfterTime time.Time
-	AfterID   uuid.UUID
-	Name      string
-	Owner     *uuid.UUID
-	MaxRows   int32
+	TenantID   uuid.UUID
+	Owner      *uuid.UUID
+	ForeignToo bool
+	AfterTime  time.Time
+	AfterID    uuid.UUID
+	Name       string
+	Kind       string
+	Visibility string
+	MaxRows    int32
 }
 
 func (q *Queries) ImageList(ctx context.Context, db DBTX, arg ImageListParams) ([]Image, error) {
 	rows, err := db.Query(ctx, imageList,
 		arg.TenantID,
+		arg.Owner,
+		arg.ForeignToo,
 		arg.AfterTime,
 		arg.AfterID,
 		arg.Name,
-		arg.Owner,
+		arg.Kind,
+		arg.Visibility,
 		arg.MaxRows,
 	)
 	if err != nil {
@@ -183,6 +307,13 @@ func (q *Queries) ImageList(ctx context.Context, db DBTX, arg ImageListParams) (
 			&i.Error,
 			&i.CreatedAt,
 			&i.UpdatedAt,
+			&i.Kind,
+			&i.Visibility,
+			&i.SharedWith,
+			&i.SourceUrl,
+			&i.DeclaredSize,
+			&i.SaidFormat,
+			&i.Version,
 		); err != nil {
 			return nil, err
 		}
@@ -195,20 +326,143 @@ func (q *Queries) ImageList(ctx context.Context, db DBTX, arg ImageListParams) (
 }
 
 const imageReady = `-- name: ImageReady :execrows
-UPDATE images SET status = 'ready', sha256 = $1, size_bytes = $2, operation_id = NULL, error = NULL, updated_at = now()
-WHERE id = $3 AND status <> 'ready'
+UPDATE images SET status = 'ready', sha256 = $1, size_bytes = $2, virtual_size_bytes = $3, operation_id = NULL,
+    error = NULL, updated_at = now()
+WHERE id = $4 AND status <> 'ready'
 `
 
 type ImageReadyParams struct {
-	Sha256    string
-	SizeBytes int64
-	ID        uuid.UUID
+	Sha256           string
+	SizeBytes        int64
+	VirtualSizeBytes int64
+	ID               uuid.UUID
 }
 
 func (q *Queries) ImageReady(ctx context.Context, db DBTX, arg ImageReadyParams) (int64, error) {
-	result, err := db.Exec(ctx, imageReady, arg.Sha256, arg.SizeBytes, arg.ID)
+	result, err := db.Exec(ctx, imageReady,
+		arg.Sha256,
+		arg.SizeBytes,
+		arg.VirtualSizeBytes,
+		arg.ID,
+	)
 	if err != nil {
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const imageScreened = `-- name: ImageScreened :exec
+UPDATE images SET kind = $1, format = $2, upload_sha256 = $3, virtual_size_bytes = $4, updated_at = now()
+WHERE id = $5 AND status = 'importing'
+`
+
+type ImageScreenedParams struct {
+	Kind             string
+	Format           string
+	UploadSha256     string
+	VirtualSizeBytes int64
+	ID               uuid.UUID
+}
+
+func (q *Queries) ImageScreened(ctx context.Context, db DBTX, arg ImageScreenedParams) error {
+	_, err := db.Exec(ctx, imageScreened,
+		arg.Kind,
+		arg.Format,
+		arg.UploadSha256,
+		arg.VirtualSizeBytes,
+		arg.ID,
+	)
+	return err
+}
+
+const imageTouch = `-- name: ImageTouch :exec
+UPDATE images SET updated_at = now() WHERE id = $1 AND status = 'uploading'
+`
+
+func (q *Queries) ImageTouch(ctx context.Context, db DBTX, id uuid.UUID) error {
+	_, err := db.Exec(ctx, imageTouch, id)
+	return err
+}
+
+const imageUpdate = `-- name: ImageUpdate :one
+UPDATE images SET name = $1, visibility = $2, shared_with = $3, version = version + 1, updated_at = now()
+WHERE id = $4
+RETURNING id, tenant_id, owner_id, name, status, format, upload_sha256, sha256, size_bytes, virtual_size_bytes, operation_id, error, created_at, updated_at, kind, visibility, shared_with, source_url, declared_size, said_format, version
+`
+
+type ImageUpdateParams struct {
+	Name       string
+	Visibility string
+	SharedWith []uuid.UUID
+	ID         uuid.UUID
+}
+
+func (q *Queries) ImageUpdate(ctx context.Context, db DBTX, arg ImageUpdateParams) (Image, error) {
+	row := db.QueryRow(ctx, imageUpdate,
+		arg.Name,
+		arg.Visibility,
+		arg.SharedWith,
+		arg.ID,
+	)
+	var i Image
+	err := row.Scan(
+		&i.ID,
+		&i.TenantID,
+		&i.OwnerID,
+		&i.Name,
+		&i.Status,
+		&i.Format,
+		&i.UploadSha256,
+		&i.Sha256,
+		&i.SizeBytes,
+		&i.VirtualSizeBytes,
+		&i.OperationID,
+		&i.Error,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.Kind,
+		&i.Visibility,
+		&i.SharedWith,
+		&i.SourceUrl,
+		&i.DeclaredSize,
+		&i.SaidFormat,
+		&i.Version,
+	)
+	return i, err
+}
+
+const imageUploadDelete = `-- name: ImageUploadDelete :execrows
+DELETE FROM images WHERE id = $1 AND status = 'uploading'
+`
+
+func (q *Queries) ImageUploadDelete(ctx context.Context, db DBTX, id uuid.UUID) (int64, error) {
+	result, err := db.Exec(ctx, imageUploadDelete, id)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const imagesStale = `-- name: ImagesStale :many
+SELECT id FROM images WHERE status = 'uploading' AND updated_at < now() - make_interval(secs => $1::float8)
+`
+
+func (q *Queries) ImagesStale(ctx context.Context, db DBTX, seconds float64) ([]uuid.UUID, error) {
+	rows, err := db.Query(ctx, imagesStale, seconds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []uuid.UUID
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }

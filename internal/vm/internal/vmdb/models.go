@@ -86,6 +86,13 @@ type Image struct {
 	Error            []byte
 	CreatedAt        time.Time
 	UpdatedAt        time.Time
+	Kind             string
+	Visibility       string
+	SharedWith       []uuid.UUID
+	SourceUrl        string
+	DeclaredSize     int64
+	SaidFormat       string
+	Version          int64
 }
 
 type PortForward struct {

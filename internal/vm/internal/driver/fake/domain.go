@@ -58,6 +58,7 @@ func (d *Driver) Start(ctx context.Context, vm uuid.UUID) error {
 				d.set(vm, nodeapi.ObservedRunning, "restored")
 				return nil
 			}
+			dom.disc = dom.def.Disc
 			dom.booted, dom.size = dom.def, driver.Size{VCPUs: dom.def.VCPUs, MemoryBytes: dom.def.MemoryBytes}
 			d.set(vm, nodeapi.ObservedRunning, "booted")
 		}

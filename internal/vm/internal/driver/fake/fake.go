@@ -30,6 +30,7 @@ type Driver struct {
 	holdDisks bool
 	hosts     map[uuid.UUID][]nodeapi.NetworkHost
 	holdNICs  bool
+	holdDiscs bool
 	on        func(driver.Event)
 	pending   []driver.Event
 	wake      chan struct{}
@@ -54,6 +55,7 @@ type domain struct {
 	memory    map[string]nodeapi.Observed // snapshots with memory, and how the guest was
 	agent     Agent
 	frozen    bool
+	disc      string      // in the drive while it is on
 	answer    AgentAnswer // of a test's own
 	host      *hostAgent  // the usual one
 	stats     *driver.Stats

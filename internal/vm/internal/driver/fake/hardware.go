@@ -5,27 +5,28 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/novacron/novacron/internal/vm"
 	"github.com/novacron/novacron/internal/vm/internal/driver"
 	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
 )
 
 // Save implements driver.Driver.
-func (d *Driver) Save(ctx context.Context, vm uuid.UUID) error {
-	return d.domain(ctx, "Save", vm, func(dom *domain) error {
+func (d *Driver) Save(ctx context.Context, id uuid.UUID) error {
+	return d.domain(ctx, "Save", id, func(dom *domain) error {
 		if isOn(dom) {
 			dom.saved = true
-			d.set(vm, nodeapi.ObservedStopped, "saved")
+			d.set(id, nodeapi.ObservedStopped, "saved")
 		}
 		return nil
 	})
 }
 
 // DropSaved implements driver.Driver.
-func (d *Driver) DropSaved(ctx context.Context, vm uuid.UUID) error {
-	return d.domain(ctx, "DropSaved", vm, func(dom *domain) error {
+func (d *Driver) DropSaved(ctx context.Context, id uuid.UUID) error {
+	return d.domain(ctx, "DropSaved", id, func(dom *domain) error {
 		if dom.saved {
 			dom.saved = false
-			d.set(vm, dom.observed, dom.reason)
+			d.set(id, dom.observed, dom.reason)
 		}
 		return nil
 	})
@@ -33,8 +34,8 @@ func (d *Driver) DropSaved(ctx context.Context, vm uuid.UUID) error {
 
 // Resize implements driver.Driver. The fake's guests take vCPUs up and give memory back at once, and know no more memory than they
 // booted with.
-func (d *Driver) Resize(ctx context.Context, vm uuid.UUID, size driver.Size) (now driver.Size, on bool, err error) {
-	err = d.domain(ctx, "Resize", vm, func(dom *domain) error {
+func (d *Driver) Resize(ctx context.Context, id uuid.UUID, size driver.Size) (now driver.Size, on bool, err error) {
+	err = d.domain(ctx, "Resize", id, func(dom *domain) error {
 		if on = isOn(dom); !on {
 			return nil
 		}
@@ -51,8 +52,8 @@ func (d *Driver) Resize(ctx context.Context, vm uuid.UUID, size driver.Size) (no
 }
 
 // Tune implements driver.Driver.
-func (d *Driver) Tune(ctx context.Context, vm uuid.UUID, name string, limits map[string]nodeapi.IOLimits) error {
-	return d.domain(ctx, "Tune", vm, func(dom *domain) error {
+func (d *Driver) Tune(ctx context.Context, id uuid.UUID, name string, limits map[string]nodeapi.IOLimits) error {
+	return d.domain(ctx, "Tune", id, func(dom *domain) error {
 		if isOn(dom) {
 			dom.title, dom.limits = name, limits
 		}
@@ -60,11 +61,42 @@ func (d *Driver) Tune(ctx context.Context, vm uuid.UUID, name string, limits map
 	})
 }
 
-// SizeOf tells what a guest has now.
-func (d *Driver) SizeOf(vm uuid.UUID) driver.Size {
+// SetDisc implements driver.Driver.
+func (d *Driver) SetDisc(ctx context.Context, id uuid.UUID, path string) error {
+	return d.domain(ctx, "SetDisc", id, func(dom *domain) error {
+		switch {
+		case !isOn(dom) || !dom.booted.Drive || dom.disc == path:
+			return nil
+		case d.holdDiscs:
+			return vm.ErrCDROMHeld
+		}
+		dom.disc = path
+		return nil
+	})
+}
+
+// HoldDiscs makes guests keep their drives closed.
+func (d *Driver) HoldDiscs(hold bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if dom := d.domains[vm]; dom != nil {
+	d.holdDiscs = hold
+}
+
+// Disc tells what is in the drive of a guest that is on.
+func (d *Driver) Disc(id uuid.UUID) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if dom := d.domains[id]; dom != nil {
+		return dom.disc
+	}
+	return ""
+}
+
+// SizeOf tells what a guest has now.
+func (d *Driver) SizeOf(id uuid.UUID) driver.Size {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if dom := d.domains[id]; dom != nil {
 		return dom.size
 	}
 	return driver.Size{}

@@ -12,7 +12,7 @@ import (
 // Facts about the choices below:
 //   - cache=writeback keeps pages of a base image once for all guests that use it, honours the guest's flushes, and works on every
 //     file system (cache=none needs O_DIRECT, which tmpfs and some overlays lack).
-//   - the seed is a read-only virtio disk and no CD-ROM: NoCloud finds it by its volume label, and kernels made for clouds often
+//   - the seed is a read-only virtio disk and no disc in the drive: NoCloud finds it by its volume label, and kernels made for clouds often
 //     have no driver for SATA drives.
 //   - the base image keeps its own owner (relabel=no): QEMU of one guest must never get the right to write what others boot from.
 //   - a display is left out: guests have a serial console, and a VGA adapter costs time at every start.
@@ -74,6 +74,7 @@ func domainXML(def driver.DomainDef, accel Accel) (string, error) {
 			},
 		},
 	}
+	dom.OS.Kernel, dom.OS.Initrd, dom.OS.Cmdline = def.Kernel, def.Initrd, def.CommandLine
 	addHardware(&dom, def)
 	xml, err := dom.Marshal()
 	if err != nil {
@@ -129,7 +130,25 @@ func disksOf(def driver.DomainDef) []libvirtxml.DomainDisk {
 	for i, d := range def.Volumes { // behind the seed, whether there is one or not, so that they keep their places
 		disks = append(disks, volumeDisk(len(def.Disks)+1+i, d))
 	}
+	if def.Drive {
+		drive := driveOf(def.Disc)
+		drive.Boot = &libvirtxml.DomainDeviceBoot{Order: uint(len(def.Disks) + 1)}
+		disks = append(disks, drive)
+	}
 	return disks
+}
+
+const driveTarget = "sda"
+
+// driveOf makes the drive with a disc in it, or empty. The disc keeps its owner: several guests read the same file.
+func driveOf(disc string) libvirtxml.DomainDisk {
+	drive := libvirtxml.DomainDisk{Device: "cdrom", Driver: &libvirtxml.DomainDiskDriver{Name: driverName, Type: "raw"},
+		Target: &libvirtxml.DomainDiskTarget{Dev: driveTarget, Bus: "sata"}, ReadOnly: &libvirtxml.DomainDiskReadOnly{}}
+	if disc != "" {
+		drive.Source = &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{
+			File: disc, SecLabel: []libvirtxml.DomainDeviceSecLabel{{Model: "dac", Relabel: "no"}}}}
+	}
+	return drive
 }
 
 // volumeDisk makes a writable disk.

@@ -2,11 +2,16 @@ package libvirt
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"libvirt.org/go/libvirt"
+	"libvirt.org/go/libvirtxml"
 
+	"github.com/novacron/novacron/internal/vm"
 	"github.com/novacron/novacron/internal/vm/internal/driver"
 	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
 )
@@ -166,6 +171,37 @@ func (d *Driver) Tune(ctx context.Context, vm uuid.UUID, name string, limits map
 				}
 			}
 			return nil
+		})
+	})
+}
+
+// SetDisc implements driver.Driver.
+func (d *Driver) SetDisc(ctx context.Context, id uuid.UUID, path string) error {
+	return d.change(ctx, "change the disc", func(c *libvirt.Connect) error {
+		return domain(c, id, func(dom *libvirt.Domain) error {
+			state, _, err := dom.GetState()
+			if err != nil || isOff(state) {
+				return err
+			}
+			def, err := definition(dom, 0)
+			if err != nil {
+				return err
+			}
+			at := slices.IndexFunc(def.Devices.Disks, func(disk libvirtxml.DomainDisk) bool { return disk.Device == "cdrom" })
+			if at < 0 || pathOf(def.Devices.Disks[at]) == path {
+				return nil
+			}
+			drive := driveOf(path)
+			xml, err := drive.Marshal()
+			if err != nil {
+				return fmt.Errorf("encode the drive: %w", err)
+			}
+			err = dom.UpdateDeviceFlags(xml, libvirt.DOMAIN_DEVICE_MODIFY_LIVE)
+			// libvirt waits a while for the guest to open a locked tray and says so in words only (9.0.0, qemuHotplugWaitForTrayEject).
+			if err != nil && strings.Contains(err.Error(), "tray") {
+				return vm.ErrCDROMHeld.Wrap(err)
+			}
+			return err
 		})
 	})
 }

@@ -38,12 +38,15 @@ func addHardware(dom *libvirtxml.Domain, def driver.DomainDef) {
 		dom.Devices.Watchdogs = []libvirtxml.DomainWatchdog{{Model: hw.Watchdog, Action: hw.WatchdogAction}}
 	}
 	writable := slices.Concat(def.Disks, def.Volumes)
-	chosen := def.NetworkBoot > 0 || slices.ContainsFunc(writable, func(d driver.Disk) bool { return d.Boot > 0 })
+	chosen := def.NetworkBoot > 0 || def.DriveBoot > 0 || slices.ContainsFunc(writable, func(d driver.Disk) bool { return d.Boot > 0 })
 	for i := range dom.Devices.Disks {
 		disk := &dom.Devices.Disks[i]
 		at := slices.IndexFunc(writable, func(d driver.Disk) bool { return d.Path == pathOf(*disk) })
 		if chosen {
 			disk.Boot = nil
+		}
+		if disk.Device == "cdrom" && def.DriveBoot > 0 {
+			disk.Boot = &libvirtxml.DomainDeviceBoot{Order: uint(def.DriveBoot)}
 		}
 		if at < 0 {
 			continue

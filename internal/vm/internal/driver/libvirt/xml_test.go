@@ -59,6 +59,11 @@ func TestXML(t *testing.T) {
 	chosen.Volumes, chosen.NetworkBoot, chosen.Autostart = withVolumes.Volumes, 1, 5
 	chosen.Disks = []driver.Disk{{Path: chosen.Disks[0].Path, Boot: 2, Limits: nodeapi.IOLimits{ReadIOPS: 100, WriteBPS: 1 << 20}}}
 	chosen.Hardware = nodeapi.Hardware{CPUModel: "host-model", Sockets: 1, Cores: 2, Threads: 2, Watchdog: "i6300esb", WatchdogAction: "reset"}
+	installing := fixedDomain()
+	installing.Disks, installing.Drive, installing.Disc = installing.Disks[1:], true, "/var/lib/novacron/node/disks/1/media-ab.iso"
+	direct := fixedDomain()
+	direct.Drive, direct.DriveBoot, direct.Kernel, direct.Initrd = true, 1, "/var/lib/novacron/node/disks/1/media-cd.boot", "/var/lib/novacron/node/disks/1/media-ef.boot"
+	direct.CommandLine = `root=/dev/vda1 console=ttyS0 x="<&'>"`
 	network := func(mode string, dhcp bool) func() (string, error) {
 		return func() (string, error) {
 			n, err := networkOf(fixedNetwork(mode, dhcp))
@@ -76,6 +81,8 @@ func TestXML(t *testing.T) {
 		"domain-kvm":       {"domain", func() (string, error) { return domainXML(fixedDomain(), AccelKVM) }},
 		"domain-volumes":   {"domain", func() (string, error) { return domainXML(withVolumes, AccelTCG) }},
 		"domain-chosen":    {"domain", func() (string, error) { return domainXML(chosen, AccelTCG) }},
+		"domain-disc":      {"domain", func() (string, error) { return domainXML(installing, AccelTCG) }},
+		"domain-direct":    {"domain", func() (string, error) { return domainXML(direct, AccelTCG) }},
 		"domain-bare":      {"domain", func() (string, error) { return domainXML(bare, AccelTCG) }},
 		"network-nat":      {"network", network(driver.ModeNAT, true)},
 		"network-isolated": {"network", network(driver.ModeIsolated, false)},

@@ -46,8 +46,9 @@ func (s *Store) EnsureDisk(ctx context.Context, vm uuid.UUID, spec nodeapi.DiskS
 	if image != "" {
 		base, err := readHeader(image)
 		if errors.Is(err, os.ErrNotExist) {
-			return nodeapi.ErrStorage.WithMessage("the image of the disk is not on the node").WithRetryable(true)
+			return nodeapi.ErrImageMissing
 		}
+		touch(image)
 		if err != nil {
 			return failed("read the image", err)
 		}

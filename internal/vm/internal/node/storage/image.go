@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/novacron/novacron/internal/platform/atomicfile"
 )
@@ -14,12 +15,11 @@ const droppedSuffix = ".dropped"
 
 // DropImage lets an image go: at once, or with the last disk that stands on it. It is idempotent.
 func (s *Store) DropImage(sha256 string) error {
-	path, err := s.imagePath(sha256)
-	if err != nil {
+	if _, err := s.imagePath(sha256); err != nil {
 		return err
 	}
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return nil
+	if have, err := filepath.Glob(filepath.Join(s.images, sha256+".*")); err != nil || len(have) == 0 {
+		return err
 	}
 	if err := atomicfile.Write(s.droppedPath(sha256), nil, 0o600); err != nil {
 		return failed("mark the image", err)
@@ -31,10 +31,14 @@ func (s *Store) droppedPath(sha256 string) string {
 	return filepath.Join(s.images, sha256+droppedSuffix)
 }
 
-// sweep removes dropped images that no disk stands on any more.
+// sweep removes dropped images that no disk stands on any more, and makes the cache as small as it should be.
 func (s *Store) sweep() error {
 	s.imagesLock.Lock()
 	defer s.imagesLock.Unlock()
+	return errors.Join(s.removeDropped(), s.evict(time.Now()))
+}
+
+func (s *Store) removeDropped() error {
 	marks, err := filepath.Glob(filepath.Join(s.images, "*"+droppedSuffix))
 	if err != nil {
 		return failed("look for dropped images", err)
@@ -47,11 +51,11 @@ func (s *Store) sweep() error {
 		return err
 	}
 	for _, mark := range marks {
-		image := strings.TrimSuffix(mark, droppedSuffix) + ".qcow2"
-		if used[image] {
+		image := strings.TrimSuffix(mark, droppedSuffix)
+		if used[image+diskEnding] {
 			continue
 		}
-		for _, path := range []string{image, mark} { // the mark last, so that a crash in between is mended by the next sweep
+		for _, path := range []string{image + diskEnding, image + isoEnding, image + bootEnding, mark} { // the mark last, so that a crash in between is mended by the next sweep
 			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return failed("remove an image", err)
 			}

@@ -39,7 +39,7 @@ const (
 // PullImage fetches an image unless it is cached. Callers that want the same image at the same time share one download. It goes on
 // for a while when none waits any more: who lost patience comes again, and would find all of it to do once more.
 func (s *Store) PullImage(ctx context.Context, want nodeapi.ImagePull) (cached bool, err error) {
-	path, err := s.imagePath(want.SHA256)
+	path, err := s.cachePath(want.SHA256, want.Kind)
 	if err != nil {
 		return false, err
 	}
@@ -63,6 +63,7 @@ func (s *Store) keepCached(path, sha256 string) bool {
 	if _, err := os.Stat(path); err != nil {
 		return false
 	}
+	touch(path)
 	err := os.Remove(s.droppedPath(sha256))
 	return err == nil || errors.Is(err, fs.ErrNotExist)
 }
@@ -128,12 +129,22 @@ func (s *Store) download(ctx context.Context, path string, want nodeapi.ImagePul
 	if err := errors.Join(temp.Chmod(0o644), temp.Sync()); err != nil {
 		return failed("make the image durable", err)
 	}
+	if err := s.publishImage(temp.Name(), path, want.SHA256); err != nil {
+		return err
+	}
+	if err := s.sweep(); err != nil { // the image is there; room is made later
+		s.log.Warn("the image cache could not be tidied", "error", err)
+	}
+	return nil
+}
+
+func (s *Store) publishImage(temp, path, sha256 string) error {
 	s.imagesLock.Lock()
 	defer s.imagesLock.Unlock()
-	if err := os.Remove(s.droppedPath(want.SHA256)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(s.droppedPath(sha256)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return failed("take the image's mark off", err)
 	}
-	if err := atomicfile.Publish(temp.Name(), path); err != nil {
+	if err := atomicfile.Publish(temp, path); err != nil {
 		return failed("put the image in place", err)
 	}
 	return nil

@@ -29,7 +29,7 @@ import (
 
 func openIn(t *testing.T, dir string) *storage.Store {
 	t.Helper()
-	s, err := storage.Open(dir, streamdial.Dialer{}, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	s, err := storage.Open(dir, streamdial.Dialer{}, slog.New(slog.NewTextHandler(t.Output(), nil)), storage.Cache{})
 	if err != nil {
 		t.Fatal(err)
 	}

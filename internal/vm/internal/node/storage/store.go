@@ -1,6 +1,8 @@
 // Package storage keeps what a node has on its disks: cached images, the disks of virtual machines, their seeds and console logs.
 //
 //	images/<sha256>.qcow2            cached image, never written again; <sha256>.dropped beside it when it may go
+//	images/<sha256>.iso, .boot       the same of a disc, of a kernel or initrd
+//	disks/<vm id>/media-<sha256>.*   second name of a cached disc, copy of a cached kernel or initrd
 //	disks/<vm id>/<disk>.qcow2       copy-on-write overlay over an image, or an empty disk
 //	disks/<vm id>/seed.iso           NoCloud seed
 //	disks/<vm id>/snapshots/<id>     what is known of a snapshot that the disks hold
@@ -43,6 +45,9 @@ type Store struct {
 	pullsLock sync.Mutex // guards pulls
 	pulls     map[string]*pull
 
+	cacheBytes int64 // what the cache may take; 0: all there is
+	evicted    func(bytes int64)
+
 	life    context.Context // ends with Close
 	end     context.CancelFunc
 	running sync.WaitGroup // downloads
@@ -54,9 +59,22 @@ const (
 	folderMode        = 0o711
 )
 
+// The endings of the files of cached images.
+const (
+	diskEnding = ".qcow2"
+	isoEnding  = ".iso"
+	bootEnding = ".boot"
+)
+
+// Cache bounds what images take that no disk stands on and no virtual machine has. The zero value bounds nothing.
+type Cache struct {
+	Bytes   int64             // 0: no bound
+	Evicted func(bytes int64) // told of each image that made room; may be nil
+}
+
 // Open makes the folders below dir where they are missing, and removes what a crash left half made.
-func Open(dir string, dialer streamdial.Dialer, log *slog.Logger) (*Store, error) {
-	s := &Store{
+func Open(dir string, dialer streamdial.Dialer, log *slog.Logger, cache Cache) (*Store, error) {
+	s := &Store{cacheBytes: cache.Bytes, evicted: cache.Evicted,
 		images: filepath.Join(dir, "images"), disks: filepath.Join(dir, "disks"),
 		volumes: filepath.Join(dir, "volumes"), dialer: dialer, log: log,
 		tools: make(chan struct{}, parallelTools), downloads: make(chan struct{}, parallelDownloads), pulls: map[string]*pull{},
@@ -83,7 +101,11 @@ func Open(dir string, dialer streamdial.Dialer, log *slog.Logger) (*Store, error
 			}
 		}
 	}
-	return s, s.sweep()
+	if err := s.sweep(); err != nil {
+		return nil, err
+	}
+	s.running.Go(s.keepBound) // ends with Close
+	return s, nil
 }
 
 // Close ends the downloads at work.
@@ -179,9 +201,13 @@ func (s *Store) diskPath(vm uuid.UUID, name string) (string, error) {
 	return filepath.Join(s.folder(vm), name+".qcow2"), nil
 }
 
-func (s *Store) imagePath(sha256 string) (string, error) {
-	if !imageNames.MatchString(sha256) {
-		return "", nodeapi.ErrInvalidCommand.WithMessage("%q is not the SHA-256 of an image", sha256)
+func (s *Store) imagePath(sha256 string) (string, error) { return s.cachePath(sha256, "") }
+
+// cachePath is where an image of a kind is cached.
+func (s *Store) cachePath(sha256, kind string) (string, error) {
+	ending, ok := map[string]string{"": diskEnding, nodeapi.MediaISO: isoEnding, nodeapi.MediaBoot: bootEnding}[kind]
+	if !imageNames.MatchString(sha256) || !ok {
+		return "", nodeapi.ErrInvalidCommand.WithMessage("%q of kind %q is no image", sha256, kind)
 	}
-	return filepath.Join(s.images, sha256+".qcow2"), nil
+	return filepath.Join(s.images, sha256+ending), nil
 }

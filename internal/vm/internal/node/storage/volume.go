@@ -82,7 +82,7 @@ func (s *Store) EnsureVolume(ctx context.Context, id uuid.UUID, spec nodeapi.Vol
 func checkImage(image string, size int64) error {
 	base, err := readHeader(image)
 	if err != nil {
-		return nodeapi.ErrStorage.WithMessage("the image of the volume is not on the node").WithRetryable(true).Wrap(err)
+		return nodeapi.ErrImageMissing.Wrap(err)
 	}
 	if base.size > size {
 		return nodeapi.ErrInvalidCommand.WithMessage("the volume of %d bytes is smaller than its image of %d", size, base.size)
