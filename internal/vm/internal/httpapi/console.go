@@ -43,7 +43,7 @@ func (a *API) registerConsole(kit *httpx.API) {
 	}
 	httpx.Handle(kit, httpx.Op{ID: "vm-console-open", Method: http.MethodPost, Path: "/api/v1/vms/{id}/console", Permission: "vm:console", Owned: true,
 		Summary: "Get a ticket for the serial console", Tag: "console", Status: http.StatusCreated, Errors: []*errs.Error{vm.ErrNotFound, vm.ErrWrongState},
-		Description: "The ticket works once, within 30 seconds, for this virtual machine. One session at a time: whoever connects takes the console over."},
+		Description: "The ticket works once, within 30 seconds, for this virtual machine. Up to eight viewers share a console: all see what the guest writes, and all may type."},
 		func(ctx context.Context, in *VMPath) (*ticketOutput, error) {
 			ticket, err := a.svc.IssueConsole(ctx, in.ID)
 			if err != nil {

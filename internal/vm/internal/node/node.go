@@ -30,6 +30,7 @@ type Node struct {
 	watch    *watch
 	limit    chan struct{} // a slot for each command at work
 	consoles chan struct{} // a slot for each open console
+	shared   sharedConsoles
 	store    *storage.Store
 	journal  *journal.Journal
 	boot     *boot

@@ -87,7 +87,7 @@ func (s *Service) IssueConsole(ctx context.Context, id uuid.UUID) (ConsoleTicket
 	return s.consoles.issue(id, caller(ctx), time.Now()), nil
 }
 
-// ConnectConsole trades a ticket for the serial console itself. Closing it ends the connection; so does whoever connects next.
+// ConnectConsole trades a ticket for the serial console itself. Closing it ends the connection; other viewers keep theirs.
 func (s *Service) ConnectConsole(ctx context.Context, id uuid.UUID, ticket string) (io.ReadWriteCloser, error) {
 	owner, ok := s.consoles.redeem(ticket, id, time.Now())
 	if !ok {
@@ -114,8 +114,7 @@ func (s *Service) ConnectConsole(ctx context.Context, id uuid.UUID, ticket strin
 	}
 	select {
 	case conn := <-connected:
-		s.log.InfoContext(ctx, "console opened", "vm_id", id, "user", owner.Username)
-		return s.keepConsole(conn, owner), nil
+		return s.keepConsole(ctx, conn, id, owner), nil
 	case <-ctx.Done():
 		return nil, fmt.Errorf("wait for the node's console stream: %w", ctx.Err())
 	}
