@@ -67,15 +67,11 @@ func (a *API) registerImages(kit *httpx.API) {
 	httpx.Handle(kit, httpx.Op{ID: "image-list", Method: http.MethodGet, Path: "/api/v1/images", Permission: "image:read", Owned: true,
 		Summary: "List images, newest first: those of the tenant, those that others share with it, and public ones", Tag: "images", Errors: []*errs.Error{httpx.ErrCursor}},
 		func(ctx context.Context, in *listInput) (*listOutput, error) {
-			after, err := httpx.ParseCursor(in.Cursor)
-			if err != nil {
-				return nil, err
-			}
-			images, err := a.svc.ListImages(ctx, service.ImageFilter{Name: in.Name, Kind: in.Kind, Visibility: in.Visibility, Own: in.Own}, after, in.Limit+1)
-			if err != nil {
-				return nil, err
-			}
-			return &listOutput{Body: httpx.PageOf(images, in.Limit, func(i vm.Image) httpx.Cursor { return httpx.Cursor{CreatedAt: i.CreatedAt, ID: i.ID} })}, nil
+			page, err := httpx.List(in.PageParams, func(i vm.Image) httpx.Cursor { return httpx.Cursor{CreatedAt: i.CreatedAt, ID: i.ID} },
+				func(after *httpx.Cursor, limit int) ([]vm.Image, error) {
+					return a.svc.ListImages(ctx, service.ImageFilter{Name: in.Name, Kind: in.Kind, Visibility: in.Visibility, Own: in.Own}, after, limit)
+				})
+			return &listOutput{Body: page}, err
 		})
 
 	type Path struct {
