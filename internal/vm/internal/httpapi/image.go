@@ -26,7 +26,7 @@ import (
 // ImageCreate asks for an image that is fetched from an address, or that follows in parts.
 type ImageCreate struct {
 	Name       string             `json:"name" minLength:"1" maxLength:"255" example:"debian-12"`
-	URL        string             `json:"url,omitempty" maxLength:"4096" doc:"Fetch it from here: an http or https address that the configuration allows." example:"https://cloud.debian.org/images/cloud/bookworm/latest/debian-12-genericcloud-amd64.qcow2"`
+	URL        string             `json:"url,omitempty" maxLength:"4096" doc:"Fetch it from here: an http or https address that the configuration allows." example:"https://images.example.org/debian-12.qcow2"`
 	SizeBytes  int64              `json:"size_bytes,omitempty" minimum:"1" doc:"Without url: how many bytes will follow in parts."`
 	Kind       vm.ImageKind       `json:"kind,omitempty" enum:"disk,iso,kernel,initrd" doc:"What it is to be; without it the header tells disk from iso."`
 	Format     string             `json:"format,omitempty" enum:"qcow2,raw,vmdk,vhdx,iso,kernel,initrd" doc:"What it is said to be; the header decides, and a contradiction is refused."`
