@@ -36,7 +36,7 @@ func newImageImport(e *env) *cobra.Command {
 			"fetched by the server, from where its configuration allows. Images that refer to other files are refused.\n\n" +
 			"Large files are sent in parts. An upload that did not get on is continued with --resume and the same file, also after a restart of the server.",
 		Example: "  novacron image import debian-12-genericcloud-amd64.qcow2 --name debian-12\n" +
-			"  novacron image import https://cloud.debian.org/images/cloud/bookworm/latest/debian-12-genericcloud-amd64.qcow2 --name debian-12\n" +
+			"  novacron image import https://images.example.org/debian-12.qcow2 --name debian-12\n" +
 			"  novacron image import vmlinuz --kind kernel\n" +
 			"  novacron image import large.qcow2 --resume 01a209d7-30e1-787e-a855-fa4b96e00f91",
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -114,3 +114,16 @@ func PageOf[T any](items []T, limit int, key func(T) Cursor) Page[T] {
 	}
 	return page
 }
+
+// List makes a page of what list gives behind a cursor, nil for the first page. It is asked for one item more than the page has.
+func List[T any](params PageParams, key func(T) Cursor, list func(after *Cursor, limit int) ([]T, error)) (Page[T], error) {
+	after, err := ParseCursor(params.Cursor)
+	if err != nil {
+		return Page[T]{}, err
+	}
+	items, err := list(after, params.Limit+1)
+	if err != nil {
+		return Page[T]{}, err
+	}
+	return PageOf(items, params.Limit, key), nil
+}

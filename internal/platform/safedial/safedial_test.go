@@ -18,7 +18,7 @@ func TestAllows(t *testing.T) {
 	for address, want := range map[string]bool{
 		"9.9.9.9": true, "2620:fe::fe": true, "10.1.2.3": true, "fd12::1": true, "::ffff:9.9.9.9": true,
 		"127.0.0.1": false, "::1": false, "10.2.0.1": false, "172.16.0.1": false, "192.168.1.1": false, "169.254.169.254": false, "fe80::1%eth0": false,
-		"fd00:ec2::254": false, "100.100.100.200": false, "0.0.0.0": false, "::": false, "0.1.2.3": false, "224.0.0.1": false, "ff02::1": false,
+		"fd00:ec2::254": false, "100.100.100.200": false, "168.63.129.16": false, "0.0.0.0": false, "::": false, "0.1.2.3": false, "224.0.0.1": false, "ff02::1": false,
 		"255.255.255.255": false, "::ffff:127.0.0.1": false, "::ffff:10.2.0.1": false, "64:ff9b::7f00:1": false, "2002:7f00:1::": false, "::127.0.0.1": false,
 		"192.0.2.1": false, "2001:db8::1": false,
 	} {

@@ -82,21 +82,15 @@ type ByID struct {
 	ID uuid.UUID `path:"id" format:"uuid"`
 }
 
-// page fetches one row more than asked for and cuts the answer to a page.
+// page makes a page of what list gives behind a cursor of the store's.
 func page[T any](params httpx.PageParams, key func(T) httpx.Cursor, list func(*store.After, int) ([]T, error)) (*Listed[T], error) {
-	cursor, err := httpx.ParseCursor(params.Cursor)
-	if err != nil {
-		return nil, err
-	}
-	var after *store.After
-	if cursor != nil {
-		after = &store.After{CreatedAt: cursor.CreatedAt, ID: cursor.ID}
-	}
-	items, err := list(after, params.Limit+1)
-	if err != nil {
-		return nil, err
-	}
-	return &Listed[T]{Body: httpx.PageOf(items, params.Limit, key)}, nil
+	body, err := httpx.List(params, key, func(cursor *httpx.Cursor, limit int) ([]T, error) {
+		if cursor == nil {
+			return list(nil, limit)
+		}
+		return list(&store.After{CreatedAt: cursor.CreatedAt, ID: cursor.ID}, limit)
+	})
+	return &Listed[T]{Body: body}, err
 }
 
 // Listed is the answer of a list.

@@ -51,15 +51,11 @@ func (a *API) registerFlavors(kit *httpx.API) {
 	httpx.Handle(kit, httpx.Op{ID: "flavor-list", Method: http.MethodGet, Path: all, Permission: "flavor:read",
 		Summary: "List the named sizes, oldest first", Tag: "flavors", Errors: []*errs.Error{httpx.ErrCursor}},
 		func(ctx context.Context, in *NamedPage) (*listOutput, error) {
-			after, err := httpx.ParseCursor(in.Cursor)
-			if err != nil {
-				return nil, err
-			}
-			list, err := a.svc.ListFlavors(ctx, in.Name, after, in.Limit+1)
-			if err != nil {
-				return nil, err
-			}
-			return &listOutput{Body: httpx.PageOf(list, in.Limit, func(f vm.Flavor) httpx.Cursor { return httpx.Cursor{CreatedAt: f.CreatedAt, ID: f.ID} })}, nil
+			page, err := httpx.List(in.PageParams, func(f vm.Flavor) httpx.Cursor { return httpx.Cursor{CreatedAt: f.CreatedAt, ID: f.ID} },
+				func(after *httpx.Cursor, limit int) ([]vm.Flavor, error) {
+					return a.svc.ListFlavors(ctx, in.Name, after, limit)
+				})
+			return &listOutput{Body: page}, err
 		})
 	httpx.Handle(kit, httpx.Op{ID: "flavor-create", Method: http.MethodPost, Path: all, Permission: "flavor:create",
 		Summary: "Create a named size for all tenants", Tag: "flavors", Status: http.StatusCreated, Description: "Needs the permission on the platform.",
@@ -152,15 +148,11 @@ func (a *API) registerSSHKeys(kit *httpx.API) {
 	httpx.Handle(kit, httpx.Op{ID: "ssh-key-list", Method: http.MethodGet, Path: all, Permission: "ssh-key:read", Owned: true,
 		Summary: "List SSH keys, newest first", Tag: "ssh keys", Errors: []*errs.Error{httpx.ErrCursor}},
 		func(ctx context.Context, in *listInput) (*listOutput, error) {
-			after, err := httpx.ParseCursor(in.Cursor)
-			if err != nil {
-				return nil, err
-			}
-			list, err := a.svc.ListSSHKeys(ctx, in.Name, in.Fingerprint, after, in.Limit+1)
-			if err != nil {
-				return nil, err
-			}
-			return &listOutput{Body: httpx.PageOf(list, in.Limit, func(k vm.SSHKey) httpx.Cursor { return httpx.Cursor{CreatedAt: k.CreatedAt, ID: k.ID} })}, nil
+			page, err := httpx.List(in.PageParams, func(k vm.SSHKey) httpx.Cursor { return httpx.Cursor{CreatedAt: k.CreatedAt, ID: k.ID} },
+				func(after *httpx.Cursor, limit int) ([]vm.SSHKey, error) {
+					return a.svc.ListSSHKeys(ctx, in.Name, in.Fingerprint, after, limit)
+				})
+			return &listOutput{Body: page}, err
 		})
 	httpx.Handle(kit, httpx.Op{ID: "ssh-key-get", Method: http.MethodGet, Path: one, Permission: "ssh-key:read", Owned: true,
 		Summary: "Read an SSH key", Tag: "ssh keys", Errors: []*errs.Error{vm.ErrSSHKeyNotFound}},
@@ -229,15 +221,11 @@ func (a *API) registerTemplates(kit *httpx.API) {
 	httpx.Handle(kit, httpx.Op{ID: "template-list", Method: http.MethodGet, Path: all, Permission: "template:read", Owned: true,
 		Summary: "List the tenant's templates and those for everybody, newest first", Tag: "templates", Errors: []*errs.Error{httpx.ErrCursor}},
 		func(ctx context.Context, in *listInput) (*listOutput, error) {
-			after, err := httpx.ParseCursor(in.Cursor)
-			if err != nil {
-				return nil, err
-			}
-			list, err := a.svc.ListTemplates(ctx, in.Name, in.Visibility, after, in.Limit+1)
-			if err != nil {
-				return nil, err
-			}
-			return &listOutput{Body: httpx.PageOf(list, in.Limit, func(t vm.Template) httpx.Cursor { return httpx.Cursor{CreatedAt: t.CreatedAt, ID: t.ID} })}, nil
+			page, err := httpx.List(in.PageParams, func(t vm.Template) httpx.Cursor { return httpx.Cursor{CreatedAt: t.CreatedAt, ID: t.ID} },
+				func(after *httpx.Cursor, limit int) ([]vm.Template, error) {
+					return a.svc.ListTemplates(ctx, in.Name, in.Visibility, after, limit)
+				})
+			return &listOutput{Body: page}, err
 		})
 	httpx.Handle(kit, httpx.Op{ID: "template-get", Method: http.MethodGet, Path: one, Permission: "template:read", Owned: true,
 		Summary: "Read a template", Tag: "templates", Errors: []*errs.Error{vm.ErrTemplateNotFound}},

@@ -26,7 +26,7 @@ import (
 // ImageCreate asks for an image that is fetched from an address, or that follows in parts.
 type ImageCreate struct {
 	Name       string             `json:"name" minLength:"1" maxLength:"255" example:"debian-12"`
-	URL        string             `json:"url,omitempty" maxLength:"4096" doc:"Fetch it from here: an http or https address that the configuration allows." example:"https://cloud.debian.org/images/cloud/bookworm/latest/debian-12-genericcloud-amd64.qcow2"`
+	URL        string             `json:"url,omitempty" maxLength:"4096" doc:"Fetch it from here: an http or https address that the configuration allows." example:"https://images.example.org/debian-12.qcow2"`
 	SizeBytes  int64              `json:"size_bytes,omitempty" minimum:"1" doc:"Without url: how many bytes will follow in parts."`
 	Kind       vm.ImageKind       `json:"kind,omitempty" enum:"disk,iso,kernel,initrd" doc:"What it is to be; without it the header tells disk from iso."`
 	Format     string             `json:"format,omitempty" enum:"qcow2,raw,vmdk,vhdx,iso,kernel,initrd" doc:"What it is said to be; the header decides, and a contradiction is refused."`
@@ -67,15 +67,11 @@ func (a *API) registerImages(kit *httpx.API) {
 	httpx.Handle(kit, httpx.Op{ID: "image-list", Method: http.MethodGet, Path: "/api/v1/images", Permission: "image:read", Owned: true,
 		Summary: "List images, newest first: those of the tenant, those that others share with it, and public ones", Tag: "images", Errors: []*errs.Error{httpx.ErrCursor}},
 		func(ctx context.Context, in *listInput) (*listOutput, error) {
-			after, err := httpx.ParseCursor(in.Cursor)
-			if err != nil {
-				return nil, err
-			}
-			images, err := a.svc.ListImages(ctx, service.ImageFilter{Name: in.Name, Kind: in.Kind, Visibility: in.Visibility, Own: in.Own}, after, in.Limit+1)
-			if err != nil {
-				return nil, err
-			}
-			return &listOutput{Body: httpx.PageOf(images, in.Limit, func(i vm.Image) httpx.Cursor { return httpx.Cursor{CreatedAt: i.CreatedAt, ID: i.ID} })}, nil
+			page, err := httpx.List(in.PageParams, func(i vm.Image) httpx.Cursor { return httpx.Cursor{CreatedAt: i.CreatedAt, ID: i.ID} },
+				func(after *httpx.Cursor, limit int) ([]vm.Image, error) {
+					return a.svc.ListImages(ctx, service.ImageFilter{Name: in.Name, Kind: in.Kind, Visibility: in.Visibility, Own: in.Own}, after, limit)
+				})
+			return &listOutput{Body: page}, err
 		})
 
 	type Path struct {

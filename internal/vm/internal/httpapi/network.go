@@ -66,15 +66,11 @@ func (a *API) registerNetworks(kit *httpx.API) {
 	httpx.Handle(kit, httpx.Op{ID: "network-list", Method: http.MethodGet, Path: "/api/v1/networks", Permission: "network:read", Owned: true,
 		Summary: "List networks, newest first", Tag: "networks", Errors: []*errs.Error{httpx.ErrCursor}},
 		func(ctx context.Context, in *listInput) (*listOutput, error) {
-			after, err := httpx.ParseCursor(in.Cursor)
-			if err != nil {
-				return nil, err
-			}
-			networks, err := a.svc.ListNetworks(ctx, in.Name, after, in.Limit+1)
-			if err != nil {
-				return nil, err
-			}
-			return &listOutput{Body: httpx.PageOf(networks, in.Limit, func(n vm.Network) httpx.Cursor { return httpx.Cursor{CreatedAt: n.CreatedAt, ID: n.ID} })}, nil
+			page, err := httpx.List(in.PageParams, func(n vm.Network) httpx.Cursor { return httpx.Cursor{CreatedAt: n.CreatedAt, ID: n.ID} },
+				func(after *httpx.Cursor, limit int) ([]vm.Network, error) {
+					return a.svc.ListNetworks(ctx, in.Name, after, limit)
+				})
+			return &listOutput{Body: page}, err
 		})
 
 	type Path struct {

@@ -99,15 +99,11 @@ func (a *API) registerSecurityGroups(kit *httpx.API) {
 	httpx.Handle(kit, httpx.Op{ID: "security-group-list", Method: http.MethodGet, Path: all, Permission: "security-group:read", Owned: true,
 		Summary: "List security groups, newest first", Tag: "security groups", Errors: []*errs.Error{httpx.ErrCursor}},
 		func(ctx context.Context, in *listInput) (*listOutput, error) {
-			after, err := httpx.ParseCursor(in.Cursor)
-			if err != nil {
-				return nil, err
-			}
-			list, err := a.svc.ListGroups(ctx, in.Name, after, in.Limit+1)
-			if err != nil {
-				return nil, err
-			}
-			return &listOutput{Body: httpx.PageOf(list, in.Limit, func(g vm.SecurityGroup) httpx.Cursor { return httpx.Cursor{CreatedAt: g.CreatedAt, ID: g.ID} })}, nil
+			page, err := httpx.List(in.PageParams, func(g vm.SecurityGroup) httpx.Cursor { return httpx.Cursor{CreatedAt: g.CreatedAt, ID: g.ID} },
+				func(after *httpx.Cursor, limit int) ([]vm.SecurityGroup, error) {
+					return a.svc.ListGroups(ctx, in.Name, after, limit)
+				})
+			return &listOutput{Body: page}, err
 		})
 	httpx.Handle(kit, httpx.Op{ID: "security-group-get", Method: http.MethodGet, Path: one, Permission: "security-group:read", Owned: true,
 		Summary: "Read a security group", Tag: "security groups", Errors: []*errs.Error{vm.ErrGroupNotFound}},
@@ -215,19 +211,15 @@ func (a *API) registerPortForwards(kit *httpx.API) {
 	httpx.Handle(kit, httpx.Op{ID: "port-forward-list", Method: http.MethodGet, Path: all, Permission: "port-forward:read", Owned: true,
 		Summary: "List port forwards, newest first", Tag: "port forwards", Errors: []*errs.Error{httpx.ErrCursor}},
 		func(ctx context.Context, in *listInput) (*listOutput, error) {
-			after, err := httpx.ParseCursor(in.Cursor)
-			if err != nil {
-				return nil, err
-			}
 			var of *uuid.UUID
 			if id, err := uuid.Parse(in.VMID); err == nil {
 				of = &id
 			}
-			list, err := a.svc.ListForwards(ctx, of, after, in.Limit+1)
-			if err != nil {
-				return nil, err
-			}
-			return &listOutput{Body: httpx.PageOf(list, in.Limit, func(f vm.PortForward) httpx.Cursor { return httpx.Cursor{CreatedAt: f.CreatedAt, ID: f.ID} })}, nil
+			page, err := httpx.List(in.PageParams, func(f vm.PortForward) httpx.Cursor { return httpx.Cursor{CreatedAt: f.CreatedAt, ID: f.ID} },
+				func(after *httpx.Cursor, limit int) ([]vm.PortForward, error) {
+					return a.svc.ListForwards(ctx, of, after, limit)
+				})
+			return &listOutput{Body: page}, err
 		})
 	httpx.Handle(kit, httpx.Op{ID: "port-forward-get", Method: http.MethodGet, Path: one, Permission: "port-forward:read", Owned: true,
 		Summary: "Read a port forward", Tag: "port forwards", Errors: []*errs.Error{vm.ErrForwardNotFound}},

@@ -83,15 +83,11 @@ func (a *API) registerSnapshots(kit *httpx.API) {
 		Summary: "List the snapshots of a virtual machine, newest first; parent_id makes a tree of them", Tag: "snapshots",
 		Errors: []*errs.Error{vm.ErrNotFound, httpx.ErrCursor}},
 		func(ctx context.Context, in *listInput) (*listOutput, error) {
-			after, err := httpx.ParseCursor(in.Cursor)
-			if err != nil {
-				return nil, err
-			}
-			list, err := a.svc.ListSnapshots(ctx, in.ID, after, in.Limit+1)
-			if err != nil {
-				return nil, err
-			}
-			return &listOutput{Body: httpx.PageOf(list, in.Limit, func(s vm.Snapshot) httpx.Cursor { return httpx.Cursor{CreatedAt: s.CreatedAt, ID: s.ID} })}, nil
+			page, err := httpx.List(in.PageParams, func(s vm.Snapshot) httpx.Cursor { return httpx.Cursor{CreatedAt: s.CreatedAt, ID: s.ID} },
+				func(after *httpx.Cursor, limit int) ([]vm.Snapshot, error) {
+					return a.svc.ListSnapshots(ctx, in.ID, after, limit)
+				})
+			return &listOutput{Body: page}, err
 		})
 
 	type getOutput struct{ Body vm.Snapshot }

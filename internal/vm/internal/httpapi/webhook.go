@@ -61,15 +61,11 @@ func (a *API) registerWebhooks(kit *httpx.API) {
 	httpx.Handle(kit, httpx.Op{ID: "webhook-list", Method: http.MethodGet, Path: all, Permission: "webhook:read", Owned: true,
 		Summary: "List webhooks, newest first", Tag: "webhooks", Errors: []*errs.Error{httpx.ErrCursor}},
 		func(ctx context.Context, in *NamedPage) (*listOutput, error) {
-			after, err := httpx.ParseCursor(in.Cursor)
-			if err != nil {
-				return nil, err
-			}
-			list, err := a.svc.ListWebhooks(ctx, in.Name, after, in.Limit+1)
-			if err != nil {
-				return nil, err
-			}
-			return &listOutput{Body: httpx.PageOf(list, in.Limit, func(w vm.Webhook) httpx.Cursor { return httpx.Cursor{CreatedAt: w.CreatedAt, ID: w.ID} })}, nil
+			page, err := httpx.List(in.PageParams, func(w vm.Webhook) httpx.Cursor { return httpx.Cursor{CreatedAt: w.CreatedAt, ID: w.ID} },
+				func(after *httpx.Cursor, limit int) ([]vm.Webhook, error) {
+					return a.svc.ListWebhooks(ctx, in.Name, after, limit)
+				})
+			return &listOutput{Body: page}, err
 		})
 	httpx.Handle(kit, httpx.Op{ID: "webhook-get", Method: http.MethodGet, Path: one, Permission: "webhook:read", Owned: true,
 		Summary: "Read a webhook", Tag: "webhooks", Errors: []*errs.Error{vm.ErrWebhookNotFound}},
@@ -166,15 +162,11 @@ func (a *API) registerDeliveries(kit *httpx.API) {
 		Summary: "List what a webhook was sent, newest first", Tag: "webhooks", Errors: []*errs.Error{vm.ErrWebhookNotFound, httpx.ErrCursor},
 		Description: "Deliveries that ended are kept for 30 days."},
 		func(ctx context.Context, in *listInput) (*listOutput, error) {
-			after, err := httpx.ParseCursor(in.Cursor)
-			if err != nil {
-				return nil, err
-			}
-			list, err := a.svc.ListDeliveries(ctx, in.ID, in.Status, after, in.Limit+1)
-			if err != nil {
-				return nil, err
-			}
-			return &listOutput{Body: httpx.PageOf(list, in.Limit, func(d vm.WebhookDelivery) httpx.Cursor { return httpx.Cursor{CreatedAt: d.CreatedAt, ID: d.ID} })}, nil
+			page, err := httpx.List(in.PageParams, func(d vm.WebhookDelivery) httpx.Cursor { return httpx.Cursor{CreatedAt: d.CreatedAt, ID: d.ID} },
+				func(after *httpx.Cursor, limit int) ([]vm.WebhookDelivery, error) {
+					return a.svc.ListDeliveries(ctx, in.ID, in.Status, after, limit)
+				})
+			return &listOutput{Body: page}, err
 		})
 	httpx.Handle(kit, httpx.Op{ID: "webhook-delivery-get", Method: http.MethodGet, Path: one, Permission: "webhook:read", Owned: true,
 		Summary: "Read a delivery with what was sent", Tag: "webhooks", Errors: []*errs.Error{vm.ErrWebhookNotFound, vm.ErrDeliveryNotFound}},
