@@ -1,6 +1,7 @@
 package gatewaymodule_test
 
 import (
+	"context"
 	"crypto/tls"
 	"io"
 	"net/http"
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/coder/websocket"
 
 	"github.com/novacron/novacron/internal/gateway"
 	"github.com/novacron/novacron/internal/gateway/gatewaymodule"
@@ -160,6 +163,44 @@ func TestPagesOfOtherOrigins(t *testing.T) {
 	closed := open(t, nil)
 	if a := closed.do(t, "GET", "/api/v1/info", "", nil, "Origin", ui); a.header.Get("Access-Control-Allow-Origin") != "" {
 		t.Error("without configuration a page of another origin may read")
+	}
+}
+
+// A browser lets every page open a websocket anywhere: only the server can refuse it.
+func TestWebsocketsOfOtherOrigins(t *testing.T) {
+	const ui = "https://ui.example.org"
+	with := open(t, func(cfg *gatewaymodule.Config, _ *gatewaymodule.Deps) { cfg.Origins = []string{ui} })
+	without := open(t, nil)
+	for name, c := range map[string]struct {
+		url    string
+		origin []string
+		status int
+	}{
+		"one that is configured":       {with.url, []string{ui}, 101},
+		"its own":                      {with.url, []string{with.url}, 101},
+		"a program":                    {with.url, nil, 101},
+		"another one":                  {with.url, []string{"https://evil.example"}, 403},
+		"one that begins alike":        {with.url, []string{ui + ".evil.example"}, 403},
+		"none that can be told":        {with.url, []string{"null"}, 403},
+		"two, one of them configured":  {with.url, []string{ui, "https://evil.example"}, 403},
+		"two, the other one first":     {with.url, []string{"https://evil.example", ui}, 403},
+		"its own, nothing configured":  {without.url, []string{without.url}, 101},
+		"one, while none is permitted": {without.url, []string{ui}, 403},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			socket, answer, err := websocket.Dial(ctx, strings.Replace(c.url, "http", "ws", 1)+"/api/v1/socket", &websocket.DialOptions{HTTPHeader: http.Header{"Origin": c.origin}})
+			if answer == nil {
+				t.Fatal(err)
+			}
+			if answer.StatusCode != c.status {
+				t.Errorf("answered %d, %v", answer.StatusCode, err)
+			}
+			if socket != nil {
+				_ = socket.CloseNow()
+			}
+		})
 	}
 }
 

@@ -154,6 +154,11 @@ func (e *Edge) serve(w *writer, r *http.Request, x *exchange) {
 			}
 			return
 		}
+		// Whoever accepts a websocket refuses pages of other origins and knows of no exceptions; a page that is let in by configuration is
+		// judged here, and comes there like a program, without an origin.
+		if strings.EqualFold(r.Header.Get("Upgrade"), "websocket") && len(r.Header["Origin"]) == 1 && state.CORS.OriginAllowed(r) {
+			r.Header.Del("Origin")
+		}
 	}
 	if err := checkVersion(r); err != nil {
 		httpx.WriteError(w, r, err)
