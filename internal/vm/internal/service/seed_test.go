@@ -1,0 +1,59 @@
+package service
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/novacron/novacron/internal/platform/errs"
+	"github.com/novacron/novacron/internal/vm"
+)
+
+// TestCheckUserData tries what cloud-init takes, though stricter readers of YAML do not, and what it would pass over in silence.
+func TestCheckUserData(t *testing.T) {
+	var bomb strings.Builder
+	bomb.WriteString("#cloud-config\na0: &a0 [x, x, x, x, x, x, x, x, x, x]\n")
+	for i := 1; i < 9; i++ {
+		alias := fmt.Sprintf("*a%d ", i-1)
+		fmt.Fprintf(&bomb, "a%d: &a%d [%s]\n", i, i, strings.Join([]string{alias, alias, alias, alias, alias, alias, alias, alias, alias, alias}, ","))
+	}
+	for name, test := range map[string]struct {
+		userData string
+		refusal  string // a part of it; empty when it is taken
+	}{
+		"modules":               {userData: "#cloud-config\nruncmd: [\"echo hello\"]\n"},
+		"only the header":       {userData: "#cloud-config\n"},
+		"an empty document":     {userData: "#cloud-config\n~\n"},
+		"windows line ends":     {userData: "#cloud-config\r\nruncmd: []\r\n"},
+		"a key told twice":      {userData: "#cloud-config\nfs_setup: []\nfs_setup: []\n"},
+		"a key that is no text": {userData: "#cloud-config\n1: a\n"},
+		"loose base64":          {userData: "#cloud-config\nwrite_files: [{content: !!binary \"not base64!\"}]\n"},
+		"an alias":              {userData: "#cloud-config\na: &a [x]\nb: *a\n"},
+		"the longest list":      {userData: "#cloud-config\na: [" + strings.Repeat("x,", 32<<10) + "]\n"},
+		"a script":              {userData: "#!/bin/sh\necho [\n"},
+		"broken":                {userData: "#cloud-config\na: b\nc: [d\ne: f\n", refusal: "line "},
+		"a list":                {userData: "#cloud-config\n- a\n", refusal: "mapping"},
+		"a sentence":            {userData: "#cloud-config\nhello\n", refusal: "mapping"},
+		"a bomb":                {userData: bomb.String(), refusal: "aliases"},
+		"an endless alias":      {userData: "#cloud-config\na: &a\n  b: *a\n", refusal: "aliases"},
+		"deeper than a parser":  {userData: "#cloud-config\na: " + strings.Repeat("[", 30000), refusal: "YAML"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := checkUserData(test.userData, "body.user_data", vm.ErrInvalid)
+			if test.refusal == "" {
+				if err != nil {
+					t.Fatalf("refused: %+v", err)
+				}
+				return
+			}
+			if err == nil {
+				t.Fatal("taken")
+			}
+			var problem *errs.Error
+			if !errors.As(err, &problem) || len(problem.Fields) != 1 || !strings.Contains(problem.Fields[0].Message, test.refusal) {
+				t.Errorf("refused with %+v, which does not tell %q of one field", err, test.refusal)
+			}
+		})
+	}
+}
