@@ -1,8 +1,10 @@
 package service
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -55,5 +57,25 @@ func TestCheckUserData(t *testing.T) {
 				t.Errorf("refused with %+v, which does not tell %q of one field", err, test.refusal)
 			}
 		})
+	}
+}
+
+// What cloud-init's own documentation shows is taken, all of it.
+func TestPublishedExamplesAreTaken(t *testing.T) {
+	raw, err := os.ReadFile("testdata/cloud-config-examples.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var examples map[string]string
+	if err := json.Unmarshal(raw, &examples); err != nil {
+		t.Fatal(err)
+	}
+	if len(examples) < 100 {
+		t.Fatalf("only %d", len(examples))
+	}
+	for name, text := range examples {
+		if err := checkUserData(text, "body.user_data", vm.ErrInvalid); err != nil {
+			t.Errorf("%s: %v %+v", name, err, errs.From(err).Fields)
+		}
 	}
 }
