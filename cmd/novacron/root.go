@@ -63,7 +63,7 @@ func newRoot(e *env) *cobra.Command {
 			root.AddCommand(cmd)
 		}
 	}
-	add(groupCloud, newLogin(e), newLogout(e), newWhoami(e), newVM(e), newVolume(e), newStoragePool(e), newImage(e), newNetwork(e), newSecurityGroup(e), newPortForward(e), newNode(e), newOperation(e), newFlavor(e), newSSHKey(e), newTemplate(e), newEvents(e), newWebhook(e),
+	add(groupCloud, newLogin(e), newLogout(e), newWhoami(e), newVM(e), newVolume(e), newStoragePool(e), newImage(e), newNetwork(e), newSecurityGroup(e), newPortForward(e), newNode(e), newDrift(e), newOperation(e), newFlavor(e), newSSHKey(e), newTemplate(e), newEvents(e), newWebhook(e),
 		newUser(e), newTenant(e), newRole(e), newPasswd(e), newPassword(e), newMFA(e), newSession(e), newContext(e), newAPIKey(e), newServiceAccount(e), newAuth(e), newAudit(e))
 	add(groupServer, newServe(), newModules(), newConfig(), newDoctor(e), newPKI(e))
 	root.AddCommand(newVersion(e))

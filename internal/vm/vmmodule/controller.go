@@ -170,7 +170,8 @@ func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Se
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	c.storage = startstop.Every(time.Minute, func(ctx context.Context) {
-		if err := errors.Join(svc.SweepSnapshots(ctx), svc.SweepVolumes(ctx), c.totals.update(ctx, svc)); err != nil && ctx.Err() == nil {
+		_, drift := svc.AuditDrift(ctx)
+		if err := errors.Join(svc.SweepSnapshots(ctx), svc.SweepVolumes(ctx), drift, c.totals.update(ctx, svc)); err != nil && ctx.Err() == nil {
 			level := slog.LevelWarn
 			if errs.Retryable(err) { // a node that is not up yet, for example
 				level = slog.LevelDebug

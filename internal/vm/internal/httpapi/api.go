@@ -41,4 +41,5 @@ func Register(kit *httpx.API, svc *service.Service, cfg Config) {
 	a.registerEvents(kit)
 	a.registerWebhooks(kit)
 	a.registerGuests(kit)
+	a.registerDrift(kit)
 }

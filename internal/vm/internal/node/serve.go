@@ -43,6 +43,7 @@ func verbs() map[nodeapi.Verb]verb {
 		nodeapi.VerbList:          {limit: quickLimit, do: body((*Node).list)},
 		nodeapi.VerbDrain:         {limit: longLimit, do: body((*Node).drainForReboot)},
 		nodeapi.VerbRanges:        {limit: quickLimit, do: body((*Node).ranges)},
+		nodeapi.VerbInventory:     {limit: quickLimit, do: body((*Node).inventory)},
 		nodeapi.VerbApplyPolicy:   {limit: workLimit, do: body((*Node).applyPolicy)},
 		nodeapi.VerbListening:     {limit: quickLimit, do: body((*Node).listening)},
 

@@ -30,6 +30,7 @@ type Placer interface {
 	Resize(context.Context, scheduler.ResizeRequest) (scheduler.ResizeResponse, error)
 	ResizeStorage(context.Context, scheduler.ResizeStorageRequest) (scheduler.ResizeStorageResponse, error)
 	ListNodes(context.Context, scheduler.ListNodesRequest) (scheduler.ListNodesResponse, error)
+	ListAllocations(context.Context, scheduler.ListAllocationsRequest) (scheduler.ListAllocationsResponse, error)
 	GetNode(context.Context, scheduler.GetNodeRequest) (scheduler.GetNodeResponse, error)
 }
 
@@ -66,6 +67,7 @@ type Service struct {
 	told     wake
 	due      func() // wakes who sends to webhooks
 	measured samples
+	drift    drift
 }
 
 // New makes the service; it is of use once Bind has given it what it works on.
