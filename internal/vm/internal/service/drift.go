@@ -214,7 +214,7 @@ func missing(node uuid.UUID, row store.Settled, have holding) (list []vm.DriftFi
 	a, ok := have.allocated[row.ID]
 	switch {
 	case !ok:
-		add(vm.DriftAllocationMissing, "a place with the scheduler", "none", "Start or resize it where it is a virtual machine; its place is taken again then.")
+		add(vm.DriftAllocationMissing, "a place with the scheduler", "none", "Save what is on it and delete it: what has lost its place is given no other, and a virtual machine without one cannot be started.")
 	case !row.Volume && a.VCPUs != row.VCPUs:
 		add(vm.DriftAllocationDiffers, fmt.Sprintf("%d vCPUs with the scheduler", row.VCPUs), fmt.Sprint(a.VCPUs), "Resize the virtual machine to the size that it is to have.")
 	}
