@@ -102,6 +102,31 @@ func TestDriftIsReported(t *testing.T) {
 	}
 	clean("what the report proposes puts it right")
 
+	spec := driver.NetworkDef{ID: uuid.New(), InstallationID: def.InstallationID, Name: "extra", Mode: driver.ModeIsolated, Bridge: "nova-extra", CIDR: "10.99.0.0/24", Gateway: "10.99.0.1"}
+	if err := w.driver.EnsureNetwork(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	only("network without a row", vm.DriftNetworkLeaked, spec.ID)
+	if err := w.driver.RemoveNetwork(t.Context(), spec.InstallationID, spec.ID); err != nil {
+		t.Fatalf("the audit has touched what it found: %v", err)
+	}
+
+	made := decode[op](t, w.do(http.MethodPost, "/api/v1/volumes?wait=60s", map[string]any{"name": "data", "size_gib": 1}), http.StatusOK)
+	clean("a volume as it should be")
+	file := filepath.Join(w.dir, "node", "volumes", made.TargetID.String()+".qcow2")
+	if err := os.Rename(file, file+".away"); err != nil {
+		t.Fatal(err)
+	}
+	only("deleted volume", vm.DriftVolumeMissing, made.TargetID)
+	if err := os.Rename(file+".away", file); err != nil {
+		t.Fatal(err)
+	}
+	clean("the volume is back")
+	if _, err := w.sched.Service().Resize(t.Context(), scheduler.ResizeRequest{VMID: id, VCPUs: 2, MemoryBytes: 128 << 20}); err != nil {
+		t.Fatal(err)
+	}
+	only("place of another size", vm.DriftAllocationDiffers, id)
+
 	if _, err := w.sched.Service().Release(t.Context(), scheduler.ReleaseRequest{VMID: id}); err != nil {
 		t.Fatal(err)
 	}

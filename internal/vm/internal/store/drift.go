@@ -34,13 +34,14 @@ func (s *Store) SettledOn(ctx context.Context, node uuid.UUID) (map[uuid.UUID]Se
 			settled[r.ID] = Settled{ID: r.ID, Generation: r.Generation, VCPUs: r.Resources.VCPUs}
 		}
 	}
-	volumes, err := s.pool.Query(ctx, `SELECT id, generation FROM volumes WHERE node_id = $1 AND operation_id IS NULL AND status IN ('available', 'in_use')`, node)
+	volumes, err := s.pool.Query(ctx, `SELECT id, generation FROM volumes WHERE node_id = $1 AND operation_id IS NULL AND status = 'ready'`, node)
 	if err != nil {
 		return nil, fmt.Errorf("list volumes of a node: %w", pg.Map(err))
 	}
 	list, err := pgx.CollectRows(volumes, func(row pgx.CollectableRow) (v Settled, err error) {
 		v.Volume = true
-		return v, row.Scan(&v.ID, &v.Generation)
+		err = row.Scan(&v.ID, &v.Generation) // before the answer is read, whose place it fills
+		return v, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list volumes of a node: %w", pg.Map(err))
