@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -193,6 +194,51 @@ func TestNewSagasFailAtEveryStep(t *testing.T) {
 	}
 	decode[op](t, w.do(http.MethodDelete, vmPath(id)+"?wait=60s", nil), http.StatusOK)
 	w.nothingLeft()
+}
+
+// A suspension that was overtaken may have been quicker all the same: what the newer intent asks for is made true from there.
+func TestOvertakenSuspensionThatWasQuicker(t *testing.T) {
+	w := newWorld(t)
+	id := w.create("web-1", w.image().ID).TargetID
+	saves := func() (n int) {
+		for _, call := range w.driver.Calls() {
+			if call == "Save "+id.String() {
+				n++
+			}
+		}
+		return n
+	}
+	for verb, want := range map[string]vm.State{"pause": vm.StatePaused, "reset": vm.StateRunning, "resume": vm.StateRunning} {
+		w.act(id, "start", nil)
+		if verb == "resume" {
+			w.act(id, "pause", nil)
+		}
+		before, release := saves(), w.driver.Block("Save")
+		decode[op](t, w.do(http.MethodPost, vmPath(id)+"/suspend", nil), http.StatusAccepted)
+		w.eventually("the guest is being saved", func() bool { return saves() > before })
+		newer := decode[op](t, w.do(http.MethodPost, vmPath(id)+"/"+verb, nil), http.StatusAccepted)
+		release()
+		done := decode[op](t, w.do(http.MethodGet, "/api/v1/operations/"+newer.ID.String()+"?wait=60s", nil), http.StatusOK)
+		if m := w.get(id); done.Status != "succeeded" || m.State != want {
+			t.Errorf("%s ended as %s %+v, the machine is %s", verb, done.Status, done.Error, m.State)
+		}
+		w.act(id, "stop", map[string]any{"force": true})
+	}
+}
+
+// A guest that goes off while it is to be paused leaves a request that failed, and nothing that is tried for ever.
+func TestPauseOfWhatWentOff(t *testing.T) {
+	w := newWorld(t)
+	id := w.create("web-1", w.image().ID).TargetID
+	release := w.driver.Block("Suspend")
+	pausing := decode[op](t, w.do(http.MethodPost, vmPath(id)+"/pause", nil), http.StatusAccepted)
+	w.eventually("the guest is being paused", func() bool { return slices.Contains(w.driver.Calls(), "Suspend "+id.String()) })
+	w.driver.DestroyBehind(id)
+	release()
+	done := decode[op](t, w.do(http.MethodGet, "/api/v1/operations/"+pausing.ID.String()+"?wait=60s", nil), http.StatusOK)
+	if m := w.get(id); done.Status != "failed" || m.OperationID != nil || m.State != vm.StateStopped {
+		t.Errorf("ended as %s %+v; the machine is %s, held by %v", done.Status, done.Error, m.State, m.OperationID)
+	}
 }
 
 // Intents that contradict each other come in random order; the newest wins, and place, definition and guest agree in the end.

@@ -75,11 +75,11 @@ func (s *Service) vmSagas() []operation.Saga {
 		{Kind: store.KindRestart, Deadline: time.Hour, OnEnd: end, Steps: with(
 			operation.Step{Name: "stop", Do: s.onVM(s.stop)},
 			operation.Step{Name: "start", Do: s.onVM(s.start)})},
-		{Kind: store.KindReset, Deadline: 10 * time.Minute, OnEnd: end, Steps: []operation.Step{plug, {Name: "reset", Do: s.onVM(s.verb(nodeapi.VerbReset))}}},
+		{Kind: store.KindReset, Deadline: 10 * time.Minute, OnEnd: end, Steps: []operation.Step{plug, {Name: "reset", Do: s.onVM(s.awake(nodeapi.VerbReset))}}},
 		{Kind: store.KindPause, Deadline: 10 * time.Minute, OnEnd: end, Steps: []operation.Step{
-			plug, {Name: "pause", Do: s.onVM(s.verb(nodeapi.VerbPause)), Undo: s.onVM(s.verb(nodeapi.VerbResume))}}},
+			plug, {Name: "pause", Do: s.onVM(s.awake(nodeapi.VerbPause)), Undo: s.onVM(s.unpause)}}},
 		{Kind: store.KindResume, Deadline: 10 * time.Minute, OnEnd: end, Steps: []operation.Step{
-			plug, {Name: "resume", Do: s.onVM(s.verb(nodeapi.VerbResume))}}},
+			plug, {Name: "resume", Do: s.onVM(s.awake(nodeapi.VerbResume))}}},
 		{Kind: store.KindSuspend, Deadline: time.Hour, OnEnd: end, Steps: []operation.Step{plug, {Name: "suspend", Do: s.onVM(s.suspend)}}},
 		{Kind: store.KindResize, Deadline: 30 * time.Minute, OnEnd: end, Steps: []operation.Step{
 			{Name: "reserve", Do: s.onVM(s.reserveSize), Undo: s.onVM(s.undoResize)},
@@ -132,6 +132,38 @@ func (s *Service) verb(verb nodeapi.Verb) func(context.Context, *operation.Run, 
 		_, err := s.command(ctx, r, verb, nodeapi.Empty{}, commandTimeout)
 		return err
 	}
+}
+
+// awake is verb for a guest that an operation overtaken by this one may have powered off at the last moment: saved to disk, it goes on from there; and a
+// guest that is to be resumed was paused, so it has not gone off of its own will.
+func (s *Service) awake(verb nodeapi.Verb) func(context.Context, *operation.Run, store.Record) error {
+	act := s.verb(verb)
+	return func(ctx context.Context, run *operation.Run, r store.Record) error {
+		err := act(ctx, run, r)
+		if !errors.Is(err, nodeapi.ErrHypervisorRefused) {
+			return err
+		}
+		status, lookErr := s.command(ctx, r, nodeapi.VerbInspect, nodeapi.Empty{}, commandTimeout)
+		if lookErr != nil || status.Observed != nodeapi.ObservedStopped || !status.Saved && verb != nodeapi.VerbResume {
+			return err
+		}
+		if err := s.start(ctx, run, r); err != nil || verb == nodeapi.VerbResume {
+			return err
+		}
+		return act(ctx, run, r)
+	}
+}
+
+// unpause lets a guest go on, where it is paused. One that is off cannot, and there is nothing to undo.
+func (s *Service) unpause(ctx context.Context, run *operation.Run, r store.Record) error {
+	err := s.verb(nodeapi.VerbResume)(ctx, run, r)
+	if !errors.Is(err, nodeapi.ErrHypervisorRefused) {
+		return err
+	}
+	if status, lookErr := s.command(ctx, r, nodeapi.VerbInspect, nodeapi.Empty{}, commandTimeout); lookErr != nil || status.Observed == nodeapi.ObservedPaused {
+		return err
+	}
+	return nil
 }
 
 func (s *Service) place(ctx context.Context, _ *operation.Run, r store.Record) error {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 
 	"github.com/diskfs/go-diskfs/backend/file"
@@ -82,38 +81,4 @@ func writeInto(image *iso9660.FileSystem, name, text string) error {
 		return fmt.Errorf("close %s: %w", name, err)
 	}
 	return nil
-}
-
-// ReadConsole reads a part of the console log. A virtual machine that has said nothing yet has an empty one.
-func (s *Store) ReadConsole(vm uuid.UUID, req nodeapi.ConsoleRead) (nodeapi.ConsoleChunk, error) {
-	f, err := os.Open(s.ConsolePath(vm))
-	if errors.Is(err, fs.ErrNotExist) {
-		if !s.Has(vm) {
-			return nodeapi.ConsoleChunk{}, nodeapi.ErrNotDefined
-		}
-		return nodeapi.ConsoleChunk{}, nil
-	}
-	if err != nil {
-		return nodeapi.ConsoleChunk{}, failed("open the console log", err)
-	}
-	defer f.Close() // read only
-	info, err := f.Stat()
-	if err != nil {
-		return nodeapi.ConsoleChunk{}, failed("read the console log", err)
-	}
-	size, offset := info.Size(), req.Offset
-	if offset < 0 {
-		offset = max(0, size+offset)
-	}
-	offset = min(offset, size)
-	limit := int64(req.MaxBytes)
-	if limit <= 0 || limit > nodeapi.ConsoleChunkMax {
-		limit = nodeapi.ConsoleChunkMax
-	}
-	data := make([]byte, min(limit, size-offset))
-	n, err := f.ReadAt(data, offset)
-	if err != nil && !errors.Is(err, io.EOF) { // EOF: it was rotated in between
-		return nodeapi.ConsoleChunk{}, failed("read the console log", err)
-	}
-	return nodeapi.ConsoleChunk{Offset: offset, Size: size, Data: data[:n]}, nil
 }

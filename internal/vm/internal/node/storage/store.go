@@ -104,7 +104,8 @@ func Open(dir string, dialer streamdial.Dialer, log *slog.Logger, cache Cache) (
 	if err := s.sweep(); err != nil {
 		return nil, err
 	}
-	s.running.Go(s.keepBound) // ends with Close
+	s.running.Go(s.keepBound) // these end with Close
+	s.running.Go(s.cutConsoles)
 	return s, nil
 }
 
