@@ -85,12 +85,18 @@ func (s *vmSpec) addTo(e *env, cmd *cobra.Command) {
 	flags.StringVar(&s.image, "image", "", "image that its disk is made from, by name or id")
 	flags.StringVar(&s.flavor, "flavor", "", "named size, of which --vcpus, --memory and --disk override parts; see 'novacron flavor list'")
 	flags.StringArrayVar(&s.networks, "network", nil, "network to join, as NAME or NAME,ip=ADDRESS,mac=MAC,group=GROUP,in=KBPS,out=KBPS; may be repeated (default: the tenant's default network)")
-	flags.StringArrayVar(&s.keys, "ssh-key", nil, "public key for the default user: a file, the key itself, or the name of an SSH key on the server; may be repeated")
-	flags.StringVar(&s.userData, "user-data", "", "file with cloud-init user-data")
 	flags.StringArrayVar(&s.tags, "tag", nil, "label KEY=VALUE; may be repeated")
+	s.addSeedTo(e, cmd)
 	must(cmd.RegisterFlagCompletionFunc("image", e.completion(0, imageNames)))
 	must(cmd.RegisterFlagCompletionFunc("network", e.completion(0, networkNames)))
 	must(cmd.RegisterFlagCompletionFunc("flavor", e.completion(0, flavorNames)))
+}
+
+// addSeedTo adds the flags of what cloud-init does in the guest.
+func (s *vmSpec) addSeedTo(e *env, cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringArrayVar(&s.keys, "ssh-key", nil, "public key for the default user: a file, the key itself, or the name of an SSH key on the server; may be repeated")
+	flags.StringVar(&s.userData, "user-data", "", "file with cloud-init user-data")
 	must(cmd.RegisterFlagCompletionFunc("ssh-key", e.completion(0, sshKeyNames)))
 }
 

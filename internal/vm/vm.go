@@ -52,6 +52,7 @@ type VM struct {
 	Description    string            `json:"description"`
 	Suspended      bool              `json:"suspended" doc:"It is stopped with its memory saved to disk; start goes on from there."`
 	Pending        []Pending         `json:"pending" nullable:"false" doc:"What the guest takes up only when it is powered on from off."`
+	Origin         *Origin           `json:"origin,omitempty" doc:"Of a clone."`
 	Observed       Observed          `json:"observed" doc:"What the node saw last."`
 	Generation     int64             `json:"generation" doc:"Grows with every request that changes it."`
 	OperationID    *uuid.UUID        `json:"operation_id,omitempty" doc:"The operation at work on it, if any."`

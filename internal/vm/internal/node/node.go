@@ -273,6 +273,7 @@ func (n *Node) look(ctx context.Context, greeted bool) bool {
 	}
 	n.reporter.Hello(statuses)
 	n.finishReverts(n.life)
+	n.dropClones()
 	return true
 }
 

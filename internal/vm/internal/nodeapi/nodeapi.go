@@ -254,5 +254,6 @@ var (
 // Errors lists the package's errors for the reference.
 func Errors() []*errs.Error {
 	return []*errs.Error{ErrStaleGeneration, ErrNotDefined, ErrHypervisor, ErrHypervisorRefused, ErrStorage, ErrStorageFull, ErrImageMissing,
-		ErrWrongInstallation, ErrNodeSilent, ErrNotReady, ErrHardware, ErrUnknownVerb, ErrInvalidCommand, ErrSnapshotLost}
+		ErrWrongInstallation, ErrNodeSilent, ErrNotReady, ErrHardware, ErrUnknownVerb, ErrInvalidCommand, ErrSnapshotLost,
+		ErrCloneGone, ErrCloneAlone, ErrCloneBusy}
 }

@@ -177,6 +177,9 @@ type Vm struct {
 	Pending           []byte
 	Resizing          bool
 	CurrentSnapshotID *uuid.UUID
+	Origin            []byte
+	Rebuild           []byte
+	RebuildImageID    *uuid.UUID
 }
 
 type VmMacGroup struct {
