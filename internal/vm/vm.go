@@ -97,6 +97,7 @@ type CreateVMRequest struct {
 	Interfaces     []InterfaceRequest // none: one on the tenant's default network
 	SSHKeys        []string           // public keys, or names and ids of SSH keys of the tenant
 	UserData       string
+	CloudInit      CloudInit
 	Tags           map[string]string
 	Description    string
 	// DeleteProtection keeps it from being deleted.

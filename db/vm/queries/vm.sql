@@ -1,8 +1,8 @@
 -- name: VMInsert :exec
 INSERT INTO vms (id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config,
-    image_id, flavor, user_data, ssh_keys, tags, desired_state, operation_id, description, settings, origin)
+    image_id, flavor, user_data, ssh_keys, tags, desired_state, operation_id, description, settings, origin, cloud_init)
 VALUES (@id, @name, 'creating', @hypervisor_type, @node_id, @owner_id, @tenant_id, @resource_config, @network_config, @storage_config,
-    @image_id, @flavor, @user_data, @ssh_keys, @tags, @desired_state, @operation_id, @description, @settings, @origin);
+    @image_id, @flavor, @user_data, @ssh_keys, @tags, @desired_state, @operation_id, @description, @settings, @origin, @cloud_init);
 
 -- name: VMMACInsert :execrows
 INSERT INTO vm_macs (mac, vm_id, network_id, id, ip, ip6, link_down, in_kbps, out_kbps)

@@ -108,8 +108,10 @@ type DiskSpec struct {
 
 // SeedSpec is the NoCloud seed of a virtual machine.
 type SeedSpec struct {
-	MetaData string `json:"meta_data"`
-	UserData string `json:"user_data"`
+	MetaData      string `json:"meta_data"`
+	UserData      string `json:"user_data"`
+	VendorData    string `json:"vendor_data,omitempty"`
+	NetworkConfig string `json:"network_config,omitempty"`
 }
 
 // NIC is one network interface.

@@ -109,6 +109,8 @@ func (s *Service) cloneOf(ctx context.Context, source store.Record, req CloneReq
 			Disks: []vm.Disk{{Name: rootDisk, SizeBytes: size}}, Tags: maps.Clone(source.Tags), Generation: 1, Description: source.Description,
 			Settings: settingsOfClone(source.Settings), Origin: &vm.Origin{VMID: source.ID, SnapshotID: req.SnapshotID, Mode: req.Mode}},
 		UserData: source.UserData, SSHKeys: source.SSHKeys,
+		// Not its host name, and not a configuration that may name its addresses.
+		CloudInit: vm.CloudInit{VendorData: source.CloudInit.VendorData, PasswordHash: source.CloudInit.PasswordHash},
 	}
 	r.DeleteProtection = req.DeleteProtection
 	if req.Stopped {

@@ -122,6 +122,10 @@ func (s *Service) recordFor(ctx context.Context, req vm.CreateVMRequest) (store.
 	if err := checkUserData(req.UserData, "body.user_data", vm.ErrInvalid); err != nil {
 		return store.Record{}, err
 	}
+	cloudInit, err := checkCloudInit(req.CloudInit, "body.", vm.ErrInvalid)
+	if err != nil {
+		return store.Record{}, err
+	}
 	keys, err := s.publicKeys(ctx, req.SSHKeys, "body.ssh_keys", vm.ErrInvalid)
 	if err != nil {
 		return store.Record{}, err
@@ -164,7 +168,7 @@ func (s *Service) recordFor(ctx context.Context, req vm.CreateVMRequest) (store.
 			OwnerID: p.UserID, TenantID: p.TenantID, ImageID: image.ID, Flavor: req.Flavor, Resources: resources, Networks: networks,
 			Disks: []vm.Disk{{Name: rootDisk, SizeBytes: resources.DiskGiB * gib}}, Tags: req.Tags, Generation: 1,
 			Description: req.Description, Settings: settings},
-		UserData: req.UserData, SSHKeys: keys,
+		UserData: req.UserData, SSHKeys: keys, CloudInit: cloudInit,
 	}
 	bare := r
 	bare.BootOrder = nil // what it has already may stay; it has nothing yet

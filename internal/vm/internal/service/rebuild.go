@@ -129,7 +129,7 @@ func (s *Service) finishRebuild(ctx context.Context, r store.Record) error {
 	}
 	made := r
 	made.ImageID, made.UserData, made.SSHKeys = r.Rebuild.ImageID, r.Rebuild.UserData, r.Rebuild.SSHKeys
-	seed, err := seedFor(made)
+	seed, err := s.seedFor(ctx, made)
 	if err != nil {
 		return err
 	}

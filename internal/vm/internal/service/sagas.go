@@ -250,7 +250,7 @@ func (s *Service) ensureSeed(ctx context.Context, _ *operation.Run, r store.Reco
 	if r.Provisioned {
 		return nil
 	}
-	seed, err := seedFor(r)
+	seed, err := s.seedFor(ctx, r)
 	if err != nil {
 		return err
 	}

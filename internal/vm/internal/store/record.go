@@ -20,6 +20,7 @@ type Record struct {
 	vm.VM
 	UserData    string
 	SSHKeys     []string
+	CloudInit   vm.CloudInit
 	Provisioned bool // disks and domain were made once
 	Observed    Observation
 	// CurrentSnapshot is what the disks stand on.
@@ -61,7 +62,7 @@ func recordOf(row vmdb.Vm) (Record, error) {
 		{"resource_config", row.ResourceConfig, &r.Resources}, {"network_config", row.NetworkConfig, &r.Networks},
 		{"storage_config", row.StorageConfig, &r.Disks}, {"tags", row.Tags, &r.Tags},
 		{"settings", row.Settings, &r.Settings}, {"pending", row.Pending, &r.Pending}, {"ssh_keys", row.SshKeys, &r.SSHKeys},
-		{"origin", row.Origin, &r.Origin}, {"rebuild", row.Rebuild, &r.Rebuild},
+		{"cloud_init", row.CloudInit, &r.CloudInit}, {"origin", row.Origin, &r.Origin}, {"rebuild", row.Rebuild, &r.Rebuild},
 	} {
 		if column.json == nil {
 			continue

@@ -27,7 +27,7 @@ func (s *Store) CreateVM(ctx context.Context, r Record, op operation.New) (opera
 			ResourceConfig: mustJSON(r.Resources), NetworkConfig: mustJSON(r.Networks), StorageConfig: mustJSON(r.Disks),
 			ImageID: r.ImageID, Flavor: r.Flavor, UserData: r.UserData, SshKeys: mustJSON(r.SSHKeys), Tags: mustJSON(r.Tags),
 			DesiredState: string(r.DesiredState), OperationID: &op.ID, Description: r.Description, Settings: mustJSON(r.Settings),
-			Origin: jsonOrNull(r.Origin),
+			Origin: jsonOrNull(r.Origin), CloudInit: mustJSON(r.CloudInit),
 		})
 		if err != nil {
 			return vmViolation(err)

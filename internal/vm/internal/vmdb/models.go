@@ -180,6 +180,7 @@ type Vm struct {
 	Origin            []byte
 	Rebuild           []byte
 	RebuildImageID    *uuid.UUID
+	CloudInit         []byte
 }
 
 type VmMacGroup struct {

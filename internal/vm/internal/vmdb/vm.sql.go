@@ -147,7 +147,7 @@ func (q *Queries) VMExisting(ctx context.Context, db DBTX, ids []uuid.UUID) ([]u
 }
 
 const vMGet = `-- name: VMGet :one
-SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id, origin, rebuild, rebuild_image_id FROM vms WHERE id = $1
+SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id, origin, rebuild, rebuild_image_id, cloud_init FROM vms WHERE id = $1
 `
 
 func (q *Queries) VMGet(ctx context.Context, db DBTX, id uuid.UUID) (Vm, error) {
@@ -190,12 +190,13 @@ func (q *Queries) VMGet(ctx context.Context, db DBTX, id uuid.UUID) (Vm, error) 
 		&i.Origin,
 		&i.Rebuild,
 		&i.RebuildImageID,
+		&i.CloudInit,
 	)
 	return i, err
 }
 
 const vMGetForUpdate = `-- name: VMGetForUpdate :one
-SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id, origin, rebuild, rebuild_image_id FROM vms WHERE id = $1 FOR UPDATE
+SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id, origin, rebuild, rebuild_image_id, cloud_init FROM vms WHERE id = $1 FOR UPDATE
 `
 
 func (q *Queries) VMGetForUpdate(ctx context.Context, db DBTX, id uuid.UUID) (Vm, error) {
@@ -238,6 +239,7 @@ func (q *Queries) VMGetForUpdate(ctx context.Context, db DBTX, id uuid.UUID) (Vm
 		&i.Origin,
 		&i.Rebuild,
 		&i.RebuildImageID,
+		&i.CloudInit,
 	)
 	return i, err
 }
@@ -253,9 +255,9 @@ func (q *Queries) VMHistoryForget(ctx context.Context, db DBTX) error {
 
 const vMInsert = `-- name: VMInsert :exec
 INSERT INTO vms (id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config,
-    image_id, flavor, user_data, ssh_keys, tags, desired_state, operation_id, description, settings, origin)
+    image_id, flavor, user_data, ssh_keys, tags, desired_state, operation_id, description, settings, origin, cloud_init)
 VALUES ($1, $2, 'creating', $3, $4, $5, $6, $7, $8, $9,
-    $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+    $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
 `
 
 type VMInsertParams struct {
@@ -278,6 +280,7 @@ type VMInsertParams struct {
 	Description    string
 	Settings       []byte
 	Origin         []byte
+	CloudInit      []byte
 }
 
 func (q *Queries) VMInsert(ctx context.Context, db DBTX, arg VMInsertParams) error {
@@ -301,12 +304,13 @@ func (q *Queries) VMInsert(ctx context.Context, db DBTX, arg VMInsertParams) err
 		arg.Description,
 		arg.Settings,
 		arg.Origin,
+		arg.CloudInit,
 	)
 	return err
 }
 
 const vMListByNode = `-- name: VMListByNode :many
-SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id, origin, rebuild, rebuild_image_id FROM vms WHERE node_id = $1 ORDER BY id
+SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id, origin, rebuild, rebuild_image_id, cloud_init FROM vms WHERE node_id = $1 ORDER BY id
 `
 
 func (q *Queries) VMListByNode(ctx context.Context, db DBTX, nodeID *uuid.UUID) ([]Vm, error) {
@@ -355,6 +359,7 @@ func (q *Queries) VMListByNode(ctx context.Context, db DBTX, nodeID *uuid.UUID) 
 			&i.Origin,
 			&i.Rebuild,
 			&i.RebuildImageID,
+			&i.CloudInit,
 		); err != nil {
 			return nil, err
 		}
@@ -367,7 +372,7 @@ func (q *Queries) VMListByNode(ctx context.Context, db DBTX, nodeID *uuid.UUID) 
 }
 
 const vMListToBoot = `-- name: VMListToBoot :many
-SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id, origin, rebuild, rebuild_image_id FROM vms WHERE observed_reason = 'host_reboot' AND desired_state = 'running' AND state = 'stopped' AND operation_id IS NULL
+SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id, origin, rebuild, rebuild_image_id, cloud_init FROM vms WHERE observed_reason = 'host_reboot' AND desired_state = 'running' AND state = 'stopped' AND operation_id IS NULL
 `
 
 func (q *Queries) VMListToBoot(ctx context.Context, db DBTX) ([]Vm, error) {
@@ -416,6 +421,7 @@ func (q *Queries) VMListToBoot(ctx context.Context, db DBTX) ([]Vm, error) {
 			&i.Origin,
 			&i.Rebuild,
 			&i.RebuildImageID,
+			&i.CloudInit,
 		); err != nil {
 			return nil, err
 		}
