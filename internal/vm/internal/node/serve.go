@@ -84,6 +84,7 @@ func verbs() map[nodeapi.Verb]verb {
 		nodeapi.VerbInspect:     {limit: quickLimit, do: body((*Node).inspect)},
 		nodeapi.VerbReadConsole: {limit: quickLimit, do: body((*Node).readConsole)},
 		nodeapi.VerbOpenConsole: {limit: quickLimit, do: body((*Node).openConsole)},
+		nodeapi.VerbScreenshot:  {limit: quickLimit, do: body((*Node).shootScreen)},
 
 		// So do these. What they do is not idempotent, and the controller sends them once.
 		nodeapi.VerbGuestInfo:     {limit: quickLimit, do: body((*Node).guestInfo)},
