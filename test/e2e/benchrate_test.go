@@ -32,11 +32,11 @@ func (s *site) benchRate() {
 		made := make([]string, round.guests)
 		virsh := s.rateOf(round.atOnce, round.guests, func(i int) { made[i] = s.byHand(template, xml) })
 		for _, id := range made {
-			s.host.Virsh(s.t, "destroy", "nova-"+id)
-			s.host.Virsh(s.t, "undefine", "nova-"+id)
-			if err := os.RemoveAll(filepath.Join(s.dir, "node", "disks", id)); err != nil {
-				s.t.Fatal(err)
-			}
+			s.host.Virsh(s.t, "destroy", "hand-"+id)
+			s.host.Virsh(s.t, "undefine", "hand-"+id)
+		}
+		if err := os.RemoveAll(filepath.Join(s.dir, "node", "hand")); err != nil {
+			s.t.Fatal(err)
 		}
 		s.delete(template)
 		fmt.Printf("%2d at once, %d guests: %.2f a second, by hand %.2f (ratio %.2f)\n", round.atOnce, round.guests, ours, virsh, ours/virsh)
@@ -71,24 +71,29 @@ func (s *site) rateOf(atOnce, guests int, one func(i int)) float64 {
 	return float64(guests) / time.Since(begun).Seconds()
 }
 
-var macAddress = regexp.MustCompile(`<mac address=['"]52:[^'"]*['"]/?>`)
+var (
+	macAddress = regexp.MustCompile(`<mac address=['"]52:[^'"]*['"]/?>`)
+	metadata   = regexp.MustCompile(`(?s)<metadata>.*</metadata>`)
+	device     = regexp.MustCompile(`<target dev=['"]nvt[^'"]*['"]/?>`) // of the host, that the address gave its name
+)
 
-// byHand makes a guest like another one with the host's own tools.
+// byHand makes a guest like another one with the host's own tools. NovaCron takes it for a foreign one and leaves it alone.
 func (s *site) byHand(template, xml string) string {
 	id := uuid.NewString()
-	folder, from := filepath.Join(s.dir, "node", "disks", id), filepath.Join(s.dir, "node", "disks", template)
-	script := fmt.Sprintf(`set -e; mkdir -m 711 %[1]s; cp %[2]s/seed.iso %[1]s/; base=$(qemu-img info -U --output=json %[2]s/root.qcow2 | sed -n 's/.*"full-backing-filename": "\(.*\)".*/\1/p')
+	folder, from := filepath.Join(s.dir, "node", "hand", id), filepath.Join(s.dir, "node", "disks", template)
+	script := fmt.Sprintf(`set -e; mkdir -p -m 711 $(dirname %[1]s) %[1]s; cp %[2]s/seed.iso %[1]s/; base=$(qemu-img info -U --output=json %[2]s/root.qcow2 | sed -n 's/.*"full-backing-filename": "\(.*\)".*/\1/p')
 		qemu-img create -q -f qcow2 -F qcow2 -b $base %[1]s/root.qcow2`, folder, from)
 	if out, err := exec.Command("bash", "-c", script).CombinedOutput(); err != nil {
 		s.t.Errorf("make disk: %v: %s", err, out)
 	}
 	file := filepath.Join(folder, "domain.xml")
 	mac := fmt.Sprintf(`<mac address="52:54:%s:%s:%s:%s"/>`, id[0:2], id[2:4], id[4:6], id[6:8])
-	text := macAddress.ReplaceAllString(strings.ReplaceAll(xml, template, id), mac)
+	text := strings.NewReplacer("nova-"+template, "hand-"+id, "/disks/"+template, "/hand/"+id, template, id).Replace(metadata.ReplaceAllString(xml, ""))
+	text = device.ReplaceAllString(macAddress.ReplaceAllString(text, mac), "")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		s.t.Error(err)
 	}
 	s.host.Virsh(s.t, "define", file)
-	s.host.Virsh(s.t, "start", "nova-"+id)
+	s.host.Virsh(s.t, "start", "hand-"+id)
 	return id
 }
