@@ -7,19 +7,20 @@ import "time"
 
 // Config is everything that can be set. The tag doc is the reference; docs/configuration.md is generated from it.
 type Config struct {
-	DataDir  string         `mapstructure:"data_dir" doc:"Folder of everything NovaCron keeps on this host: database, images, disks, keys. Its path must be traversable by the users of PostgreSQL and QEMU."`
-	Modules  []string       `mapstructure:"modules" doc:"Modules that run in this process: 'all', or any of auth, vm, federation, monitoring, scheduler, gateway."`
-	Node     NodeConfig     `mapstructure:"node"`
-	HTTP     HTTPConfig     `mapstructure:"http"`
-	Gateway  GatewayConfig  `mapstructure:"gateway"`
-	Internal InternalConfig `mapstructure:"internal"`
-	Database DatabaseConfig `mapstructure:"database"`
-	Redis    RedisConfig    `mapstructure:"redis"`
-	Log      LogConfig      `mapstructure:"log"`
-	Auth     AuthConfig     `mapstructure:"auth"`
-	Mail     MailConfig     `mapstructure:"mail"`
-	VM       VMConfig       `mapstructure:"vm"`
-	Sched    SchedConfig    `mapstructure:"scheduler"`
+	DataDir   string          `mapstructure:"data_dir" doc:"Folder of everything NovaCron keeps on this host: database, images, disks, keys. Its path must be traversable by the users of PostgreSQL and QEMU."`
+	Modules   []string        `mapstructure:"modules" doc:"Modules that run in this process: 'all', or any of auth, vm, federation, monitoring, scheduler, gateway."`
+	Node      NodeConfig      `mapstructure:"node"`
+	HTTP      HTTPConfig      `mapstructure:"http"`
+	Gateway   GatewayConfig   `mapstructure:"gateway"`
+	Internal  InternalConfig  `mapstructure:"internal"`
+	Database  DatabaseConfig  `mapstructure:"database"`
+	Redis     RedisConfig     `mapstructure:"redis"`
+	Log       LogConfig       `mapstructure:"log"`
+	Telemetry TelemetryConfig `mapstructure:"telemetry"`
+	Auth      AuthConfig      `mapstructure:"auth"`
+	Mail      MailConfig      `mapstructure:"mail"`
+	VM        VMConfig        `mapstructure:"vm"`
+	Sched     SchedConfig     `mapstructure:"scheduler"`
 }
 
 // NodeConfig is about this host as a hypervisor node.
@@ -139,6 +140,15 @@ type RedisConfig struct {
 type LogConfig struct {
 	Level  string `mapstructure:"level" doc:"debug, info, warn or error."`
 	Format string `mapstructure:"format" doc:"json, text, or auto: text on a terminal and json elsewhere."`
+}
+
+// TelemetryConfig is about traces; metrics are always there, at /metrics.
+type TelemetryConfig struct {
+	Endpoint    string  `mapstructure:"otlp_endpoint" doc:"https://HOST:PORT of an OpenTelemetry collector that takes traces by OTLP over gRPC, or http://HOST:PORT for one on this host. Empty: no traces are made."`
+	CAFile      string  `mapstructure:"otlp_ca_file" doc:"Certificates that the collector's is checked against. Empty: those of the system."`
+	CertFile    string  `mapstructure:"otlp_cert_file" doc:"Certificate that is shown to the collector. Empty: none."`
+	KeyFile     string  `mapstructure:"otlp_key_file" doc:"Its key."`
+	SampleRatio float64 `mapstructure:"trace_sample_ratio" doc:"Which part of the requests is traced, from 0 to 1. Besides, at most ten requests a second are whose clients ask for it in traceparent."`
 }
 
 // AuthConfig is about identity.
