@@ -91,6 +91,7 @@ const (
 type Sender struct {
 	tracer   *tracing.Tracer
 	provider *trace.TracerProvider
+	queue    *queue
 }
 
 // New makes a Sender. Nothing is sent before there is a span; a collector that is away is no error. reg may be nil.
@@ -129,7 +130,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger, reg prometheus.Regis
 	outside := func(wanted bool) bool {
 		return rand.Float64() < cfg.SampleRatio || wanted && asked.take() //nolint:gosec // nothing secret hangs on it
 	}
-	return &Sender{tracer: tracing.NewTracer(provider, outside), provider: provider}, nil
+	return &Sender{tracer: tracing.NewTracer(provider, outside), provider: provider, queue: q}, nil
 }
 
 func clientTLS(cfg Config) (*tls.Config, error) {
