@@ -85,7 +85,7 @@ func newTemplateCreate(e *env) *cobra.Command {
 	flags.StringVar((*string)(&body.Visibility), "visibility", "", "private, or public: for every tenant")
 	spec.addTo(e, cmd)
 	must(cmd.RegisterFlagCompletionFunc("from-vm", e.completion(0, vmNames)))
-	for _, flag := range []string{"image", "flavor", "vcpus", "memory", "disk", "network", "ssh-key", "user-data", "tag"} {
+	for _, flag := range []string{"image", "flavor", "vcpus", "memory", "disk", "network", "ssh-key", "user-data", "vendor-data", "tag"} {
 		cmd.MarkFlagsMutuallyExclusive("from-vm", flag)
 	}
 	return cmd
@@ -93,7 +93,7 @@ func newTemplateCreate(e *env) *cobra.Command {
 
 // templateOf is the spec that makes what the request would make.
 func templateOf(r apiclient.VMCreate) *vm.TemplateSpec {
-	spec := &vm.TemplateSpec{Flavor: r.Flavor, SSHKeys: r.SSHKeys, UserData: r.UserData, Tags: r.Tags}
+	spec := &vm.TemplateSpec{Flavor: r.Flavor, SSHKeys: r.SSHKeys, UserData: r.UserData, VendorData: r.VendorData, Tags: r.Tags}
 	if id := r.ImageID; id != [16]byte{} {
 		spec.ImageID = &id
 	}

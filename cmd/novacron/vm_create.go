@@ -20,6 +20,8 @@ import (
 type vmSpec struct {
 	sizeFlags
 	template, image, flavor, userData  string
+	vendorData, networkConfig          string
+	hostname, passwordHash             string
 	networks, keys, tags               []string
 	noStart                            bool
 	cdrom, kernel, initrd, commandLine string
@@ -63,6 +65,9 @@ func newVMCreate(e *env) *cobra.Command {
 	}
 	spec.addTo(e, cmd)
 	flags := cmd.Flags()
+	flags.StringVar(&spec.networkConfig, "network-config", "", "file with cloud-init network-config (default: made from the interfaces)")
+	flags.StringVar(&spec.hostname, "hostname", "", "host name of the guest (default: the machine's name)")
+	flags.StringVar(&spec.passwordHash, "password-hash", "", "hash of the default user's password, as 'openssl passwd -6' makes it")
 	flags.StringVar(&spec.cdrom, "cdrom", "", "ISO image to put into its drive, by name or id; with an ISO image as --image that one is in the drive and the disk is empty")
 	flags.StringVar(&spec.kernel, "kernel", "", "kernel image to start it with, by name or id")
 	flags.StringVar(&spec.initrd, "initrd", "", "initrd image for --kernel")
@@ -85,12 +90,19 @@ func (s *vmSpec) addTo(e *env, cmd *cobra.Command) {
 	flags.StringVar(&s.image, "image", "", "image that its disk is made from, by name or id")
 	flags.StringVar(&s.flavor, "flavor", "", "named size, of which --vcpus, --memory and --disk override parts; see 'novacron flavor list'")
 	flags.StringArrayVar(&s.networks, "network", nil, "network to join, as NAME or NAME,ip=ADDRESS,mac=MAC,group=GROUP,in=KBPS,out=KBPS; may be repeated (default: the tenant's default network)")
-	flags.StringArrayVar(&s.keys, "ssh-key", nil, "public key for the default user: a file, the key itself, or the name of an SSH key on the server; may be repeated")
-	flags.StringVar(&s.userData, "user-data", "", "file with cloud-init user-data")
 	flags.StringArrayVar(&s.tags, "tag", nil, "label KEY=VALUE; may be repeated")
+	s.addSeedTo(e, cmd)
+	flags.StringVar(&s.vendorData, "vendor-data", "", "file with cloud-init vendor-data")
 	must(cmd.RegisterFlagCompletionFunc("image", e.completion(0, imageNames)))
 	must(cmd.RegisterFlagCompletionFunc("network", e.completion(0, networkNames)))
 	must(cmd.RegisterFlagCompletionFunc("flavor", e.completion(0, flavorNames)))
+}
+
+// addSeedTo adds the flags of what cloud-init does in the guest.
+func (s *vmSpec) addSeedTo(e *env, cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringArrayVar(&s.keys, "ssh-key", nil, "public key for the default user: a file, the key itself, or the name of an SSH key on the server; may be repeated")
+	flags.StringVar(&s.userData, "user-data", "", "file with cloud-init user-data")
 	must(cmd.RegisterFlagCompletionFunc("ssh-key", e.completion(0, sshKeyNames)))
 }
 
@@ -117,12 +129,19 @@ func (s *vmSpec) body(name string) (apiclient.VMCreate, error) {
 		}
 		body.SSHKeys = append(body.SSHKeys, keys...)
 	}
-	if s.userData != "" {
-		raw, err := os.ReadFile(s.userData)
-		if err != nil {
-			return body, usageError{"--user-data: " + err.Error()}
+	body.Hostname, body.PasswordHash = s.hostname, s.passwordHash
+	for _, file := range []struct {
+		flag, path string
+		to         *string
+	}{{"user-data", s.userData, &body.UserData}, {"vendor-data", s.vendorData, &body.VendorData}, {"network-config", s.networkConfig, &body.NetworkConfig}} {
+		if file.path == "" {
+			continue
 		}
-		body.UserData = string(raw)
+		raw, err := os.ReadFile(file.path)
+		if err != nil {
+			return body, usageError{"--" + file.flag + ": " + err.Error()}
+		}
+		*file.to = string(raw)
 	}
 	if s.noStart {
 		start := false

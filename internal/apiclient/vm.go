@@ -15,16 +15,17 @@ import (
 
 // VMCreate is the body that creates a virtual machine. What is left zero gets the server's default.
 type VMCreate struct {
-	Name       string            `json:"name"`
-	TemplateID *uuid.UUID        `json:"template_id,omitempty"`
-	ImageID    uuid.UUID         `json:"image_id,omitzero"`
-	Flavor     string            `json:"flavor,omitempty"`
-	Resources  *VMResources      `json:"resources,omitempty"`
-	Networks   []VMNetwork       `json:"networks,omitempty"`
-	SSHKeys    []string          `json:"ssh_keys,omitempty"`
-	UserData   string            `json:"user_data,omitempty"`
-	Tags       map[string]string `json:"tags,omitempty"`
-	Start      *bool             `json:"start,omitempty"`
+	Name       string       `json:"name"`
+	TemplateID *uuid.UUID   `json:"template_id,omitempty"`
+	ImageID    uuid.UUID    `json:"image_id,omitzero"`
+	Flavor     string       `json:"flavor,omitempty"`
+	Resources  *VMResources `json:"resources,omitempty"`
+	Networks   []VMNetwork  `json:"networks,omitempty"`
+	SSHKeys    []string     `json:"ssh_keys,omitempty"`
+	UserData   string       `json:"user_data,omitempty"`
+	vm.CloudInit
+	Tags  map[string]string `json:"tags,omitempty"`
+	Start *bool             `json:"start,omitempty"`
 	// CDROM is an ISO image for the drive.
 	CDROM      *uuid.UUID     `json:"cdrom_image_id,omitempty"`
 	DirectBoot *vm.DirectBoot `json:"direct_boot,omitempty"`

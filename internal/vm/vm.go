@@ -52,6 +52,7 @@ type VM struct {
 	Description    string            `json:"description"`
 	Suspended      bool              `json:"suspended" doc:"It is stopped with its memory saved to disk; start goes on from there."`
 	Pending        []Pending         `json:"pending" nullable:"false" doc:"What the guest takes up only when it is powered on from off."`
+	Origin         *Origin           `json:"origin,omitempty" doc:"Of a clone."`
 	Observed       Observed          `json:"observed" doc:"What the node saw last."`
 	Generation     int64             `json:"generation" doc:"Grows with every request that changes it."`
 	OperationID    *uuid.UUID        `json:"operation_id,omitempty" doc:"The operation at work on it, if any."`
@@ -96,6 +97,7 @@ type CreateVMRequest struct {
 	Interfaces     []InterfaceRequest // none: one on the tenant's default network
 	SSHKeys        []string           // public keys, or names and ids of SSH keys of the tenant
 	UserData       string
+	CloudInit      CloudInit
 	Tags           map[string]string
 	Description    string
 	// DeleteProtection keeps it from being deleted.

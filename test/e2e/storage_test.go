@@ -153,6 +153,26 @@ func TestDisksAndSnapshots(t *testing.T) {
 	}
 	s.checkDisk(file)
 
+	// A clone of the guest that runs is a machine of its own with the same content; a rebuild throws that away.
+	s.agent(id, "echo third >/root/x; sync")
+	must("Cloned virtual machine web-2: running", "vm", "clone", "web-1", "web-2", "--linked")
+	clone := strings.TrimSpace(must("", "vm", "list", "--name", "web-2", "--quiet"))
+	s.greets(clone, 1)
+	if got := s.agent(clone, "cat /root/x; hostname"); got != "third\nweb-2" {
+		t.Errorf("the clone reads %q", got)
+	}
+	s.validate("nova-" + clone)
+	s.agent(clone, "echo fourth >/root/x; sync")
+	if got := s.agent(id, "cat /root/x; hostname"); got != "third\nweb-1" {
+		t.Errorf("its source reads %q", got)
+	}
+	must("Rebuilt virtual machine web-2: running", "vm", "rebuild", "web-2", "--yes")
+	s.greets(clone, 2)
+	if got := s.agent(clone, "cat /root/x 2>/dev/null || echo gone"); got != "gone" {
+		t.Errorf("after the rebuild it reads %q", got)
+	}
+	must("Deleted", "vm", "delete", "web-2", "--yes")
+
 	s.agent(id, "umount /data")
 	must("Detached a volume from virtual machine web-1", "vm", "disk", "detach", "web-1", "data-1")
 	if out := s.host.Virsh(t, "domblklist", domain) + s.host.Virsh(t, "domblklist", domain, "--inactive"); strings.Contains(out, file) {
@@ -232,13 +252,16 @@ func TestKillAtStepsOfStorage(t *testing.T) {
 	s.start()
 	s.upload()
 	whens := []string{"after do"}
-	points := []string{"vm.snapshot.create/place", "vm.snapshot.create/take", "vm.snapshot.revert/revert", "vm.snapshot.delete/drop", "vm.disk.resize/grow"}
+	points := []string{"vm.snapshot.create/place", "vm.snapshot.create/take", "vm.snapshot.revert/revert", "vm.snapshot.delete/drop", "vm.disk.resize/grow",
+		"vm.resize/apply", "vm.clone/disk", "vm.rebuild/disk"}
 	if os.Getenv("NOVACRON_TEST_SOAK") != "" {
 		whens = []string{"before do", "after do"}
 		points = append(points, "vm.snapshot.revert/stop", "vm.snapshot.revert/define", "vm.snapshot.revert/start", "vm.snapshot.delete/release",
 			"vm.disk.attach/define", "vm.disk.attach/plug", "vm.disk.detach/unplug", "vm.disk.detach/define", "vm.disk.resize/reserve",
 			"volume.create/place", "volume.create/image", "volume.create/file", "volume.resize/reserve", "volume.resize/grow",
-			"volume.delete/remove", "volume.delete/release")
+			"vm.resize/reserve", "vm.resize/define", "vm.resize/book", "vm.resize/shrink", "vm.clone/place", "vm.clone/image", "vm.clone/network",
+			"vm.clone/seed", "vm.clone/define", "vm.clone/start", "vm.rebuild/place", "vm.rebuild/image", "vm.rebuild/network", "vm.rebuild/seed",
+			"vm.rebuild/define", "vm.rebuild/start", "volume.delete/remove", "volume.delete/release")
 	}
 	for _, point := range points {
 		for _, when := range whens {
@@ -284,6 +307,9 @@ func (s *site) killStorage(t *testing.T, point, when string) {
 		"vm.disk.attach":     {http.MethodPost, base + "/disks", map[string]any{"volume_id": loose}},
 		"vm.disk.detach":     {http.MethodDelete, base + "/disks/" + attached, nil},
 		"vm.disk.resize":     {http.MethodPost, base + "/disks/root/resize", map[string]any{"size_gib": 2}},
+		"vm.resize":          {http.MethodPost, base + "/resize", map[string]any{"memory_mib": 160}},
+		"vm.clone":           {http.MethodPost, base + "/clone", map[string]any{"name": "copy", "start": false}},
+		"vm.rebuild":         {http.MethodPost, base + "/rebuild", nil},
 		"vm.snapshot.create": {http.MethodPost, base + "/snapshots", map[string]any{"name": "victim"}},
 		"vm.snapshot.revert": {http.MethodPost, base + "/snapshots/" + snapshot + "/revert", nil},
 		"vm.snapshot.delete": {http.MethodDelete, base + "/snapshots/" + snapshot, nil},
@@ -314,6 +340,15 @@ func (s *site) killStorage(t *testing.T, point, when string) {
 	}
 	if m := s.get(id); m.State != "running" {
 		t.Errorf("the virtual machine is %s", m.State)
+	}
+	if kind == "vm.clone" {
+		disk := filepath.Join(s.dir, "node", "disks", id, "root.qcow2")
+		s.eventually("nothing of the clone is left in its source", func() bool {
+			out, err := exec.Command("qemu-img", "snapshot", "-U", "-l", disk).CombinedOutput()
+			return err == nil && strings.TrimSpace(string(out)) == ""
+		})
+		s.checkDisk(filepath.Join(s.dir, "node", "disks", op.TargetID, "root.qcow2"))
+		s.delete(op.TargetID)
 	}
 	if out := s.host.Virsh(t, "domstate", "nova-"+id); !strings.Contains(out, "running") {
 		t.Errorf("virsh says %s", out)

@@ -1,8 +1,8 @@
 -- name: VMInsert :exec
 INSERT INTO vms (id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config,
-    image_id, flavor, user_data, ssh_keys, tags, desired_state, operation_id, description, settings)
+    image_id, flavor, user_data, ssh_keys, tags, desired_state, operation_id, description, settings, origin, cloud_init)
 VALUES (@id, @name, 'creating', @hypervisor_type, @node_id, @owner_id, @tenant_id, @resource_config, @network_config, @storage_config,
-    @image_id, @flavor, @user_data, @ssh_keys, @tags, @desired_state, @operation_id, @description, @settings);
+    @image_id, @flavor, @user_data, @ssh_keys, @tags, @desired_state, @operation_id, @description, @settings, @origin, @cloud_init);
 
 -- name: VMMACInsert :execrows
 INSERT INTO vm_macs (mac, vm_id, network_id, id, ip, ip6, link_down, in_kbps, out_kbps)
@@ -40,6 +40,22 @@ WHERE id = @id;
 
 -- name: VMSetSettings :exec
 UPDATE vms SET name = @name, description = @description, tags = @tags, settings = @settings, updated_at = now() WHERE id = @id;
+
+-- name: VMSetRebuild :exec
+UPDATE vms SET rebuild = @rebuild, rebuild_image_id = @rebuild_image_id, updated_at = now() WHERE id = @id;
+
+-- name: VMBeginRebuild :execrows
+UPDATE vms SET rebuild = jsonb_set(rebuild, '{begun}', 'true'), updated_at = now()
+WHERE id = @id AND generation = @generation AND rebuild IS NOT NULL;
+
+-- name: VMEndRebuild :execrows
+UPDATE vms SET image_id = rebuild_image_id, user_data = @user_data, ssh_keys = @ssh_keys, rebuild = NULL, rebuild_image_id = NULL,
+    origin = NULL, updated_at = now()
+WHERE id = @id AND generation = @generation AND rebuild IS NOT NULL;
+
+-- name: VMDropRebuild :exec
+UPDATE vms SET rebuild = NULL, rebuild_image_id = NULL
+WHERE id = @id AND rebuild IS NOT NULL AND NOT (rebuild -> 'begun')::boolean;
 
 -- name: VMSetResizing :exec
 UPDATE vms SET resizing = true WHERE id = @id;

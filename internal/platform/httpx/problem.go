@@ -106,7 +106,7 @@ func problemFor(ctx context.Context, err error) *problem {
 
 // secretFields are names whose values never go back to a client.
 var secretFields = map[string]bool{"password": true, "new_password": true, "current_password": true, "secret": true, "token": true,
-	"refresh_token": true, "access_token": true, "mfa_token": true, "code": true, "user_data": true, "private_key": true}
+	"refresh_token": true, "access_token": true, "mfa_token": true, "code": true, "user_data": true, "vendor_data": true, "network_config": true, "password_hash": true, "private_key": true}
 
 // kitProblem makes the problem of what huma found wrong with a request before the handler ran.
 func kitProblem(ctx huma.Context, status int, msg string, details []error) huma.StatusError {

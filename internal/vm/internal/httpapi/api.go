@@ -25,6 +25,7 @@ func Register(kit *httpx.API, svc *service.Service, cfg Config) {
 	a := &API{cfg: cfg, svc: svc}
 	a.registerVMs(kit)
 	a.registerActions(kit)
+	a.registerClones(kit)
 	a.registerConsole(kit)
 	a.registerImages(kit)
 	a.registerNetworks(kit)

@@ -21,15 +21,16 @@ type VMPath struct {
 }
 
 type VMCreate struct {
-	Name             string            `json:"name" pattern:"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$" patternDescription:"RFC 1123 label" maxLength:"63" doc:"RFC 1123 label, unique in the tenant." example:"web-1"`
-	HypervisorType   string            `json:"hypervisor_type,omitempty" enum:"kvm" default:"kvm" doc:"What runs it."`
-	TemplateID       *uuid.UUID        `json:"template_id,omitempty" format:"uuid" doc:"Template that gives what is left out here."`
-	ImageID          uuid.UUID         `json:"image_id,omitempty" format:"uuid" doc:"Image that its root disk is made from. Required where no template gives it."`
-	Flavor           string            `json:"flavor,omitempty" maxLength:"63" doc:"Named size; resources override its parts." example:"small"`
-	Resources        *VMResources      `json:"resources,omitempty"`
-	Networks         []VMNetwork       `json:"networks,omitempty" maxItems:"8" doc:"One interface on each; none means the tenant's default network."`
-	SSHKeys          []string          `json:"ssh_keys,omitempty" maxItems:"64" doc:"For the default user, through cloud-init: public keys as in authorized_keys, and names or ids of SSH keys of the tenant."`
-	UserData         string            `json:"user_data,omitempty" maxLength:"65536" doc:"cloud-init user-data." example:"#cloud-config\nruncmd: [\"echo hello\"]"`
+	Name           string       `json:"name" pattern:"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$" patternDescription:"RFC 1123 label" maxLength:"63" doc:"RFC 1123 label, unique in the tenant." example:"web-1"`
+	HypervisorType string       `json:"hypervisor_type,omitempty" enum:"kvm" default:"kvm" doc:"What runs it."`
+	TemplateID     *uuid.UUID   `json:"template_id,omitempty" format:"uuid" doc:"Template that gives what is left out here."`
+	ImageID        uuid.UUID    `json:"image_id,omitempty" format:"uuid" doc:"Image that its root disk is made from. Required where no template gives it."`
+	Flavor         string       `json:"flavor,omitempty" maxLength:"63" doc:"Named size; resources override its parts." example:"small"`
+	Resources      *VMResources `json:"resources,omitempty"`
+	Networks       []VMNetwork  `json:"networks,omitempty" maxItems:"8" doc:"One interface on each; none means the tenant's default network."`
+	SSHKeys        []string     `json:"ssh_keys,omitempty" maxItems:"64" doc:"For the default user, through cloud-init: public keys as in authorized_keys, and names or ids of SSH keys of the tenant."`
+	UserData       string       `json:"user_data,omitempty" maxLength:"65536" doc:"cloud-init user-data." example:"#cloud-config\nruncmd: [\"echo hello\"]"`
+	vm.CloudInit
 	Tags             map[string]string `json:"tags,omitempty" maxProperties:"64" doc:"Free labels."`
 	Description      string            `json:"description,omitempty" maxLength:"1024" doc:"For people."`
 	DeleteProtection bool              `json:"delete_protection,omitempty" doc:"Refuse to delete it until this is taken back."`
@@ -47,7 +48,7 @@ type VMResources struct {
 
 func (b VMCreate) request() (vm.CreateVMRequest, error) {
 	req := vm.CreateVMRequest{Name: b.Name, HypervisorType: b.HypervisorType, TemplateID: b.TemplateID, ImageID: b.ImageID, Flavor: b.Flavor, SSHKeys: b.SSHKeys,
-		UserData: b.UserData, Tags: b.Tags, Stopped: b.Start != nil && !*b.Start,
+		UserData: b.UserData, CloudInit: b.CloudInit, Tags: b.Tags, Stopped: b.Start != nil && !*b.Start,
 		Description: b.Description, DeleteProtection: b.DeleteProtection, CDROM: b.CDROMImageID, BootOrder: b.BootOrder}
 	if b.DirectBoot != nil {
 		req.DirectBoot = *b.DirectBoot

@@ -31,6 +31,7 @@ type Node struct {
 	limit    chan struct{} // a slot for each command at work
 	consoles chan struct{} // a slot for each open console
 	shared   sharedConsoles
+	screens  viewers
 	store    *storage.Store
 	journal  *journal.Journal
 	boot     *boot
@@ -273,6 +274,7 @@ func (n *Node) look(ctx context.Context, greeted bool) bool {
 	}
 	n.reporter.Hello(statuses)
 	n.finishReverts(n.life)
+	n.dropClones()
 	return true
 }
 

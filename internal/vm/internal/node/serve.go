@@ -49,6 +49,8 @@ func verbs() map[nodeapi.Verb]verb {
 		nodeapi.VerbListening:     {limit: quickLimit, do: body((*Node).listening)},
 
 		nodeapi.VerbEnsureDisk:  {fenced: true, limit: workLimit, do: body((*Node).ensureDisk)},
+		nodeapi.VerbCloneDisk:   {fenced: true, limit: pullLimit, do: body((*Node).cloneDisk)},
+		nodeapi.VerbReplaceDisk: {fenced: true, limit: workLimit, do: body((*Node).replaceDisk)},
 		nodeapi.VerbEnsureSeed:  {fenced: true, limit: workLimit, do: body((*Node).ensureSeed)},
 		nodeapi.VerbEnsureMedia: {fenced: true, limit: workLimit, do: body((*Node).ensureMedia)},
 		nodeapi.VerbDefine:      {fenced: true, limit: workLimit, do: body((*Node).define)},
@@ -83,6 +85,7 @@ func verbs() map[nodeapi.Verb]verb {
 		nodeapi.VerbInspect:     {limit: quickLimit, do: body((*Node).inspect)},
 		nodeapi.VerbReadConsole: {limit: quickLimit, do: body((*Node).readConsole)},
 		nodeapi.VerbOpenConsole: {limit: quickLimit, do: body((*Node).openConsole)},
+		nodeapi.VerbScreenshot:  {limit: quickLimit, do: body((*Node).shootScreen)},
 
 		// So do these. What they do is not idempotent, and the controller sends them once.
 		nodeapi.VerbGuestInfo:     {limit: quickLimit, do: body((*Node).guestInfo)},

@@ -21,6 +21,8 @@ const (
 	gib = 1 << 30
 )
 
+const invalidName = "must be an RFC 1123 label: 1 to 63 of a-z, 0-9 and '-', not at either end"
+
 // nameRule is an RFC 1123 label.
 var nameRule = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
@@ -41,15 +43,20 @@ func (s *Service) Create(ctx context.Context, req vm.CreateVMRequest) (operation
 	if err != nil {
 		return operation.Operation{}, err
 	}
+	return s.reserveAndInsert(ctx, r, store.KindCreate, req.IdempotencyKey)
+}
+
+// reserveAndInsert takes a place for a new virtual machine, on its node where it has one already, and begins to make it.
+func (s *Service) reserveAndInsert(ctx context.Context, r store.Record, kind, key string) (operation.Operation, error) {
 	reserved, err := s.placer.Reserve(ctx, scheduler.ReserveRequest{
-		VMID: r.ID, TenantID: r.TenantID, VCPUs: r.Resources.VCPUs, MemoryBytes: r.Resources.MemoryMiB * mib,
+		VMID: r.ID, TenantID: r.TenantID, NodeID: r.NodeID, VCPUs: r.Resources.VCPUs, MemoryBytes: r.Resources.MemoryMiB * mib,
 		StorageBytes: r.Resources.DiskGiB * gib, HypervisorType: r.HypervisorType, TTL: s.cfg.ReservationTTL,
 	})
 	if err != nil {
 		return operation.Operation{}, fmt.Errorf("reserve a place: %w", err)
 	}
 	r.NodeID = &reserved.Allocation.NodeID
-	op, err := s.insert(ctx, r, p.UserID, req.IdempotencyKey)
+	op, err := s.insert(ctx, r, kind, key)
 	if err != nil {
 		// Undo at once what would otherwise wait for its expiry; the request may be gone already.
 		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
@@ -63,7 +70,7 @@ func (s *Service) Create(ctx context.Context, req vm.CreateVMRequest) (operation
 }
 
 // insert writes the row and its operation, with MAC and IP addresses drawn anew until they are free.
-func (s *Service) insert(ctx context.Context, r store.Record, requestedBy uuid.UUID, key string) (operation.Operation, error) {
+func (s *Service) insert(ctx context.Context, r store.Record, kind, key string) (operation.Operation, error) {
 	wanted := append([]vm.Interface{}, r.Networks...)
 	for range drawTries {
 		if err := s.draw(ctx, r.Networks, wanted); err != nil {
@@ -73,8 +80,8 @@ func (s *Service) insert(ctx context.Context, r store.Record, requestedBy uuid.U
 		if err != nil {
 			return operation.Operation{}, fmt.Errorf("make operation id: %w", err)
 		}
-		op, err := s.store.CreateVM(ctx, r, operation.New{ID: id, Kind: store.KindCreate, TargetID: r.ID, TenantID: r.TenantID,
-			RequestedBy: requestedBy, Generation: 1, Input: createInput{Start: r.DesiredState == vm.DesiredRunning}, IdempotencyKey: key})
+		op, err := s.store.CreateVM(ctx, r, operation.New{ID: id, Kind: kind, TargetID: r.ID, TenantID: r.TenantID,
+			RequestedBy: caller(ctx).UserID, Generation: 1, Input: createInput{Start: r.DesiredState == vm.DesiredRunning}, IdempotencyKey: key})
 		if again, err := drawAgain(wanted, err); !again {
 			return op, err
 		}
@@ -86,7 +93,7 @@ func (s *Service) insert(ctx context.Context, r store.Record, requestedBy uuid.U
 func (s *Service) recordFor(ctx context.Context, req vm.CreateVMRequest) (store.Record, error) {
 	p := caller(ctx)
 	if !nameRule.MatchString(req.Name) {
-		return store.Record{}, vm.ErrInvalid.WithField("body.name", "must be an RFC 1123 label: 1 to 63 of a-z, 0-9 and '-', not at either end", req.Name)
+		return store.Record{}, vm.ErrInvalid.WithField("body.name", invalidName, req.Name)
 	}
 	resources, err := s.size(ctx, req)
 	if err != nil {
@@ -113,6 +120,10 @@ func (s *Service) recordFor(ctx context.Context, req vm.CreateVMRequest) (store.
 			fmt.Sprintf("must be at least %d: the image's disk has %d bytes", (image.VirtualSizeBytes+gib-1)/gib, image.VirtualSizeBytes), fmt.Sprint(resources.DiskGiB))
 	}
 	if err := checkUserData(req.UserData, "body.user_data", vm.ErrInvalid); err != nil {
+		return store.Record{}, err
+	}
+	cloudInit, err := checkCloudInit(req.CloudInit, "body.", vm.ErrInvalid)
+	if err != nil {
 		return store.Record{}, err
 	}
 	keys, err := s.publicKeys(ctx, req.SSHKeys, "body.ssh_keys", vm.ErrInvalid)
@@ -157,7 +168,7 @@ func (s *Service) recordFor(ctx context.Context, req vm.CreateVMRequest) (store.
 			OwnerID: p.UserID, TenantID: p.TenantID, ImageID: image.ID, Flavor: req.Flavor, Resources: resources, Networks: networks,
 			Disks: []vm.Disk{{Name: rootDisk, SizeBytes: resources.DiskGiB * gib}}, Tags: req.Tags, Generation: 1,
 			Description: req.Description, Settings: settings},
-		UserData: req.UserData, SSHKeys: keys,
+		UserData: req.UserData, SSHKeys: keys, CloudInit: cloudInit,
 	}
 	bare := r
 	bare.BootOrder = nil // what it has already may stay; it has nothing yet

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -54,9 +55,15 @@ func (s *Service) begin(ctx context.Context, req Request, kind, permission strin
 			}
 			return store.Intent{}, vm.ErrWrongState.WithMessage("the virtual machine is being deleted").WithMeta("operation_id", live.ID.String())
 		}
+		if live != nil && live.Kind == store.KindRebuild && !slices.Contains(finishRebuilds, kind) {
+			return store.Intent{}, vm.ErrLocked.WithMeta("operation_id", live.ID.String())
+		}
 		return decide(r, live)
 	})
 }
+
+// finishRebuilds lists the kinds that may overtake a rebuild: they finish it, or leave nothing to finish.
+var finishRebuilds = []string{store.KindStart, store.KindStop, store.KindRestart, store.KindRebuild, store.KindDelete}
 
 func wrongState(r store.Record, verb, needs string) error {
 	return vm.ErrWrongState.WithMessage("a virtual machine that is %s cannot be %s", r.State, verb).

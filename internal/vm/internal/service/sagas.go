@@ -62,11 +62,16 @@ func (s *Service) vmSagas() []operation.Saga {
 	create[1].Undo = s.removeMedia
 	create[3].Undo = s.remove
 
+	rebuild := with(operation.Step{Name: "start", Do: s.onVM(s.startRebuilt)})
+	rebuild[3].Undo = s.onVM(s.goOnAsBefore)
+
 	// What overtakes the attachment of a volume to a guest that goes on running gives the guest what its row says.
 	plug := operation.Step{Name: "plug", Do: s.onVM(s.plug)}
 	end := s.store.EndVM
 	return []operation.Saga{
 		{Kind: store.KindCreate, Deadline: 2 * time.Hour, OnEnd: end, Steps: create},
+		{Kind: store.KindClone, Deadline: 3 * time.Hour, OnEnd: end, Steps: create},
+		{Kind: store.KindRebuild, Deadline: 2 * time.Hour, OnEnd: end, Steps: rebuild},
 		{Kind: store.KindStart, Deadline: time.Hour, OnEnd: end, Steps: with(
 			operation.Step{Name: "stop", Do: s.onVM(s.stopFirst)},
 			operation.Step{Name: "start", Do: s.onVM(s.start), Undo: s.powerOff},
@@ -185,7 +190,12 @@ func (s *Service) release(ctx context.Context, run *operation.Run) error {
 
 // pullImage waits for the image and has the node fetch it.
 func (s *Service) pullImage(ctx context.Context, _ *operation.Run, r store.Record) error {
-	if !r.Provisioned {
+	switch {
+	case r.Rebuild != nil:
+		if _, err := s.pull(ctx, r.Rebuild.ImageID, *r.NodeID); err != nil {
+			return err
+		}
+	case !r.Provisioned && r.Origin == nil: // what a clone stands on is there, since its source stands on it
 		image, err := s.pull(ctx, r.ImageID, *r.NodeID)
 		switch {
 		case err != nil:
@@ -217,8 +227,13 @@ func (s *Service) ensureNetworks(ctx context.Context, _ *operation.Run, r store.
 }
 
 func (s *Service) ensureDisk(ctx context.Context, _ *operation.Run, r store.Record) error {
-	if r.Provisioned {
+	switch {
+	case r.Rebuild != nil:
+		return s.finishRebuild(ctx, r)
+	case r.Provisioned:
 		return nil
+	case r.Origin != nil:
+		return s.cloneDisk(ctx, r)
 	}
 	image, err := s.store.GetImage(ctx, r.ImageID)
 	if err != nil {
@@ -235,7 +250,7 @@ func (s *Service) ensureSeed(ctx context.Context, _ *operation.Run, r store.Reco
 	if r.Provisioned {
 		return nil
 	}
-	seed, err := seedFor(r)
+	seed, err := s.seedFor(ctx, r)
 	if err != nil {
 		return err
 	}

@@ -48,6 +48,9 @@ func (s *Service) snapshotTarget(ctx context.Context, id uuid.UUID, memory bool,
 	if r, err = s.recordTo(ctx, id, permission); err != nil {
 		return r, nil, usage, err
 	}
+	if r.Rebuild != nil {
+		return r, nil, usage, vm.ErrRebuildPending
+	}
 	if volumes, err = s.store.VolumesOf(ctx, id); err != nil {
 		return r, nil, usage, err
 	}

@@ -100,7 +100,7 @@ func (s *Service) dropSnapshot(ctx context.Context, _ *operation.Run, r store.Re
 
 func (s *Service) stopForRevert(ctx context.Context, _ *operation.Run, r store.Record, _ store.SnapshotRecord) error {
 	err := s.shutdown(ctx, r, stopInput{})
-	if errors.Is(err, nodeapi.ErrNotDefined) { // vanished: the definition comes after the disks
+	if isVanished(err) { //: the definition comes after the disks
 		return nil
 	}
 	return err
@@ -113,13 +113,20 @@ func (s *Service) startAgain(ctx context.Context, run *operation.Run, r store.Re
 	if err := run.Input(&in); err != nil || !in.WasOn {
 		return err
 	}
+	return s.startIfPossible(ctx, run, r)
+}
+
+// startIfPossible powers a guest on again that an operation has powered off in vain.
+func (s *Service) startIfPossible(ctx context.Context, run *operation.Run, r store.Record) error {
 	if err := s.start(ctx, run, r); errs.Retryable(err) {
 		return err
 	} else if err != nil {
-		s.log.WarnContext(ctx, "a guest that could not go back to a snapshot cannot start again", "vm_id", r.ID, "error", err)
+		s.log.WarnContext(ctx, "a guest that an operation has powered off in vain cannot start again", "vm_id", r.ID, "error", err)
 	}
 	return nil
 }
+
+func isVanished(err error) bool { return errors.Is(err, nodeapi.ErrNotDefined) }
 
 func (s *Service) revert(ctx context.Context, run *operation.Run, r store.Record, n store.SnapshotRecord) error {
 	var in snapshotInput

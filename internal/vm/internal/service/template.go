@@ -75,7 +75,7 @@ func wanted(n vm.TemplateInterface) vm.InterfaceRequest {
 
 // specOf is what makes another virtual machine like this one. Addresses are its own.
 func specOf(r store.Record) vm.TemplateSpec {
-	spec := vm.TemplateSpec{HypervisorType: r.HypervisorType, ImageID: &r.ImageID, Flavor: r.Flavor, SSHKeys: r.SSHKeys, UserData: r.UserData, Tags: r.Tags,
+	spec := vm.TemplateSpec{HypervisorType: r.HypervisorType, ImageID: &r.ImageID, Flavor: r.Flavor, SSHKeys: r.SSHKeys, UserData: r.UserData, VendorData: r.CloudInit.VendorData, Tags: r.Tags,
 		Resources:        &vm.TemplateResources{VCPUs: r.Resources.VCPUs, MemoryMiB: r.Resources.MemoryMiB, DiskGiB: r.Resources.DiskGiB},
 		DeleteProtection: r.DeleteProtection}
 	for _, nic := range r.Networks {
@@ -98,6 +98,9 @@ func (s *Service) checkSpec(ctx context.Context, spec *vm.TemplateSpec) error {
 		}
 	}
 	if err := checkUserData(spec.UserData, "body.spec.user_data", vm.ErrTemplateInvalid); err != nil {
+		return err
+	}
+	if err := checkUserData(spec.VendorData, "body.spec.vendor_data", vm.ErrTemplateInvalid); err != nil {
 		return err
 	}
 	for i, n := range spec.Networks {
@@ -225,6 +228,9 @@ func (s *Service) fromTemplate(ctx context.Context, req vm.CreateVMRequest) (vm.
 	}
 	if req.UserData == "" {
 		req.UserData = spec.UserData
+	}
+	if req.CloudInit.VendorData == "" {
+		req.CloudInit.VendorData = spec.VendorData
 	}
 	tags := maps.Clone(spec.Tags)
 	if tags == nil {

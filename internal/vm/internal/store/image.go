@@ -175,7 +175,7 @@ func (s *Store) EndImage(ctx context.Context, tx pgx.Tx, op operation.Operation)
 // DeleteImage removes an image's row. It is refused while virtual machines were made from it.
 func (s *Store) DeleteImage(ctx context.Context, id uuid.UUID) error {
 	_, err := s.q.ImageDelete(ctx, s.pool, id)
-	if constraint, _ := pg.Violation(err); constraint == "vms_image_id_fkey" || constraint == "volumes_image_id_fkey" || constraint == "vm_media_image_id_fkey" {
+	if constraint, _ := pg.Violation(err); constraint == "vms_image_id_fkey" || constraint == "volumes_image_id_fkey" || constraint == "vms_rebuild_image_id_fkey" || constraint == "vm_media_image_id_fkey" {
 		return vm.ErrImageInUse
 	}
 	return pg.Map(err)

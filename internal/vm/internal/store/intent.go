@@ -135,7 +135,7 @@ func (s *Store) endVM(ctx context.Context, tx pgx.Tx, op operation.Operation, id
 	}
 	succeeded := op.Status == operation.StatusSucceeded
 	switch {
-	case op.Kind == KindCreate && !succeeded:
+	case isCreation(op.Kind) && !succeeded:
 		return s.removeRow(ctx, tx, r, "failed", op.Error)
 	case op.Kind == KindDelete && succeeded:
 		return s.removeRow(ctx, tx, r, "deleted", nil)
@@ -147,6 +147,9 @@ func (s *Store) endVM(ctx context.Context, tx pgx.Tx, op operation.Operation, id
 			desired = r.DesiredState
 		}
 		failure = errs.Encode(op.Error)
+		if err := s.q.VMDropRebuild(ctx, tx, r.ID); err != nil {
+			return err
+		}
 		if op.Kind == KindUpdate {
 			if err := s.takeBack(ctx, tx, row, op); err != nil {
 				return err
@@ -161,7 +164,7 @@ func (s *Store) endVM(ctx context.Context, tx pgx.Tx, op operation.Operation, id
 		Resizing: resizing}); err != nil {
 		return err
 	}
-	if op.Kind == KindCreate {
+	if isCreation(op.Kind) {
 		if err := writeEvent(ctx, tx, r.VM, "created", map[string]any{"operation_id": op.ID.String()}); err != nil {
 			return err
 		}
@@ -199,7 +202,12 @@ const (
 	KindSuspend = "vm.suspend"
 	KindResize  = "vm.resize"
 	KindUpdate  = "vm.update"
+	KindClone   = "vm.clone"
+	KindRebuild = "vm.rebuild"
 )
+
+// isCreation tells whether a virtual machine is made by operations of a kind.
+func isCreation(kind string) bool { return kind == KindCreate || kind == KindClone }
 
 func asError(e *errs.Error) error {
 	if e == nil {

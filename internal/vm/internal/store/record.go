@@ -20,12 +20,14 @@ type Record struct {
 	vm.VM
 	UserData    string
 	SSHKeys     []string
+	CloudInit   vm.CloudInit
 	Provisioned bool // disks and domain were made once
 	Observed    Observation
 	// CurrentSnapshot is what the disks stand on.
 	CurrentSnapshot *uuid.UUID
-	Resizing        bool   // a resize has begun, and nobody has made guest and row one again
-	failure         []byte // the encoded error behind VM.Error
+	Resizing        bool     // a resize has begun, and nobody has made guest and row one again
+	Rebuild         *Rebuild // that was asked for and is not finished
+	failure         []byte   // the encoded error behind VM.Error
 }
 
 // Observation is what a node saw last.
@@ -60,7 +62,11 @@ func recordOf(row vmdb.Vm) (Record, error) {
 		{"resource_config", row.ResourceConfig, &r.Resources}, {"network_config", row.NetworkConfig, &r.Networks},
 		{"storage_config", row.StorageConfig, &r.Disks}, {"tags", row.Tags, &r.Tags},
 		{"settings", row.Settings, &r.Settings}, {"pending", row.Pending, &r.Pending}, {"ssh_keys", row.SshKeys, &r.SSHKeys},
+		{"cloud_init", row.CloudInit, &r.CloudInit}, {"origin", row.Origin, &r.Origin}, {"rebuild", row.Rebuild, &r.Rebuild},
 	} {
+		if column.json == nil {
+			continue
+		}
 		if err := json.Unmarshal(column.json, column.into); err != nil {
 			return Record{}, fmt.Errorf("read %s of virtual machine %s: %w", column.name, row.ID, err)
 		}
@@ -84,6 +90,14 @@ func problemOf(encoded []byte) *errs.Problem {
 		return nil
 	}
 	return errs.ProblemOf(errs.Decode(encoded), "", "")
+}
+
+// jsonOrNull is mustJSON with nil for what is not there.
+func jsonOrNull[T any](v *T) []byte {
+	if v == nil {
+		return nil
+	}
+	return mustJSON(v)
 }
 
 // mustJSON encodes values of our own types, which cannot fail to encode.

@@ -27,6 +27,7 @@ func (s *Store) CreateVM(ctx context.Context, r Record, op operation.New) (opera
 			ResourceConfig: mustJSON(r.Resources), NetworkConfig: mustJSON(r.Networks), StorageConfig: mustJSON(r.Disks),
 			ImageID: r.ImageID, Flavor: r.Flavor, UserData: r.UserData, SshKeys: mustJSON(r.SSHKeys), Tags: mustJSON(r.Tags),
 			DesiredState: string(r.DesiredState), OperationID: &op.ID, Description: r.Description, Settings: mustJSON(r.Settings),
+			Origin: jsonOrNull(r.Origin), CloudInit: mustJSON(r.CloudInit),
 		})
 		if err != nil {
 			return vmViolation(err)
@@ -47,7 +48,7 @@ func vmViolation(err error) error {
 	switch constraint, _ := pg.Violation(err); constraint {
 	case "vms_name_key":
 		return vm.ErrNameTaken
-	case "vms_image_id_fkey", "vm_media_image_id_fkey":
+	case "vms_image_id_fkey", "vms_rebuild_image_id_fkey", "vm_media_image_id_fkey":
 		return vm.ErrImageNotFound
 	case "vm_macs_network_fkey":
 		return vm.ErrNetworkNotFound

@@ -177,6 +177,10 @@ type Vm struct {
 	Pending           []byte
 	Resizing          bool
 	CurrentSnapshotID *uuid.UUID
+	Origin            []byte
+	Rebuild           []byte
+	RebuildImageID    *uuid.UUID
+	CloudInit         []byte
 }
 
 type VmMacGroup struct {

@@ -35,12 +35,40 @@ func (q *Queries) VMBeginIntent(ctx context.Context, db DBTX, arg VMBeginIntentP
 	return err
 }
 
+const vMBeginRebuild = `-- name: VMBeginRebuild :execrows
+UPDATE vms SET rebuild = jsonb_set(rebuild, '{begun}', 'true'), updated_at = now()
+WHERE id = $1 AND generation = $2 AND rebuild IS NOT NULL
+`
+
+type VMBeginRebuildParams struct {
+	ID         uuid.UUID
+	Generation int64
+}
+
+func (q *Queries) VMBeginRebuild(ctx context.Context, db DBTX, arg VMBeginRebuildParams) (int64, error) {
+	result, err := db.Exec(ctx, vMBeginRebuild, arg.ID, arg.Generation)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const vMDelete = `-- name: VMDelete :exec
 DELETE FROM vms WHERE id = $1
 `
 
 func (q *Queries) VMDelete(ctx context.Context, db DBTX, id uuid.UUID) error {
 	_, err := db.Exec(ctx, vMDelete, id)
+	return err
+}
+
+const vMDropRebuild = `-- name: VMDropRebuild :exec
+UPDATE vms SET rebuild = NULL, rebuild_image_id = NULL
+WHERE id = $1 AND rebuild IS NOT NULL AND NOT (rebuild -> 'begun')::boolean
+`
+
+func (q *Queries) VMDropRebuild(ctx context.Context, db DBTX, id uuid.UUID) error {
+	_, err := db.Exec(ctx, vMDropRebuild, id)
 	return err
 }
 
@@ -68,6 +96,32 @@ func (q *Queries) VMEndIntent(ctx context.Context, db DBTX, arg VMEndIntentParam
 	return err
 }
 
+const vMEndRebuild = `-- name: VMEndRebuild :execrows
+UPDATE vms SET image_id = rebuild_image_id, user_data = $1, ssh_keys = $2, rebuild = NULL, rebuild_image_id = NULL,
+    origin = NULL, updated_at = now()
+WHERE id = $3 AND generation = $4 AND rebuild IS NOT NULL
+`
+
+type VMEndRebuildParams struct {
+	UserData   string
+	SshKeys    []byte
+	ID         uuid.UUID
+	Generation int64
+}
+
+func (q *Queries) VMEndRebuild(ctx context.Context, db DBTX, arg VMEndRebuildParams) (int64, error) {
+	result, err := db.Exec(ctx, vMEndRebuild,
+		arg.UserData,
+		arg.SshKeys,
+		arg.ID,
+		arg.Generation,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const vMExisting = `-- name: VMExisting :many
 SELECT id FROM vms WHERE id = ANY ($1::uuid[])
 `
@@ -93,7 +147,7 @@ func (q *Queries) VMExisting(ctx context.Context, db DBTX, ids []uuid.UUID) ([]u
 }
 
 const vMGet = `-- name: VMGet :one
-SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id FROM vms WHERE id = $1
+SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id, origin, rebuild, rebuild_image_id, cloud_init FROM vms WHERE id = $1
 `
 
 func (q *Queries) VMGet(ctx context.Context, db DBTX, id uuid.UUID) (Vm, error) {
@@ -133,12 +187,16 @@ func (q *Queries) VMGet(ctx context.Context, db DBTX, id uuid.UUID) (Vm, error) 
 		&i.Pending,
 		&i.Resizing,
 		&i.CurrentSnapshotID,
+		&i.Origin,
+		&i.Rebuild,
+		&i.RebuildImageID,
+		&i.CloudInit,
 	)
 	return i, err
 }
 
 const vMGetForUpdate = `-- name: VMGetForUpdate :one
-SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id FROM vms WHERE id = $1 FOR UPDATE
+SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id, origin, rebuild, rebuild_image_id, cloud_init FROM vms WHERE id = $1 FOR UPDATE
 `
 
 func (q *Queries) VMGetForUpdate(ctx context.Context, db DBTX, id uuid.UUID) (Vm, error) {
@@ -178,6 +236,10 @@ func (q *Queries) VMGetForUpdate(ctx context.Context, db DBTX, id uuid.UUID) (Vm
 		&i.Pending,
 		&i.Resizing,
 		&i.CurrentSnapshotID,
+		&i.Origin,
+		&i.Rebuild,
+		&i.RebuildImageID,
+		&i.CloudInit,
 	)
 	return i, err
 }
@@ -193,9 +255,9 @@ func (q *Queries) VMHistoryForget(ctx context.Context, db DBTX) error {
 
 const vMInsert = `-- name: VMInsert :exec
 INSERT INTO vms (id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config,
-    image_id, flavor, user_data, ssh_keys, tags, desired_state, operation_id, description, settings)
+    image_id, flavor, user_data, ssh_keys, tags, desired_state, operation_id, description, settings, origin, cloud_init)
 VALUES ($1, $2, 'creating', $3, $4, $5, $6, $7, $8, $9,
-    $10, $11, $12, $13, $14, $15, $16, $17, $18)
+    $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
 `
 
 type VMInsertParams struct {
@@ -217,6 +279,8 @@ type VMInsertParams struct {
 	OperationID    *uuid.UUID
 	Description    string
 	Settings       []byte
+	Origin         []byte
+	CloudInit      []byte
 }
 
 func (q *Queries) VMInsert(ctx context.Context, db DBTX, arg VMInsertParams) error {
@@ -239,12 +303,14 @@ func (q *Queries) VMInsert(ctx context.Context, db DBTX, arg VMInsertParams) err
 		arg.OperationID,
 		arg.Description,
 		arg.Settings,
+		arg.Origin,
+		arg.CloudInit,
 	)
 	return err
 }
 
 const vMListByNode = `-- name: VMListByNode :many
-SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id FROM vms WHERE node_id = $1 ORDER BY id
+SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id, origin, rebuild, rebuild_image_id, cloud_init FROM vms WHERE node_id = $1 ORDER BY id
 `
 
 func (q *Queries) VMListByNode(ctx context.Context, db DBTX, nodeID *uuid.UUID) ([]Vm, error) {
@@ -290,6 +356,10 @@ func (q *Queries) VMListByNode(ctx context.Context, db DBTX, nodeID *uuid.UUID) 
 			&i.Pending,
 			&i.Resizing,
 			&i.CurrentSnapshotID,
+			&i.Origin,
+			&i.Rebuild,
+			&i.RebuildImageID,
+			&i.CloudInit,
 		); err != nil {
 			return nil, err
 		}
@@ -302,7 +372,7 @@ func (q *Queries) VMListByNode(ctx context.Context, db DBTX, nodeID *uuid.UUID) 
 }
 
 const vMListToBoot = `-- name: VMListToBoot :many
-SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id FROM vms WHERE observed_reason = 'host_reboot' AND desired_state = 'running' AND state = 'stopped' AND operation_id IS NULL
+SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id, origin, rebuild, rebuild_image_id, cloud_init FROM vms WHERE observed_reason = 'host_reboot' AND desired_state = 'running' AND state = 'stopped' AND operation_id IS NULL
 `
 
 func (q *Queries) VMListToBoot(ctx context.Context, db DBTX) ([]Vm, error) {
@@ -348,6 +418,10 @@ func (q *Queries) VMListToBoot(ctx context.Context, db DBTX) ([]Vm, error) {
 			&i.Pending,
 			&i.Resizing,
 			&i.CurrentSnapshotID,
+			&i.Origin,
+			&i.Rebuild,
+			&i.RebuildImageID,
+			&i.CloudInit,
 		); err != nil {
 			return nil, err
 		}
@@ -484,6 +558,21 @@ func (q *Queries) VMSetProvisioned(ctx context.Context, db DBTX, arg VMSetProvis
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const vMSetRebuild = `-- name: VMSetRebuild :exec
+UPDATE vms SET rebuild = $1, rebuild_image_id = $2, updated_at = now() WHERE id = $3
+`
+
+type VMSetRebuildParams struct {
+	Rebuild        []byte
+	RebuildImageID *uuid.UUID
+	ID             uuid.UUID
+}
+
+func (q *Queries) VMSetRebuild(ctx context.Context, db DBTX, arg VMSetRebuildParams) error {
+	_, err := db.Exec(ctx, vMSetRebuild, arg.Rebuild, arg.RebuildImageID, arg.ID)
+	return err
 }
 
 const vMSetResizing = `-- name: VMSetResizing :exec

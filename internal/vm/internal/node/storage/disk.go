@@ -21,18 +21,9 @@ import (
 
 // EnsureDisk makes a disk, or finds that it is there already.
 func (s *Store) EnsureDisk(ctx context.Context, vm uuid.UUID, spec nodeapi.DiskSpec) error {
-	path, err := s.diskPath(vm, spec.Name)
+	path, image, err := s.newDiskOf(vm, spec)
 	if err != nil {
 		return err
-	}
-	if spec.SizeBytes <= 0 {
-		return nodeapi.ErrInvalidCommand.WithMessage("a disk of %d bytes cannot be made", spec.SizeBytes)
-	}
-	image := ""
-	if spec.ImageSHA256 != "" {
-		if image, err = s.imagePath(spec.ImageSHA256); err != nil {
-			return err
-		}
 	}
 	s.imagesLock.RLock() // the image must not be swept away from under the new disk
 	defer s.imagesLock.RUnlock()
@@ -43,20 +34,43 @@ func (s *Store) EnsureDisk(ctx context.Context, vm uuid.UUID, spec nodeapi.DiskS
 	if !errors.Is(err, os.ErrNotExist) {
 		return failed("read the disk "+spec.Name, err)
 	}
-	if image != "" {
-		base, err := readHeader(image)
-		if errors.Is(err, os.ErrNotExist) {
-			return nodeapi.ErrImageMissing
-		}
-		touch(image)
-		if err != nil {
-			return failed("read the image", err)
-		}
-		if base.size > spec.SizeBytes {
-			return nodeapi.ErrInvalidCommand.WithMessage("the disk of %d bytes is smaller than its image of %d", spec.SizeBytes, base.size)
-		}
+	if err := checkBase(image, spec.SizeBytes); err != nil {
+		return err
 	}
 	return s.createDisk(ctx, path, image, spec.SizeBytes)
+}
+
+// newDiskOf tells where a disk is to be and the image that it is to stand on, which is empty for one that stands alone.
+func (s *Store) newDiskOf(vm uuid.UUID, spec nodeapi.DiskSpec) (path, image string, err error) {
+	if path, err = s.diskPath(vm, spec.Name); err != nil {
+		return "", "", err
+	}
+	if spec.SizeBytes <= 0 {
+		return "", "", nodeapi.ErrInvalidCommand.WithMessage("a disk of %d bytes cannot be made", spec.SizeBytes)
+	}
+	if spec.ImageSHA256 != "" {
+		image, err = s.imagePath(spec.ImageSHA256)
+	}
+	return path, image, err
+}
+
+// checkBase refuses an image that is not there, or that a disk has no room for.
+func checkBase(image string, size int64) error {
+	if image == "" {
+		return nil
+	}
+	base, err := readHeader(image)
+	if errors.Is(err, os.ErrNotExist) {
+		return nodeapi.ErrImageMissing
+	}
+	touch(image)
+	if err != nil {
+		return failed("read the image", err)
+	}
+	if base.size > size {
+		return nodeapi.ErrInvalidCommand.WithMessage("the disk of %d bytes is smaller than its image of %d", size, base.size)
+	}
+	return nil
 }
 
 func verify(have header, image string, spec nodeapi.DiskSpec) error {
@@ -68,22 +82,37 @@ func verify(have header, image string, spec nodeapi.DiskSpec) error {
 }
 
 func (s *Store) createDisk(ctx context.Context, path, image string, size int64) (err error) {
-	if err := makeFolder(filepath.Dir(path)); err != nil {
-		return failed("make the disk's folder", err)
-	}
-	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp")
+	temp, done, err := s.newDisk(path)
 	if err != nil {
-		return failed("make the disk", err)
+		return err
 	}
-	defer temp.Close()           // synced before
-	defer os.Remove(temp.Name()) // gone under this name when all went well
-	args := []string{"create", "-q", "-f", "qcow2"}
+	defer done()
+	args := []string{"create", "-q", "-f", qcow2}
 	if image != "" {
-		args = append(args, "-F", "qcow2", "-b", image)
+		args = append(args, "-F", qcow2, "-b", image)
 	}
 	if err := s.qemuImg(ctx, append(args, temp.Name(), strconv.FormatInt(size, 10))...); err != nil {
 		return err
 	}
+	return s.placeDisk(temp, path)
+}
+
+// newDisk makes the temporary file of a disk; done closes and removes it unless it has got its final name.
+func (s *Store) newDisk(path string) (temp *os.File, done func(), err error) {
+	if err := makeFolder(filepath.Dir(path)); err != nil {
+		return nil, nil, failed("make the disk's folder", err)
+	}
+	temp, err = os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp")
+	if err != nil {
+		return nil, nil, failed("make the disk", err)
+	}
+	return temp, func() {
+		_ = temp.Close()           // synced before
+		_ = os.Remove(temp.Name()) // gone under this name when all went well
+	}, nil
+}
+
+func (s *Store) placeDisk(temp *os.File, path string) error {
 	if err := s.finish(temp, path); err != nil {
 		return err
 	}

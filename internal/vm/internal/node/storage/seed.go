@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 
 	"github.com/diskfs/go-diskfs/backend/file"
@@ -17,9 +18,11 @@ import (
 // The NoCloud data source finds its volume by this label and reads these files.
 // Source: https://cloudinit.readthedocs.io/en/latest/reference/datasources/nocloud.html
 const (
-	seedLabel    = "CIDATA"
-	metaDataFile = "meta-data"
-	userDataFile = "user-data"
+	seedLabel         = "CIDATA"
+	metaDataFile      = "meta-data"
+	userDataFile      = "user-data"
+	vendorDataFile    = "vendor-data"
+	networkConfigFile = "network-config"
 )
 
 // EnsureSeed writes the seed. One that is there is replaced, which a running guest sees at its next start.
@@ -34,7 +37,9 @@ func (s *Store) EnsureSeed(vm uuid.UUID, spec nodeapi.SeedSpec) (err error) {
 	}
 	defer temp.Close()           // synced before
 	defer os.Remove(temp.Name()) // gone under this name when all went well
-	if err := writeISO(temp, map[string]string{metaDataFile: spec.MetaData, userDataFile: spec.UserData}); err != nil {
+	files := map[string]string{metaDataFile: spec.MetaData, userDataFile: spec.UserData, vendorDataFile: spec.VendorData, networkConfigFile: spec.NetworkConfig}
+	maps.DeleteFunc(files, func(name, text string) bool { return text == "" && name != userDataFile }) // the first two must be there, the others hold something
+	if err := writeISO(temp, files); err != nil {
 		return failed("write the seed", err)
 	}
 	if err := errors.Join(temp.Chmod(0o600), temp.Sync()); err != nil {

@@ -78,30 +78,18 @@ func (s *Store) EnsureVolume(ctx context.Context, id uuid.UUID, spec nodeapi.Vol
 	return usage(path, spec.Format)
 }
 
-// checkImage refuses an image that is not there, or that the volume has no room for.
-func checkImage(image string, size int64) error {
-	base, err := readHeader(image)
-	if err != nil {
-		return nodeapi.ErrImageMissing.Wrap(err)
-	}
-	if base.size > size {
-		return nodeapi.ErrInvalidCommand.WithMessage("the volume of %d bytes is smaller than its image of %d", size, base.size)
-	}
-	return nil
-}
-
 // createVolume makes an empty volume, or one that stands on an image.
 func (s *Store) createVolume(ctx context.Context, path, image string, spec nodeapi.VolumeSpec) error {
 	s.imagesLock.RLock() // the image must not be swept away from under the new volume
 	defer s.imagesLock.RUnlock()
-	temp, done, err := s.newVolume(path)
+	temp, done, err := s.newDisk(path)
 	if err != nil {
 		return err
 	}
 	defer done()
 	args := []string{"create", "-q", "-f", spec.Format}
 	if image != "" {
-		if err := checkImage(image, spec.SizeBytes); err != nil {
+		if err := checkBase(image, spec.SizeBytes); err != nil {
 			return err
 		}
 		args = append(args, "-F", qcow2, "-b", image)
@@ -115,7 +103,7 @@ func (s *Store) createVolume(ctx context.Context, path, image string, spec nodea
 // copyImage makes a raw volume with the content of an image. The copy may take long, so it holds up nobody: the image is kept from the
 // sweep by a name of its own, which a crash leaves to the next start.
 func (s *Store) copyImage(ctx context.Context, path, image string, size int64) error {
-	temp, done, err := s.newVolume(path)
+	temp, done, err := s.newDisk(path)
 	if err != nil {
 		return err
 	}
@@ -137,25 +125,13 @@ func (s *Store) copyImage(ctx context.Context, path, image string, size int64) e
 func (s *Store) linkImage(image, name string, size int64) error {
 	s.imagesLock.RLock()
 	defer s.imagesLock.RUnlock()
-	if err := checkImage(image, size); err != nil {
+	if err := checkBase(image, size); err != nil {
 		return err
 	}
 	if err := os.Link(image, name); err != nil {
 		return failed("keep the image of a volume", err)
 	}
 	return nil
-}
-
-// newVolume makes the temporary file of a volume; done closes and removes it unless it has got its final name.
-func (s *Store) newVolume(path string) (temp *os.File, done func(), err error) {
-	temp, err = os.CreateTemp(s.volumes, "."+filepath.Base(path)+".*.tmp")
-	if err != nil {
-		return nil, nil, failed("make the volume", err)
-	}
-	return temp, func() {
-		_ = temp.Close()           // synced before
-		_ = os.Remove(temp.Name()) // gone under this name when all went well
-	}, nil
 }
 
 // GrowVolume makes a volume that no guest has open as large as is asked for. One that is as large or larger stays as it is.
