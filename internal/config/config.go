@@ -33,7 +33,7 @@ type HTTPConfig struct {
 	Listen            string        `mapstructure:"listen" doc:"HOST:PORT of the API. Port 0 takes a free one. Beyond this host, set http.tls."`
 	PublicURL         string        `mapstructure:"public_url" doc:"Where people reach the API, https://cloud.example.org, for the links in mails."`
 	TLS               TLSConfig     `mapstructure:"tls"`
-	CORSOrigins       []string      `mapstructure:"cors_origins" doc:"Origins of web pages that may use the API and open its websockets, https://ui.example.org. Read anew on SIGHUP."`
+	CORSOrigins       []string      `mapstructure:"cors_origins" doc:"Origins of web pages that may use the API and open its websockets, https://ui.example.org. * is all of them, for websockets too, which still need a ticket or token. Read anew on SIGHUP."`
 	ReadHeaderTimeout time.Duration `mapstructure:"read_header_timeout" doc:"A client has so long to send the head of a request."`
 	IdleTimeout       time.Duration `mapstructure:"idle_timeout" doc:"An idle connection is closed after so long."`
 	MaxHeaderBytes    int           `mapstructure:"max_header_bytes" doc:"The most the head of a request may have, in bytes."`
