@@ -156,7 +156,7 @@ func TestWatchersTypeNothing(t *testing.T) {
 	var both [2]*websocket.Conn
 	for i, readOnly := range []bool{true, false} {
 		ticket := decode[struct{ URL string }](t, w.do(http.MethodPost, w.vmPath(id)+"/console", map[string]any{"read_only": readOnly}), http.StatusCreated)
-		c, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(server.URL, "http")+ticket.URL, nil) //nolint:bodyclose // the library closes it
+		c, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(server.URL, "http")+ticket.URL, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
