@@ -143,6 +143,9 @@ func (e *env) vmFields(m vm.VM, nodes map[uuid.UUID]string) [][]string {
 	}
 	fields = append(fields, settingFields(m)...)
 	fields = append(fields, []string{"tenant", m.TenantID.String()}, []string{"owner", m.OwnerID.String()}, []string{"created", clock(m.CreatedAt)}, []string{"updated", clock(m.UpdatedAt)})
+	if m.ReadyAt != nil {
+		fields = append(fields, []string{"ready", clock(*m.ReadyAt)})
+	}
 	if m.OperationID != nil {
 		fields = append(fields, []string{"operation", m.OperationID.String()})
 	}

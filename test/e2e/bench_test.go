@@ -30,6 +30,8 @@ func TestBench(t *testing.T) {
 	s.upload()
 	s.delete(s.create("warm-up").TargetID)
 	s.benchBoot()
+	s.stop()
+	s.start("NOVACRON_SCHEDULER_OVERCOMMIT_VCPU=64", "NOVACRON_SCHEDULER_OVERCOMMIT_MEMORY=4") // room for 50 at once
 	s.benchRate()
 	s.benchRows(0, 100_000)
 	s.benchRows(100_000, 1_000_000)

@@ -238,6 +238,7 @@ func (n *Node) pollLoop(ctx context.Context) {
 			}
 		case <-ask.C:
 			n.askAddresses(ctx)
+			n.askReady(ctx)
 			n.retellStrangers()
 		case <-poll.C:
 			greeted = n.look(ctx, greeted)
