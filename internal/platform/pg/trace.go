@@ -18,8 +18,8 @@ type tracer struct{}
 type querySpan struct{}
 
 // TraceQueryStart implements pgx.QueryTracer.
-func (tracer) TraceQueryStart(ctx context.Context, conn *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
-	return begin(ctx, conn, q.SQL)
+func (tracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
+	return begin(ctx, q.SQL)
 }
 
 // TraceQueryEnd implements pgx.QueryTracer.
@@ -28,8 +28,8 @@ func (tracer) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryEn
 }
 
 // TraceBatchStart implements pgx.BatchTracer.
-func (tracer) TraceBatchStart(ctx context.Context, conn *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
-	return begin(ctx, conn, "BATCH")
+func (tracer) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	return begin(ctx, "BATCH")
 }
 
 // TraceBatchQuery implements pgx.BatchTracer.
@@ -41,8 +41,8 @@ func (tracer) TraceBatchEnd(ctx context.Context, _ *pgx.Conn, b pgx.TraceBatchEn
 }
 
 // TraceCopyFromStart implements pgx.CopyFromTracer.
-func (tracer) TraceCopyFromStart(ctx context.Context, conn *pgx.Conn, c pgx.TraceCopyFromStartData) context.Context {
-	return begin(ctx, conn, "COPY "+c.TableName.Sanitize())
+func (tracer) TraceCopyFromStart(ctx context.Context, _ *pgx.Conn, c pgx.TraceCopyFromStartData) context.Context {
+	return begin(ctx, "COPY "+c.TableName.Sanitize())
 }
 
 // TraceCopyFromEnd implements pgx.CopyFromTracer.
@@ -50,13 +50,12 @@ func (tracer) TraceCopyFromEnd(ctx context.Context, _ *pgx.Conn, c pgx.TraceCopy
 	finish(ctx, c.Err)
 }
 
-func begin(ctx context.Context, conn *pgx.Conn, sql string) context.Context {
+func begin(ctx context.Context, sql string) context.Context {
 	if !tracing.Recorded(ctx) {
 		return ctx
 	}
 	name, text := queryName(sql)
-	ctx, span := tracing.Start(ctx, tracing.Client, "sql "+name, tracing.String("db.system.name", "postgresql"),
-		tracing.String("db.query.text", text), tracing.String("db.namespace", conn.Config().RuntimeParams["search_path"]))
+	ctx, span := tracing.Start(ctx, tracing.Client, "sql "+name, tracing.String("db.system.name", "postgresql"), tracing.String("db.query.text", text))
 	return context.WithValue(ctx, querySpan{}, span)
 }
 
