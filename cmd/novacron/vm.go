@@ -24,7 +24,7 @@ func newVM(e *env) *cobra.Command {
 		newVMAction(e, apiclient.ActionSuspend, "Save the memory of machines to disk and power them off; start goes on from there", "Suspended"),
 		newVMResize(e), newVMRename(e), newVMSet(e), newVMProtect(e, "protect", "Protect a machine from deletion", "Protected", true),
 		newVMProtect(e, "unprotect", "Let a machine be deleted again", "Unprotected", false), newVMHistory(e),
-		newVMDelete(e), newVMClone(e), newVMRebuild(e), newVMDisk(e), newVMCDROM(e), newVMInterface(e), newVMSnapshot(e), newVMConsole(e), newVMLogs(e),
+		newVMDelete(e), newVMClone(e), newVMRebuild(e), newVMDisk(e), newVMCDROM(e), newVMInterface(e), newVMSnapshot(e), newVMConsole(e), newVMVNC(e), newVMScreenshot(e), newVMLogs(e),
 		newGuestInfo(e), newVMExec(e), newVMCopy(e), newVMSetPassword(e), newVMSyncTime(e), newVMMetrics(e), newVMTop(e))
 	return cmd
 }
@@ -143,6 +143,9 @@ func (e *env) vmFields(m vm.VM, nodes map[uuid.UUID]string) [][]string {
 	}
 	fields = append(fields, settingFields(m)...)
 	fields = append(fields, []string{"tenant", m.TenantID.String()}, []string{"owner", m.OwnerID.String()}, []string{"created", clock(m.CreatedAt)}, []string{"updated", clock(m.UpdatedAt)})
+	if m.ReadyAt != nil {
+		fields = append(fields, []string{"ready", clock(*m.ReadyAt)})
+	}
 	if m.OperationID != nil {
 		fields = append(fields, []string{"operation", m.OperationID.String()})
 	}

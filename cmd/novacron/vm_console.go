@@ -16,7 +16,10 @@ import (
 const escapeKey = 0x1d
 
 func newVMConsole(e *env) *cobra.Command {
-	var w waiting
+	var (
+		w     waiting
+		watch bool
+	)
 	cmd := &cobra.Command{
 		Use: "console VM", Short: "Open the interactive serial console of a machine; Ctrl-] leaves it", Args: cobra.ExactArgs(1), ValidArgsFunction: e.completion(1, vmNames),
 		Long: "Open the interactive serial console of a machine. Ctrl-] leaves it; the machine runs on.\n\n" +
@@ -28,7 +31,7 @@ func newVMConsole(e *env) *cobra.Command {
 			}
 			ctx, cancel := w.limit(cmd.Context(), "the console of "+target.name)
 			defer cancel()
-			console, err := c.OpenConsole(ctx, target.id)
+			console, err := c.OpenConsole(ctx, target.id, apiclient.ConsoleOpen{ReadOnly: watch})
 			if err != nil {
 				return err
 			}
@@ -37,6 +40,7 @@ func newVMConsole(e *env) *cobra.Command {
 		},
 	}
 	w.addTimeout(cmd)
+	cmd.Flags().BoolVar(&watch, "watch", false, "watch only: nothing that is typed reaches the guest")
 	cmd.Flags().Lookup("timeout").Usage = "leave after this time, for example 30s; 0 stays"
 	return cmd
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -55,11 +56,17 @@ type ConsoleTicket struct {
 	ExpiresAt time.Time `json:"expires_at"`
 }
 
-// OpenConsole asks for a ticket and opens the interactive serial console. Whoever opens it closes it.
-func (c *Client) OpenConsole(ctx context.Context, id uuid.UUID) (*Console, error) {
+// ConsoleOpen says which console to open, and how; zero is the serial one, to type into.
+type ConsoleOpen struct {
+	Kind     string `json:"kind,omitempty"` // serial or vnc
+	ReadOnly bool   `json:"read_only,omitempty"`
+}
+
+// OpenConsole asks for a ticket and opens a console. Whoever opens it closes it.
+func (c *Client) OpenConsole(ctx context.Context, id uuid.UUID, how ConsoleOpen) (*Console, error) {
 	var ticket ConsoleTicket
 	// Without a key: answers that hold secrets are not kept for repetition.
-	if err := c.json(ctx, call{method: http.MethodPost, path: "/api/v1/vms/" + id.String() + "/console"}, &ticket); err != nil {
+	if err := c.json(ctx, call{method: http.MethodPost, path: "/api/v1/vms/" + id.String() + "/console", body: how}, &ticket); err != nil {
 		return nil, err
 	}
 	target, err := c.consoleURL(ticket.URL)
@@ -133,6 +140,24 @@ func (c *Console) Read(ctx context.Context) ([]byte, error) {
 func (c *Console) Write(ctx context.Context, data []byte) error {
 	return c.conn.Write(ctx, websocket.MessageBinary, data)
 }
+
+// Conn gives the console as a connection, for protocols such as VNC. It ends with ctx.
+func (c *Console) Conn(ctx context.Context) net.Conn {
+	return websocket.NetConn(ctx, c.conn, websocket.MessageBinary)
+}
+
+// Screenshot takes a picture of the screen of a virtual machine, as PNG.
+func (c *Client) Screenshot(ctx context.Context, id uuid.UUID) ([]byte, error) {
+	resp, err := c.do(ctx, call{method: http.MethodGet, path: "/api/v1/vms/" + id.String() + "/console/screenshot", accept: "image/png"})
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close() // read only
+	return io.ReadAll(io.LimitReader(resp.Body, maxPicture))
+}
+
+// maxPicture is more than the server sends.
+const maxPicture = 32 << 20
 
 // Close ends the console in good order.
 func (c *Console) Close() error { return c.conn.Close(websocket.StatusNormalClosure, "") }

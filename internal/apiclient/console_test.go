@@ -40,7 +40,7 @@ func TestConsole(t *testing.T) {
 		_ = conn.Close(websocket.StatusNormalClosure, "the machine was powered off")
 	})
 	c, _ := serve(t, mux)
-	console, err := c.OpenConsole(t.Context(), id)
+	console, err := c.OpenConsole(t.Context(), id, apiclient.ConsoleOpen{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func TestConsole(t *testing.T) {
 
 func TestConsoleKeepsTheTokenAtHome(t *testing.T) {
 	c, _ := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"url":"https://elsewhere.example/ws"}`) }))
-	_, err := c.OpenConsole(t.Context(), uuid.New())
+	_, err := c.OpenConsole(t.Context(), uuid.New(), apiclient.ConsoleOpen{})
 	if err == nil || !strings.Contains(err.Error(), "elsewhere.example") {
 		t.Errorf("got %v", err)
 	}

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/novacron/novacron/internal/app/topology"
 	"github.com/novacron/novacron/internal/bus/membus"
 	"github.com/novacron/novacron/internal/config"
@@ -24,6 +26,8 @@ import (
 	"github.com/novacron/novacron/internal/platform/pg/pgserver"
 	"github.com/novacron/novacron/internal/platform/systemd"
 	"github.com/novacron/novacron/internal/platform/telemetry"
+	"github.com/novacron/novacron/internal/platform/tracing"
+	"github.com/novacron/novacron/internal/platform/tracing/otlp"
 )
 
 // Options is what Run is told besides the configuration.
@@ -52,7 +56,7 @@ const databaseStopTimeout = 30 * time.Second
 // cache, and the database last. Guests run on.
 func Run(ctx context.Context, cfg config.Config, opts Options) (err error) {
 	log, _, err := logx.New(logx.Options{Level: cfg.Log.Level, Format: cfg.Log.Format,
-		Context: []logx.Extractor{logx.FromString("request_id", httpx.RequestID)}})
+		Context: []logx.Extractor{logx.FromString("trace_id", tracing.ID), logx.FromString("request_id", httpx.RequestID)}})
 	if err != nil {
 		return err
 	}
@@ -93,12 +97,17 @@ func Run(ctx context.Context, cfg config.Config, opts Options) (err error) {
 		answers = cache.NewMemoryBytes(answersBytes)
 		defer func() { err = errors.Join(err, answers.Close()) }()
 	}
-	b := membus.New()
-	defer func() { err = errors.Join(err, b.Close()) }()
 	registry, err := telemetry.NewRegistry(opts.Build)
 	if err != nil {
 		return err
 	}
+	ctx, stopTraces, err := trace(ctx, cfg, opts, log, registry)
+	if err != nil {
+		return err
+	}
+	defer stopTraces()
+	b := membus.NewWith(ctx)
+	defer func() { err = errors.Join(err, b.Close()) }()
 	build := &builder{cfg: cfg, started: started, opts: opts, log: log, bus: b, cache: shared, answers: answers, registry: registry}
 	defer func() {
 		for _, conn := range build.conns {
@@ -106,6 +115,29 @@ func Run(ctx context.Context, cfg config.Config, opts Options) (err error) {
 		}
 	}()
 	return build.run(ctx, hangup)
+}
+
+// tracesStopTimeout bounds how long a process that ends waits for the collector of its traces.
+const tracesStopTimeout = 3 * time.Second
+
+// trace puts the tracer of the process into ctx, where traces are sent anywhere.
+func trace(ctx context.Context, cfg config.Config, opts Options, log *slog.Logger, reg prometheus.Registerer) (_ context.Context, stop func(), err error) {
+	if cfg.Telemetry.Endpoint == "" {
+		return ctx, func() {}, nil
+	}
+	to := cfg.Traces()
+	to.Version = opts.Build.Version
+	sender, err := otlp.New(ctx, to, log, reg)
+	if err != nil {
+		return ctx, nil, err
+	}
+	return tracing.With(ctx, sender.Tracer()), func() {
+		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), tracesStopTimeout)
+		defer cancel()
+		if err := sender.Stop(stopping); err != nil {
+			log.WarnContext(ctx, "the last traces could not be sent", "error", err)
+		}
+	}, nil
 }
 
 func openCache(cfg config.Config) (cache.Cache, error) {

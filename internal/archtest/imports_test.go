@@ -76,6 +76,8 @@ var rules = []rule{
 		regexp.MustCompile(`^libvirt\.org/go/`), regexp.MustCompile(`^internal/vm/internal/driver/libvirt$`), true},
 	{"one place reads the configuration", regexp.MustCompile(`^github\.com/spf13/viper`), regexp.MustCompile(`^internal/config$`), true},
 	{"Redis hides behind the cache interface", regexp.MustCompile(`^github\.com/redis/`), regexp.MustCompile(`^internal/platform/cache$`), true},
+	{"OpenTelemetry hides behind tracing, where attributes are looked at for secrets",
+		regexp.MustCompile(`^go\.opentelemetry\.io/`), regexp.MustCompile(`^internal/platform/tracing(/|$)`), true},
 	{"huma has one main maintainer, so it hides behind httpx", regexp.MustCompile(`^github\.com/danielgtaylor/huma`), regexp.MustCompile(`^internal/platform/httpx$`), true},
 	{"modules are told their configuration; only the composition root reads it",
 		regexp.MustCompile(`^` + module + `internal/config$`), regexp.MustCompile(`^(internal/(app(/|$)|config$)|cmd/novacron)`), false},

@@ -25,15 +25,19 @@ type reply struct {
 
 // Call sends a request and waits for the answer of whoever serves the subject. An error of theirs comes back with its code. The deadline
 // of ctx travels along; ctx should have one, for a lost answer is waited for as long as ctx lasts.
-func Call[Req, Resp any](ctx context.Context, b Bus, subject string, req Req) (Resp, error) {
-	var resp Resp
+func Call[Req, Resp any](ctx context.Context, b Bus, subject string, req Req) (resp Resp, err error) {
 	data, err := json.Marshal(req)
 	if err != nil {
 		return resp, fmt.Errorf("encode request for %s: %w", subject, err)
 	}
-	m := Message{Subject: subject, Data: data}
+	ctx, span := callSpan(ctx, subject)
+	defer func() { span.End(err) }()
+	m := Message{Subject: subject, Header: traceHeader(ctx), Data: data}
 	if deadline, ok := ctx.Deadline(); ok {
-		m.Header = map[string]string{HeaderDeadline: deadline.UTC().Format(time.RFC3339Nano)}
+		if m.Header == nil {
+			m.Header = map[string]string{}
+		}
+		m.Header[HeaderDeadline] = deadline.UTC().Format(time.RFC3339Nano)
 	}
 	answer, err := b.Request(ctx, m)
 	if err != nil {
@@ -162,11 +166,13 @@ func (s *served) answer(ctx context.Context, m Message, one func(context.Context
 		ctx, cancel = context.WithDeadline(ctx, deadline)
 		defer cancel()
 	}
+	ctx, span := serveSpan(ctx, m)
 	var answer json.RawMessage
 	err := ctx.Err()
 	if err == nil {
 		answer, err = guarded(ctx, m, one)
 	}
+	span.End(err)
 	s.respond(ctx, m, answer, ended(subscription, err))
 }
 

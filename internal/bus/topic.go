@@ -23,7 +23,7 @@ func (t Topic[T]) Publish(ctx context.Context, b Bus, v T) error {
 	if err != nil {
 		return fmt.Errorf("encode message for %s: %w", t.subject, err)
 	}
-	return b.Publish(ctx, Message{Subject: t.subject, Data: data})
+	return b.Publish(ctx, Message{Subject: t.subject, Header: traceHeader(ctx), Data: data})
 }
 
 // Subscribe decodes what arrives. A payload that is not a T is counted, logged and dropped: its publisher is of another version. Such a
@@ -38,6 +38,6 @@ func (t Topic[T]) Subscribe(b Bus, opts SubscribeOptions, h func(ctx context.Con
 			}
 			return
 		}
-		h(ctx, v)
+		h(traced(ctx, m), v)
 	})
 }

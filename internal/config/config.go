@@ -7,19 +7,20 @@ import "time"
 
 // Config is everything that can be set. The tag doc is the reference; docs/configuration.md is generated from it.
 type Config struct {
-	DataDir  string         `mapstructure:"data_dir" doc:"Folder of everything NovaCron keeps on this host: database, images, disks, keys. Its path must be traversable by the users of PostgreSQL and QEMU."`
-	Modules  []string       `mapstructure:"modules" doc:"Modules that run in this process: 'all', or any of auth, vm, federation, monitoring, scheduler, gateway."`
-	Node     NodeConfig     `mapstructure:"node"`
-	HTTP     HTTPConfig     `mapstructure:"http"`
-	Gateway  GatewayConfig  `mapstructure:"gateway"`
-	Internal InternalConfig `mapstructure:"internal"`
-	Database DatabaseConfig `mapstructure:"database"`
-	Redis    RedisConfig    `mapstructure:"redis"`
-	Log      LogConfig      `mapstructure:"log"`
-	Auth     AuthConfig     `mapstructure:"auth"`
-	Mail     MailConfig     `mapstructure:"mail"`
-	VM       VMConfig       `mapstructure:"vm"`
-	Sched    SchedConfig    `mapstructure:"scheduler"`
+	DataDir   string          `mapstructure:"data_dir" doc:"Folder of everything NovaCron keeps on this host: database, images, disks, keys. Its path must be traversable by the users of PostgreSQL and QEMU."`
+	Modules   []string        `mapstructure:"modules" doc:"Modules that run in this process: 'all', or any of auth, vm, federation, monitoring, scheduler, gateway."`
+	Node      NodeConfig      `mapstructure:"node"`
+	HTTP      HTTPConfig      `mapstructure:"http"`
+	Gateway   GatewayConfig   `mapstructure:"gateway"`
+	Internal  InternalConfig  `mapstructure:"internal"`
+	Database  DatabaseConfig  `mapstructure:"database"`
+	Redis     RedisConfig     `mapstructure:"redis"`
+	Log       LogConfig       `mapstructure:"log"`
+	Telemetry TelemetryConfig `mapstructure:"telemetry"`
+	Auth      AuthConfig      `mapstructure:"auth"`
+	Mail      MailConfig      `mapstructure:"mail"`
+	VM        VMConfig        `mapstructure:"vm"`
+	Sched     SchedConfig     `mapstructure:"scheduler"`
 }
 
 // NodeConfig is about this host as a hypervisor node.
@@ -32,7 +33,7 @@ type HTTPConfig struct {
 	Listen            string        `mapstructure:"listen" doc:"HOST:PORT of the API. Port 0 takes a free one. Beyond this host, set http.tls."`
 	PublicURL         string        `mapstructure:"public_url" doc:"Where people reach the API, https://cloud.example.org, for the links in mails."`
 	TLS               TLSConfig     `mapstructure:"tls"`
-	CORSOrigins       []string      `mapstructure:"cors_origins" doc:"Origins of web pages that may use the API and open its websockets, https://ui.example.org. Read anew on SIGHUP."`
+	CORSOrigins       []string      `mapstructure:"cors_origins" doc:"Origins of web pages that may use the API and open its websockets, https://ui.example.org. * is all of them, for websockets too, which still need a ticket or token. Read anew on SIGHUP."`
 	ReadHeaderTimeout time.Duration `mapstructure:"read_header_timeout" doc:"A client has so long to send the head of a request."`
 	IdleTimeout       time.Duration `mapstructure:"idle_timeout" doc:"An idle connection is closed after so long."`
 	MaxHeaderBytes    int           `mapstructure:"max_header_bytes" doc:"The most the head of a request may have, in bytes."`
@@ -139,6 +140,15 @@ type RedisConfig struct {
 type LogConfig struct {
 	Level  string `mapstructure:"level" doc:"debug, info, warn or error."`
 	Format string `mapstructure:"format" doc:"json, text, or auto: text on a terminal and json elsewhere."`
+}
+
+// TelemetryConfig is about traces; metrics are always there, at /metrics.
+type TelemetryConfig struct {
+	Endpoint    string  `mapstructure:"otlp_endpoint" doc:"https://HOST:PORT of an OpenTelemetry collector that takes traces by OTLP over gRPC, or http://HOST:PORT for one on this host. Empty: no traces are made."`
+	CAFile      string  `mapstructure:"otlp_ca_file" doc:"Certificates that the collector's is checked against. Empty: those of the system."`
+	CertFile    string  `mapstructure:"otlp_cert_file" doc:"Certificate that is shown to the collector. Empty: none."`
+	KeyFile     string  `mapstructure:"otlp_key_file" doc:"Its key."`
+	SampleRatio float64 `mapstructure:"trace_sample_ratio" doc:"Which part of the requests is traced, from 0 to 1. Besides, at most ten requests a second are whose clients ask for it in traceparent."`
 }
 
 // AuthConfig is about identity.

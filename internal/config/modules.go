@@ -11,6 +11,7 @@ import (
 	"github.com/novacron/novacron/internal/platform/grpcx"
 	"github.com/novacron/novacron/internal/platform/hop"
 	"github.com/novacron/novacron/internal/platform/mail"
+	"github.com/novacron/novacron/internal/platform/tracing/otlp"
 	"github.com/novacron/novacron/internal/scheduler"
 	"github.com/novacron/novacron/internal/scheduler/schedulermodule"
 	"github.com/novacron/novacron/internal/vm/vmmodule"
@@ -82,6 +83,12 @@ func (c Config) VMModule() vmmodule.Config {
 	return m
 }
 
+// Traces tells where traces go.
+func (c Config) Traces() otlp.Config {
+	t := c.Telemetry
+	return otlp.Config{Endpoint: t.Endpoint, CAFile: t.CAFile, CertFile: t.CertFile, KeyFile: t.KeyFile, SampleRatio: t.SampleRatio, Instance: c.Node.Name}
+}
+
 // Inner gives the listener for gateways its part.
 func (c Config) Inner() hop.Config {
 	i := c.Internal
@@ -132,6 +139,7 @@ func (c Config) innerMistakes() []error {
 // moduleMistakes asks the modules what they think of their part.
 func (c Config) moduleMistakes() []error {
 	list := append(c.innerMistakes(), c.GatewayModule().Validate()...)
+	list = append(list, c.Traces().Validate()...)
 	list = append(list, c.SchedulerModule().Validate()...)
 	list = append(list, c.VMModule().Validate()...)
 	for _, err := range c.Mailer().Validate() {

@@ -51,6 +51,7 @@ type VM struct {
 	Tags           map[string]string `json:"tags" nullable:"false"`
 	Description    string            `json:"description"`
 	Suspended      bool              `json:"suspended" doc:"It is stopped with its memory saved to disk; start goes on from there."`
+	ReadyAt        *time.Time        `json:"ready_at,omitempty" doc:"When its guest told, since it came on, that it is set up: its agent answers, and cloud-init is done or not there."`
 	Pending        []Pending         `json:"pending" nullable:"false" doc:"What the guest takes up only when it is powered on from off."`
 	Origin         *Origin           `json:"origin,omitempty" doc:"Of a clone."`
 	Observed       Observed          `json:"observed" doc:"What the node saw last."`

@@ -12,7 +12,7 @@ import (
 // VM is what vm.events carries: one change of one virtual machine. Delivery is at least once; ID is for deduplication.
 type VM struct {
 	ID        uuid.UUID      `json:"id"`
-	Type      string         `json:"type"` // created, started, stopped, paused, resumed, updated, failed, deleted
+	Type      string         `json:"type"` // created, started, stopped, paused, resumed, ready, updated, failed, deleted
 	VMID      uuid.UUID      `json:"vm_id"`
 	TenantID  uuid.UUID      `json:"tenant_id"`
 	Timestamp time.Time      `json:"timestamp"`

@@ -14,8 +14,9 @@ import (
 
 // Bus is a bus.Bus. It is safe for concurrent use.
 type Bus struct {
-	inbox atomic.Uint64 // numbers the reply subjects
-	lost  atomic.Uint64 // messages dropped for full queues
+	inbox atomic.Uint64   // numbers the reply subjects
+	lost  atomic.Uint64   // messages dropped for full queues
+	base  context.Context // its values are those of the handlers' contexts
 
 	closing  chan struct{}  // closed by Close, so that requests end
 	handlers sync.WaitGroup // goroutines that run handlers; grows only while mu is held and closed is false
@@ -28,7 +29,12 @@ type Bus struct {
 var _ bus.Bus = (*Bus)(nil)
 
 // New makes an empty bus.
-func New() *Bus { return &Bus{closing: make(chan struct{}), table: newTable()} }
+func New() *Bus { return NewWith(context.Background()) }
+
+// NewWith makes an empty bus whose handlers find the values of ctx in their contexts: what they need to trace.
+func NewWith(ctx context.Context) *Bus {
+	return &Bus{base: context.WithoutCancel(ctx), closing: make(chan struct{}), table: newTable()}
+}
 
 // Lost counts the messages that were dropped because a subscription's queue was full, over all subscriptions since New.
 func (b *Bus) Lost() uint64 { return b.lost.Load() }

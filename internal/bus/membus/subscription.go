@@ -33,7 +33,7 @@ func newSubscription(b *Bus, pattern string, opts bus.SubscribeOptions, h bus.Ha
 		opts.Capacity = bus.DefaultCapacity
 	}
 	s := &subscription{bus: b, pattern: pattern, queue: opts.Queue, capacity: opts.Capacity, onGap: opts.OnGap, handler: h}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.ctx, s.cancel = context.WithCancel(b.base)
 	return s
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -270,8 +271,14 @@ func TestNotModified(t *testing.T) {
 		}
 	}
 	timing := d.do(t, "GET", "/api/v1/gateway/routes", d.admin, nil).header.Get("Server-Timing")
-	if !strings.Contains(timing, "gateway;dur=") {
-		t.Errorf("Server-Timing %q", timing)
+	for _, part := range []string{"edge;dur=", "admit;dur=", "gateway;dur=", "total;dur="} {
+		if !strings.Contains(timing, part) {
+			t.Errorf("Server-Timing %q lacks %s", timing, part)
+		}
+	}
+	// Whoever does not run the installation is told what they could measure.
+	if timing := d.do(t, "GET", "/api/v1/whoami", d.viewer, nil).header.Get("Server-Timing"); !regexp.MustCompile(`^total;dur=[0-9.]+$`).MatchString(timing) {
+		t.Errorf("a viewer is told %q", timing)
 	}
 	if a := d.do(t, "GET", "/api/v1/info", "", nil); a.header.Get("Server-Timing") != "" {
 		t.Error("strangers are told times")

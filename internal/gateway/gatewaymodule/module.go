@@ -176,7 +176,7 @@ func (m *Module) Start(ctx context.Context) error {
 		return errors.Join(err, l.Close())
 	}
 	m.startRemotes()
-	base, endAll := context.WithCancel(context.Background())
+	base, endAll := context.WithCancel(context.WithoutCancel(ctx))
 	server := &http.Server{
 		Handler: m.edge, ReadHeaderTimeout: m.cfg.ReadHeaderTimeout, IdleTimeout: m.cfg.IdleTimeout, MaxHeaderBytes: m.cfg.MaxHeaderBytes,
 		BaseContext: func(net.Listener) context.Context { return base }, ConnState: m.http.ConnState("gateway"),

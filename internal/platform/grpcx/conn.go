@@ -19,8 +19,8 @@ import (
 
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/httpx"
-	"github.com/novacron/novacron/internal/platform/logx"
 	"github.com/novacron/novacron/internal/platform/pki"
+	"github.com/novacron/novacron/internal/platform/tracing"
 )
 
 // Config is what both sides of a connection are told.
@@ -49,7 +49,6 @@ const (
 // The names of metadata that travel with a call.
 const (
 	requestID = "x-request-id"
-	traceID   = "x-trace-id"
 )
 
 // Registrar is what contracts are added to.
@@ -80,7 +79,7 @@ func Listen(ctx context.Context, address string, cfg Config, peers []string, log
 		grpc.Creds(credentials.NewTLS(pki.ServerConfig(pair, pool))), grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage),
 		grpc.ConnectionTimeout(callTimeout), grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: 15 * time.Minute, Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
-		grpc.UnaryInterceptor(serve(peers, log)))}
+		grpc.UnaryInterceptor(serve(tracing.From(ctx), peers, log)))}
 	register(s.grpc)
 	go func() { s.done <- s.grpc.Serve(l) }() // ends with Stop
 	return s, nil
@@ -106,7 +105,7 @@ func (s *Server) Stop(ctx context.Context) error {
 }
 
 // serve checks who calls, puts request id and trace into the context, and turns errors and panics into what travels.
-func serve(peers []string, log *slog.Logger) grpc.UnaryServerInterceptor {
+func serve(tracer *tracing.Tracer, peers []string, log *slog.Logger) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
 		name := caller(ctx)
 		if !slices.Contains(peers, name) {
@@ -115,16 +114,17 @@ func serve(peers []string, log *slog.Logger) grpc.UnaryServerInterceptor {
 		}
 		md, _ := metadata.FromIncomingContext(ctx)
 		ctx = httpx.WithRequest(ctx, first(md, requestID), info.FullMethod)
-		if id := first(md, traceID); id != "" {
-			ctx = logx.WithTraceID(ctx, id)
-		}
+		ctx = tracing.FromPeer(tracing.With(ctx, tracer), func(name string) string { return first(md, name) })
+		ctx, span := tracing.Enter(ctx, tracing.Server, info.FullMethod, tracing.String("novacron.request_id", httpx.RequestID(ctx)))
 		defer func() {
 			if p := recover(); p != nil {
 				log.ErrorContext(ctx, "handler panicked", "method", info.FullMethod, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+				span.End(errs.ErrInternal)
 				err = ToStatus(errs.ErrInternal)
 			}
 		}()
 		resp, err = handler(ctx, req)
+		span.End(err)
 		if err == nil {
 			return resp, nil
 		}
@@ -182,8 +182,9 @@ func call(ctx context.Context, method string, req, reply any, conn *grpc.ClientC
 	if id := httpx.RequestID(ctx); id != "" {
 		pairs = append(pairs, requestID, id)
 	}
-	if id := logx.TraceID(ctx); id != "" {
-		pairs = append(pairs, traceID, id)
-	}
-	return FromStatus(invoker(metadata.AppendToOutgoingContext(ctx, pairs...), method, req, reply, conn, opts...))
+	ctx, span := tracing.Start(ctx, tracing.Client, method, tracing.String("server.address", conn.Target()))
+	tracing.Inject(ctx, func(name, value string) { pairs = append(pairs, name, value) })
+	err := FromStatus(invoker(metadata.AppendToOutgoingContext(ctx, pairs...), method, req, reply, conn, opts...))
+	span.End(err)
+	return err
 }

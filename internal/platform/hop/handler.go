@@ -10,7 +10,8 @@ import (
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/identity"
-	"github.com/novacron/novacron/internal/platform/logx"
+	"github.com/novacron/novacron/internal/platform/telemetry"
+	"github.com/novacron/novacron/internal/platform/tracing"
 )
 
 // ErrNotGateway answers requests that reach a module's own listener past the gateway.
@@ -38,9 +39,9 @@ func Handler(v *Verifier, log *slog.Logger, next http.Handler) http.Handler {
 			return
 		}
 		ctx = httpx.WithClientInfo(ctx, client(r))
-		if id := logx.TraceParent(r.Header.Get("Traceparent")); id != "" {
-			ctx = logx.WithTraceID(ctx, id)
-		}
+		ctx, span := tracing.Enter(tracing.FromPeer(ctx, r.Header.Get), tracing.Server, telemetry.MethodLabel(r.Method),
+			tracing.String("novacron.request_id", httpx.RequestID(ctx)))
+		defer span.End(nil)
 		if known {
 			ctx = identity.With(ctx, caller)
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/novacron/novacron/internal/platform/audit"
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/identity"
+	"github.com/novacron/novacron/internal/platform/tracing"
 )
 
 // DefaultMaxBody is the most bytes a JSON body may have where a route says nothing else.
@@ -250,6 +251,7 @@ func (a *API) Raw(op Op, doc RawDoc, h http.HandlerFunc) {
 			watch.refused(r, err)
 			return
 		}
+		traceRoute(r.Context(), op)
 		watch.raw(w, r, h)
 	})
 }
@@ -282,9 +284,19 @@ func (a *API) declare(op Op) huma.Operation {
 			watch.refused(r, err)
 			return
 		}
+		traceRoute(ctx.Context(), op)
 		watch.typed(ctx, next)
 	}}
 	return hop
+}
+
+// traceRoute names the span of a request by its route.
+func traceRoute(ctx context.Context, op Op) {
+	if tracing.Recorded(ctx) {
+		span := tracing.Current(ctx)
+		span.Name(op.Method + " " + op.Path)
+		span.Set(tracing.String("http.route", op.Path))
+	}
 }
 
 // describe adds the error codes of a route to its description, so that a reader of the docs sees them.

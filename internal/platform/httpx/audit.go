@@ -17,7 +17,7 @@ import (
 	"github.com/novacron/novacron/internal/platform/audit"
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/identity"
-	"github.com/novacron/novacron/internal/platform/logx"
+	"github.com/novacron/novacron/internal/platform/tracing"
 )
 
 // Audit makes the API's calls leave audit records. It is called before the first request.
@@ -90,7 +90,7 @@ func (w *watch) record(r *http.Request) event.Audit {
 // recordOf is what every record of a request has.
 func recordOf(ctx context.Context, method string) event.Audit {
 	client := ClientInfo(ctx)
-	e := event.Audit{Method: method, UserAgent: client.UserAgent, RequestID: RequestID(ctx), TraceID: logx.TraceID(ctx)}
+	e := event.Audit{Method: method, UserAgent: client.UserAgent, RequestID: RequestID(ctx), TraceID: tracing.ID(ctx)}
 	if client.Addr.IsValid() {
 		e.Address = client.Addr.String()
 	}

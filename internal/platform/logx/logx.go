@@ -1,4 +1,4 @@
-// Package logx sets up logging: log/slog as JSON or text, with the request's and the trace's id taken from the context, and with
+// Package logx sets up logging: log/slog as JSON or text, with what the options name taken from the context, and with
 // secrets left out whatever a caller passes. main makes one logger with New and hands it down; modules get theirs with ForModule.
 package logx
 
@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"strings"
 
 	"golang.org/x/term"
 )
@@ -53,7 +52,7 @@ func New(opts Options) (*slog.Logger, *slog.LevelVar, error) {
 	default:
 		return nil, nil, fmt.Errorf("log format %q is none of auto, json, text", format)
 	}
-	return slog.New(&contextHandler{Handler: h, extract: append([]Extractor{traceAttr}, opts.Context...)}), level, nil
+	return slog.New(&contextHandler{Handler: h, extract: opts.Context}), level, nil
 }
 
 func isTerminal(w io.Writer) bool {
@@ -70,46 +69,6 @@ func FromString(key string, find func(context.Context) string) Extractor {
 		v := find(ctx)
 		return slog.String(key, v), v != ""
 	}
-}
-
-type traceKey struct{}
-
-// WithTraceID puts the id of the trace that ctx belongs to into it; lines logged with ctx carry it as trace_id.
-func WithTraceID(ctx context.Context, id string) context.Context {
-	return context.WithValue(ctx, traceKey{}, id)
-}
-
-// TraceID gives what WithTraceID put in, or "".
-func TraceID(ctx context.Context) string {
-	id, _ := ctx.Value(traceKey{}).(string)
-	return id
-}
-
-func traceAttr(ctx context.Context) (slog.Attr, bool) {
-	id := TraceID(ctx)
-	return slog.String("trace_id", id), id != ""
-}
-
-// TraceParent gives the trace id of a W3C traceparent header, or "" where it is not a valid one
-// (https://www.w3.org/TR/trace-context/#traceparent-header).
-func TraceParent(header string) string {
-	const length = 2 + 1 + 32 + 1 + 16 + 1 + 2 // version 00 has exactly these; later ones may append after a dash
-	if len(header) < length || header[2] != '-' || header[35] != '-' || header[52] != '-' || header[:2] == "ff" {
-		return ""
-	}
-	if (header[:2] == "00" && len(header) != length) || (len(header) > length && header[length] != '-') {
-		return ""
-	}
-	id := header[3:35]
-	for _, part := range []string{header[:2], id, header[36:52], header[53:55]} {
-		if strings.Trim(part, "0123456789abcdef") != "" {
-			return ""
-		}
-	}
-	if strings.Trim(id, "0") == "" || strings.Trim(header[36:52], "0") == "" {
-		return ""
-	}
-	return id
 }
 
 // contextHandler adds what the context knows to every record.

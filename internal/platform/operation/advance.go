@@ -52,7 +52,9 @@ func (e *Engine) advance(id uuid.UUID) (after time.Duration, again bool) {
 	}
 	r := &Run{engine: e, saga: e.sagas[o.Kind], id: id, epoch: o.epoch, row: o,
 		log: e.cfg.Log.With("operation_id", id, "operation", o.Kind, "target_id", o.TargetID)}
-	r.held, r.lose = context.WithCancelCause(e.base)
+	traced, span := r.trace(e.base)
+	defer func() { span.End(failureOf(r.snapshot().Error)) }()
+	r.held, r.lose = context.WithCancelCause(traced)
 	defer r.lose(nil)
 	r.steps, r.cancel = context.WithCancelCause(r.held)
 	defer r.cancel(nil)
@@ -70,13 +72,13 @@ func (e *Engine) advance(id uuid.UUID) (after time.Duration, again bool) {
 	switch {
 	case err == nil:
 	case errors.Is(err, errLost):
-		r.log.Info("operation is not ours any more")
+		r.log.InfoContext(r.held, "operation is not ours any more")
 	case errors.Is(err, errStopped):
 		if _, err := r.release(0); err != nil && !errors.Is(err, errLost) {
-			r.log.Warn("lease could not be given back; it runs out", "error", err)
+			r.log.WarnContext(r.held, "lease could not be given back; it runs out", "error", err)
 		}
 	default:
-		r.log.Error("operation could not be written; it is tried again", "error", err)
+		r.log.ErrorContext(r.held, "operation could not be written; it is tried again", "error", err)
 		wait, err := r.release(maxPauseForward)
 		return wait, err == nil
 	}
@@ -96,7 +98,7 @@ func (r *Run) carryOn() error {
 			return err
 		}
 		r.update(func(o *row) { o.undoing, o.Error = true, failed.err })
-		r.log.Info("operation is being undone", "error", failed.err)
+		r.log.InfoContext(r.held, "operation is being undone", "error", failed.err)
 		if err := r.save(); err != nil {
 			return err
 		}
@@ -133,7 +135,7 @@ func (r *Run) align() {
 	}
 	for name, record := range known {
 		if record.Status != StepPending {
-			r.log.Warn("the saga has lost a step that had begun; it is neither finished nor undone", "step", name)
+			r.log.WarnContext(r.held, "the saga has lost a step that had begun; it is neither finished nor undone", "step", name)
 		}
 	}
 	r.update(func(o *row) { o.Steps = records })
@@ -214,7 +216,7 @@ func (r *Run) do(i int) error {
 			r.record(i, func(s *StepRecord, now *time.Time) { s.Status, s.EndedAt = StepFailed, now })
 			return failure{e}
 		}
-		r.log.Info("step failed; it is tried again", "step", step.Name, "attempt", attempts, "wait", wait, "error", err)
+		r.log.InfoContext(r.held, "step failed; it is tried again", "step", step.Name, "attempt", attempts, "wait", wait, "error", err)
 		if err := r.wait(pausing, wait); err != nil {
 			return err
 		}
@@ -273,9 +275,11 @@ func (r *Run) canceledOrLost() error {
 
 // guard runs one Do or Undo between the two points where tests inject faults. A panic is an error of the step.
 func (r *Run) guard(ctx context.Context, step Step, what string, call func(context.Context, *Run) error) (err error) {
+	ctx, span := r.traceStep(ctx, step, what)
+	defer func() { span.End(err) }()
 	defer func() {
 		if p := recover(); p != nil {
-			r.log.Error("step panicked", "step", step.Name, "what", what, "panic", p, "stack", string(debug.Stack()))
+			r.log.ErrorContext(r.held, "step panicked", "step", step.Name, "what", what, "panic", p, "stack", string(debug.Stack()))
 			err = errs.ErrInternal.Wrap(fmt.Errorf("panic: %v", p))
 		}
 	}()

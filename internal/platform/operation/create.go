@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/novacron/novacron/internal/platform/pg"
+	"github.com/novacron/novacron/internal/platform/tracing"
 )
 
 // keyLife is how long an idempotency key names its operation.
@@ -39,8 +40,8 @@ func (e *Engine) CreateEnded(ctx context.Context, tx pgx.Tx, n New) (Operation, 
 }
 
 const insertSQL = `INSERT INTO operations (id, kind, target_id, tenant_id, requested_by, idempotency_key, generation, status, steps, progress,
-		input, deadline, created_at, updated_at, started_at, ended_at)
-	SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, t + $12::interval, t, t, CASE WHEN $13 THEN t END, CASE WHEN $13 THEN t END
+		input, trace_parent, deadline, created_at, updated_at, started_at, ended_at)
+	SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $14, t + $12::interval, t, t, CASE WHEN $13 THEN t END, CASE WHEN $13 THEN t END
 	FROM clock_timestamp() t RETURNING ` + columns
 
 const freeKeySQL = `UPDATE operations SET idempotency_key = ''
@@ -76,7 +77,7 @@ func (e *Engine) insert(ctx context.Context, tx pgx.Tx, n New, status Status) (O
 		}
 	}
 	o, err := one(ctx, tx, insertSQL, n.ID, n.Kind, n.TargetID, n.TenantID, n.RequestedBy, n.IdempotencyKey, n.Generation, status, steps, progress,
-		input, saga.Deadline, ended)
+		input, saga.Deadline, ended, tracing.Parent(ctx))
 	if constraint, _ := pg.Violation(err); constraint == "operations_idempotency" {
 		return Operation{}, ErrDuplicateKey.Wrap(err)
 	}

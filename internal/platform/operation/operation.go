@@ -17,6 +17,11 @@ import (
 //go:embed schema.sql
 var Schema string
 
+// SchemaTrace is what has been added to it since, for a migration of its own.
+//
+//go:embed schema_trace.sql
+var SchemaTrace string
+
 // Status tells how an operation stands.
 type Status string
 

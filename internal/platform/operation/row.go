@@ -19,16 +19,17 @@ type row struct {
 	state   json.RawMessage
 	undoing bool
 	epoch   int64
+	parent  string // the place in the trace of the request that asked for it
 }
 
 const columns = `id, kind, target_id, tenant_id, requested_by, generation, status, undoing, cancel_requested, steps, progress, input, state,
-	error, lease_epoch, deadline, created_at, started_at, ended_at, updated_at`
+	error, lease_epoch, trace_parent, deadline, created_at, started_at, ended_at, updated_at`
 
 func scan(r pgx.CollectableRow) (row, error) {
 	var o row
 	var failure []byte
 	err := r.Scan(&o.ID, &o.Kind, &o.TargetID, &o.TenantID, &o.RequestedBy, &o.Generation, &o.Status, &o.undoing, &o.CancelRequested, &o.Steps,
-		&o.Progress, &o.input, &o.state, &failure, &o.epoch, &o.Deadline, &o.CreatedAt, &o.StartedAt, &o.EndedAt, &o.UpdatedAt)
+		&o.Progress, &o.input, &o.state, &failure, &o.epoch, &o.parent, &o.Deadline, &o.CreatedAt, &o.StartedAt, &o.EndedAt, &o.UpdatedAt)
 	o.Error, o.State = errs.Decode(failure), o.state
 	return o, err
 }

@@ -168,7 +168,7 @@ func (r *Run) persist(try func() error) error {
 		if err == nil || !errs.Retryable(err) {
 			return err
 		}
-		r.log.Warn("database is away; the operation waits for it", "attempt", n, "error", err)
+		r.log.WarnContext(r.held, "database is away; the operation waits for it", "attempt", n, "error", err)
 		if err := r.sleep(r.held, pause(n, shortPause)); err != nil {
 			return err
 		}

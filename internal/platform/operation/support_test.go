@@ -28,7 +28,7 @@ const testSchema = "ops"
 
 // migrations makes the engine's table and one in which the toy sagas leave marks.
 func migrations() fs.FS {
-	return fstest.MapFS{"00001_operations.sql": {Data: []byte("-- +goose Up\n" + Schema + `
+	return fstest.MapFS{"00001_operations.sql": {Data: []byte("-- +goose Up\n" + Schema + SchemaTrace + `
 CREATE TABLE marks (op uuid NOT NULL, step text NOT NULL, done boolean NOT NULL DEFAULT true, times int NOT NULL DEFAULT 1, PRIMARY KEY (op, step));
 CREATE TABLE ends (op uuid PRIMARY KEY, status text NOT NULL);
 `)}}

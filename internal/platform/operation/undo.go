@@ -57,7 +57,7 @@ func (r *Run) undo(i int, step Step) error {
 		r.engine.metrics.stepFailed(r.row.Kind, step.Name)
 		failures := r.row.Steps[i].UndoAttempts
 		wait := pause(failures, maxPauseUndo)
-		r.log.Warn("step could not be undone; it is tried again", "step", step.Name, "attempt", failures, "wait", wait, "error", err)
+		r.log.WarnContext(r.held, "step could not be undone; it is tried again", "step", step.Name, "attempt", failures, "wait", wait, "error", err)
 		if err := r.wait(r.held, wait); err != nil {
 			return err
 		}
@@ -87,7 +87,7 @@ func (r *Run) end(status Status) error {
 			}
 			return err
 		}
-		r.log.Warn("operation could not be ended; it is tried again", "attempt", n, "error", err)
+		r.log.WarnContext(r.held, "operation could not be ended; it is tried again", "attempt", n, "error", err)
 		if err := r.wait(pausing, pause(n, maxPauseForward)); err != nil {
 			return err
 		}
@@ -133,7 +133,7 @@ func (r *Run) tryEnd(status Status) error {
 	r.update(func(o *row) { o.Operation = op })
 	r.engine.metrics.ended(op)
 	r.engine.changed(op)
-	r.log.Info("operation ended", "status", status, "duration_ms", now.Sub(op.CreatedAt).Milliseconds())
+	r.log.InfoContext(r.held, "operation ended", "status", status, "duration_ms", now.Sub(op.CreatedAt).Milliseconds())
 	return nil
 }
 

@@ -19,7 +19,6 @@ type Config struct {
 	ApplicationName string // seen in pg_stat_activity; empty means novacron/<schema>
 	// StatementTimeout bounds every statement on the server. 0 means 30 seconds, negative none.
 	StatementTimeout time.Duration
-	Tracer           pgx.QueryTracer // may be nil
 }
 
 const (
@@ -52,7 +51,7 @@ func Open(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
 	pc.MaxConnLifetimeJitter = 10 * time.Minute
 	pc.HealthCheckPeriod = 30 * time.Second
 	actAs(pc.ConnConfig, cfg.Schema, cfg.ApplicationName, cfg.StatementTimeout)
-	pc.ConnConfig.Tracer = cfg.Tracer
+	pc.ConnConfig.Tracer = tracer{}
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {
 		return nil, fmt.Errorf("open pool of schema %s: %w", cfg.Schema, err)

@@ -3,6 +3,7 @@
 package telemetry
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -13,6 +14,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/novacron/novacron/internal/platform/tracing"
 )
 
 // Build says which program this is.
@@ -72,9 +75,15 @@ func NewHTTP(reg prometheus.Registerer) (*HTTP, error) {
 // Unmatched is the endpoint of requests that no route matches. A raw path never becomes a label: there is no end of them.
 const Unmatched = "unmatched"
 
-// Observe notes one finished request. endpoint is the pattern of the route, or Unmatched; code is the problem's code, or "".
-func (h *HTTP) Observe(service, method, endpoint string, status int, code string, took time.Duration) {
-	h.duration.WithLabelValues(service, methodLabel(method), endpoint, strconv.Itoa(status)).Observe(took.Seconds())
+// Observe notes one finished request. endpoint is the pattern of the route, or Unmatched; code is the problem's code, or "". A request whose
+// trace is recorded becomes an exemplar, by which a dashboard finds its trace.
+func (h *HTTP) Observe(ctx context.Context, service, method, endpoint string, status int, code string, took time.Duration) {
+	series := h.duration.WithLabelValues(service, MethodLabel(method), endpoint, strconv.Itoa(status))
+	if tracing.Recorded(ctx) {
+		series.(prometheus.ExemplarObserver).ObserveWithExemplar(took.Seconds(), prometheus.Labels{"trace_id": tracing.ID(ctx)}) //nolint:forcetypeassert // every histogram is one
+	} else {
+		series.Observe(took.Seconds())
+	}
 	if status < http.StatusBadRequest {
 		return
 	}
@@ -88,8 +97,8 @@ func (h *HTTP) Observe(service, method, endpoint string, status int, code string
 	h.errors.WithLabelValues(service, kind, code).Inc()
 }
 
-// methodLabel keeps made-up methods from becoming labels.
-func methodLabel(method string) string {
+// MethodLabel keeps made-up methods from becoming labels.
+func MethodLabel(method string) string {
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
 		return method

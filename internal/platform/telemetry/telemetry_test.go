@@ -24,9 +24,9 @@ func TestNames(t *testing.T) {
 	if _, err := telemetry.NewHTTP(reg); err == nil {
 		t.Error("registered twice without an error")
 	}
-	h.Observe("vm", "GET", "/api/v1/vms/{id}", 200, "", time.Millisecond)
-	h.Observe("vm", "GET", "/api/v1/vms/{id}", 404, "vm.not_found", time.Millisecond)
-	h.Observe("gateway", "FROBNICATE", telemetry.Unmatched, 500, "", time.Millisecond)
+	h.Observe(t.Context(), "vm", "GET", "/api/v1/vms/{id}", 200, "", time.Millisecond)
+	h.Observe(t.Context(), "vm", "GET", "/api/v1/vms/{id}", 404, "vm.not_found", time.Millisecond)
+	h.Observe(t.Context(), "gateway", "FROBNICATE", telemetry.Unmatched, 500, "", time.Millisecond)
 	states := h.ConnState("gateway")
 	a, b := net.Pipe()
 	defer a.Close()

@@ -53,6 +53,7 @@ type controller struct {
 	storage    *startstop.Loop // the sweeper of volumes and snapshots
 	boots      *startstop.Loop // of what comes back after the restart of a host
 	totals     *storageMetrics
+	consoles   *consoleMetrics
 	tenants    bus.Subscription
 	revoked    bus.Subscription
 	measured   bus.Subscription
@@ -104,12 +105,15 @@ func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Se
 	if err := box.Open(); err != nil {
 		return nil, err
 	}
+	if c.consoles, err = newConsoleMetrics(deps.Registerer); err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
 	streams := stream.New(filepath.Join(cfg.DataDir, "run", "streams.sock"), deps.Log)
 	if err := streams.Start(ctx); err != nil {
 		return nil, err
 	}
 	c.streams = streams
-	svc.Bind(service.Backends{Store: st, Ops: ops, Placer: deps.Scheduler, Images: images, Streams: streams, Box: box, Fetcher: imagefetch.New(rules),
+	svc.Bind(service.Backends{Store: st, Ops: ops, Placer: deps.Scheduler, Images: images, Streams: streams, Box: box, Fetcher: imagefetch.New(rules), Consoles: c.consoles,
 		Nodes: &nodeapi.Client{Bus: deps.Bus, InstallationID: installation}})
 	// Nodes are heard before operations go on, which may need them at once.
 	if c.reports, err = bus.Serve(deps.Bus, bus.SubjectNodeReports, bus.ServeOptions{Queue: "vm.controller"}, svc.Report); err != nil {
@@ -208,6 +212,7 @@ func (c *controller) stop(ctx context.Context) error {
 		c.policies.Stop()
 	}
 	c.totals.unregister()
+	c.consoles.unregister()
 	if c.tenants != nil {
 		c.tenants.Close()
 	}

@@ -27,4 +27,7 @@ func TestMigrationHasThePlatformsTables(t *testing.T) {
 			t.Errorf("the tables of %s are not what their package says", name)
 		}
 	}
+	if content, err = fs.ReadFile(migrations, "00024_trace.sql"); err != nil || !strings.Contains(string(content), strings.TrimSpace(operation.SchemaTrace)) {
+		t.Errorf("the trace of operations is not what their package says: %v", err)
+	}
 }

@@ -63,7 +63,13 @@ func newWorld(t *testing.T) *world {
 // newWorldWith makes a world whose configuration the test has a say in.
 func newWorldWith(t *testing.T, change func(*world, *Config)) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), driver: fake.New(), bus: membus.New(), tenant: principal("*"), events: make(chan event.VM, 1000)}
+	return newWorldIn(t.Context(), t, change)
+}
+
+// newWorldIn makes a world that starts with a context of the test's own.
+func newWorldIn(ctx context.Context, t *testing.T, change func(*world, *Config)) *world {
+	t.Helper()
+	w := &world{t: t, dir: t.TempDir(), driver: fake.New(), bus: membus.NewWith(ctx), tenant: principal("*"), events: make(chan event.VM, 1000)}
 	url := pgtest.New(t).URL
 	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	if _, err := bus.NewTopic[event.VM](bus.SubjectVMEvents).Subscribe(w.bus, bus.SubscribeOptions{}, func(_ context.Context, e event.VM) { w.events <- e }); err != nil {
@@ -95,7 +101,7 @@ func newWorldWith(t *testing.T, change func(*world, *Config)) *world {
 		t.Fatal(err)
 	}
 	w.vm.newDriver = w.newDriver
-	if err := w.vm.Start(t.Context()); err != nil {
+	if err := w.vm.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

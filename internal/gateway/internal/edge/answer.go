@@ -97,8 +97,8 @@ func (e *Edge) answer(w *writer, r *http.Request, x *exchange) {
 	if c.passes {
 		return
 	}
-	if x.known { // the time an answer took tells strangers more than it should
-		w.Header()["Server-Timing"] = []string{timing("edge", began.Sub(x.began)) + ", " + timing(found.module, time.Since(began))}
+	if told := x.timing(found.module, time.Since(began)); told != "" {
+		w.Header()["Server-Timing"] = []string{told}
 	}
 	if r.Method == http.MethodGet && c.status == http.StatusOK && w.Header().Get("Etag") == "" {
 		w.Header()["Etag"] = []string{weakETag(c.body.Bytes())}
@@ -118,11 +118,6 @@ func (c *recorder) release() {
 		c.w, c.header = nil, nil
 		recorders.Put(c)
 	}
-}
-
-// timing is one entry of Server-Timing (W3C), in milliseconds.
-func timing(name string, d time.Duration) string {
-	return name + ";dur=" + strconv.FormatFloat(float64(d.Microseconds())/1000, 'f', -1, 64)
 }
 
 //nolint:gochecknoglobals // one for the life of the process: after a restart clients fetch anew, which is always right

@@ -25,8 +25,8 @@ import (
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/identity"
-	"github.com/novacron/novacron/internal/platform/logx"
 	"github.com/novacron/novacron/internal/platform/telemetry"
+	"github.com/novacron/novacron/internal/platform/tracing"
 )
 
 // Config bounds what clients may do.
@@ -87,7 +87,9 @@ type exchange struct {
 	method    string // as the client sent it
 	entry     *entry // nil: no route matched
 	principal identity.Principal
-	known     bool   // principal is valid
+	known     bool // principal is valid
+	span      tracing.Span
+	stages    stages // how long what came before the module took
 	panicked  any    // what the handler panicked with
 	stack     []byte // where
 }
@@ -97,6 +99,7 @@ func (e *Edge) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	x := &exchange{began: time.Now(), method: r.Method}
 	ctx, cancel := context.WithCancelCause(e.contextOf(r))
 	defer cancel(nil)
+	ctx, x.span = enter(ctx, r)
 	r = r.WithContext(ctx)
 	stdHeaders(rw.Header(), httpx.RequestID(ctx))
 
@@ -185,7 +188,9 @@ func (e *Edge) serve(w *writer, r *http.Request, x *exchange) {
 	if found.policy.Sunset != "" {
 		w.Header()["Sunset"] = []string{found.policy.Sunset}
 	}
+	x.stages.edge = time.Since(x.began)
 	r, err := e.admit(state, w, r, x)
+	x.stages.admit = time.Since(x.began) - x.stages.edge
 	if err != nil {
 		httpx.WriteError(w, r, err)
 		httpx.RecordRefusal(e.deps.Audit, r, found.Route, x.known, x.principal, err)
@@ -310,7 +315,8 @@ func (e *Edge) finish(w *writer, r *http.Request, x *exchange) {
 	}
 	took := time.Since(x.began)
 	code := httpx.ProblemCode(ctx)
-	e.deps.Metrics.Observe(service, x.method, endpoint, status, code, took)
+	e.deps.Metrics.Observe(ctx, service, x.method, endpoint, status, code, took)
+	x.leave(service, endpoint, status, code)
 
 	level := slog.LevelInfo
 	switch {
@@ -366,13 +372,7 @@ func (e *Edge) contextOf(r *http.Request) context.Context {
 			info.Addr = addr
 		}
 	}
-	ctx = httpx.WithClientInfo(ctx, info)
-	if trace := r.Header.Get("Traceparent"); trace != "" {
-		if id := logx.TraceParent(trace); id != "" {
-			ctx = logx.WithTraceID(ctx, id)
-		}
-	}
-	return ctx
+	return tracing.FromClient(httpx.WithClientInfo(ctx, info), r.Header.Get)
 }
 
 // maxShownPath is how much of a path goes into logs and problems.

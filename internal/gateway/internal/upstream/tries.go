@@ -96,8 +96,10 @@ func (t *tries) once(r *http.Request, list []*url.URL, body []byte, from io.Read
 		u.breaker.RecordSuccess() // the module is not to blame
 		return nil, err
 	}
+	span := u.trace(r, out)
 	began := time.Now()
 	resp, err := u.client.RoundTrip(out)
+	endTrace(span, resp, err)
 	switch {
 	case err != nil && r.Context().Err() != nil && !errors.Is(context.Cause(r.Context()), gateway.ErrTimeout):
 		u.breaker.RecordSuccess() // the client has gone

@@ -61,6 +61,7 @@ type Driver interface {
 	Hardware
 	Agents
 	Meter
+	Screens
 }
 
 // Info describes a host and its hypervisor.

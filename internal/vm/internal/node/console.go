@@ -14,15 +14,18 @@ func (n *Node) readConsole(_ context.Context, c nodeapi.Command, req nodeapi.Con
 	return n.store.ReadConsole(c.VMID, req)
 }
 
-// openConsole connects a stream of the controller to the serial console, which it shares with other viewers, and answers when both are connected. They
+// openConsole connects a stream of the controller to a console: the screen, or the serial console, which it shares with other viewers, and answers when both are connected. They
 // stay so until either end closes or the node stops.
 func (n *Node) openConsole(ctx context.Context, c nodeapi.Command, req nodeapi.ConsoleOpen) (nodeapi.Empty, error) {
 	select {
 	case n.consoles <- struct{}{}:
 	default:
-		return nodeapi.Empty{}, nodeapi.ErrHypervisorRefused.WithMessage("too many consoles of the node are open").WithRetryable(true)
+		return nodeapi.Empty{}, nodeapi.ErrViewers.WithMessage("too many consoles of the node are open")
 	}
 	free := func() { <-n.consoles }
+	if req.Kind == nodeapi.ConsoleVNC {
+		return n.openScreen(ctx, c, req, free)
+	}
 	console, leave, err := n.shared.join(ctx, c.VMID, func() (io.ReadWriteCloser, error) { return n.cfg.Driver.OpenConsole(ctx, c.VMID) })
 	if err != nil {
 		free()

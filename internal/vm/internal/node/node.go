@@ -31,6 +31,7 @@ type Node struct {
 	limit    chan struct{} // a slot for each command at work
 	consoles chan struct{} // a slot for each open console
 	shared   sharedConsoles
+	screens  viewers
 	store    *storage.Store
 	journal  *journal.Journal
 	boot     *boot
@@ -237,6 +238,7 @@ func (n *Node) pollLoop(ctx context.Context) {
 			}
 		case <-ask.C:
 			n.askAddresses(ctx)
+			n.askReady(ctx)
 			n.retellStrangers()
 		case <-poll.C:
 			greeted = n.look(ctx, greeted)

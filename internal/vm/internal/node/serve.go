@@ -11,6 +11,7 @@ import (
 
 	"github.com/novacron/novacron/internal/bus"
 	"github.com/novacron/novacron/internal/platform/errs"
+	"github.com/novacron/novacron/internal/platform/tracing"
 	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
 )
 
@@ -84,6 +85,7 @@ func verbs() map[nodeapi.Verb]verb {
 		nodeapi.VerbInspect:     {limit: quickLimit, do: body((*Node).inspect)},
 		nodeapi.VerbReadConsole: {limit: quickLimit, do: body((*Node).readConsole)},
 		nodeapi.VerbOpenConsole: {limit: quickLimit, do: body((*Node).openConsole)},
+		nodeapi.VerbScreenshot:  {limit: quickLimit, do: body((*Node).shootScreen)},
 
 		// So do these. What they do is not idempotent, and the controller sends them once.
 		nodeapi.VerbGuestInfo:     {limit: quickLimit, do: body((*Node).guestInfo)},
@@ -144,12 +146,16 @@ const maxRequests = 2048
 // handle carries out one command and answers the JSON of its answer.
 func (n *Node) handle(ctx context.Context, c nodeapi.Command) (json.RawMessage, error) {
 	begin := time.Now()
+	if span := tracing.Current(ctx); span.Recorded() {
+		span.Name("node " + string(c.Verb))
+		span.Set(tracing.String("novacron.vm_id", c.VMID.String()), tracing.String("novacron.node_id", n.cfg.NodeID.String()), tracing.Int("novacron.generation", int(c.Generation)))
+	}
 	answer, err := n.carryOut(ctx, c)
 	err = public(err)
 	result := "ok"
 	if err != nil {
 		result = errs.From(err).Code
-		n.cfg.Log.Info("a command failed", "verb", c.Verb, "vm_id", c.VMID, "generation", c.Generation, "command_id", c.ID, "error", err)
+		n.cfg.Log.InfoContext(ctx, "a command failed", "verb", c.Verb, "vm_id", c.VMID, "generation", c.Generation, "command_id", c.ID, "error", err)
 	}
 	n.metrics.command(string(c.Verb), result, time.Since(begin))
 	if err != nil {

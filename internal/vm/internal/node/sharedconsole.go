@@ -51,7 +51,7 @@ type viewer struct {
 	pieces chan []byte // closed when the console has ended or the viewer is dropped
 }
 
-var errTooManyViewers = nodeapi.ErrHypervisorRefused.WithMessage("too many viewers of the machine's console are connected").WithRetryable(true)
+var errTooManyViewers = nodeapi.ErrViewers.WithMessage("%d viewers of the machine's console are connected", maxViewers)
 
 // join gives the console of a guest, which open opens where nobody has it open. Whoever joins leaves.
 func (s *sharedConsoles) join(ctx context.Context, vm uuid.UUID, open func() (io.ReadWriteCloser, error)) (c *sharedConsole, leave func(), err error) {

@@ -30,6 +30,11 @@ type seen struct {
 	macs    []string
 	nextAsk time.Time // for addresses
 	asking  bool
+
+	boots       uint64    // how often it came on
+	nextReady   time.Time // to be asked whether it is set up
+	readyPause  time.Duration
+	askingReady bool
 }
 
 func newWatch(n *Node) *watch { return &watch{n: n, vms: map[uuid.UUID]*seen{}} }
@@ -83,7 +88,9 @@ func (w *watch) apply(vm uuid.UUID, o nodeapi.Observed, reason string, saved boo
 	s.status.Observed, s.status.Reason, s.status.Saved, s.status.At = o, w.n.boot.reason(vm, o, saved, reason), saved, at.UTC()
 	s.status.Generation = w.n.journal.Generation(vm)
 	if o != nodeapi.ObservedRunning && o != nodeapi.ObservedPaused {
-		s.status.Addresses = nil
+		s.status.Addresses, s.status.Ready = nil, false
+		s.boots++
+		s.nextReady, s.readyPause = time.Time{}, 0
 	}
 	s.nextAsk = time.Time{}
 	if o == nodeapi.ObservedAbsent {

@@ -39,7 +39,8 @@ const (
 	VerbRemove        Verb = "vm.remove"       // Empty -> Empty: domain, disks, seed, console log, lease; leaves a tombstone
 	VerbInspect       Verb = "vm.inspect"      // Empty -> Status
 	VerbReadConsole   Verb = "vm.console.read" // ConsoleRead -> ConsoleChunk
-	VerbOpenConsole   Verb = "vm.console.open" // ConsoleOpen -> Empty: the node dials the stream and pumps the serial console
+	VerbOpenConsole   Verb = "vm.console.open" // ConsoleOpen -> Empty: the node dials the stream and pumps the console
+	VerbScreenshot    Verb = "vm.screen.shoot" // ScreenshotSpec -> Empty: the node dials the stream and sends the picture
 	VerbList          Verb = "node.list"       // Empty -> StatusList
 	VerbDrain         Verb = "node.drain"      // ShutdownSpec -> Empty: the host is about to restart, so all guests are shut down
 	VerbRanges        Verb = "node.ranges"     // Empty -> Ranges
@@ -160,10 +161,33 @@ type ConsoleChunk struct {
 	Data   []byte `json:"data"`
 }
 
-// ConsoleOpen asks a node to connect the serial console to a stream of the controller.
+// The kinds of consoles.
+const (
+	ConsoleSerial = "serial"
+	ConsoleVNC    = "vnc"
+)
+
+// ConsoleOpen asks a node to connect a console to a stream of the controller.
 type ConsoleOpen struct {
 	StreamURL string `json:"stream_url"`
+	Kind      string `json:"kind,omitempty"` // empty: ConsoleSerial
 }
+
+// ScreenshotSpec asks a node to send a picture of the screen to a stream of the controller: its length in 8 bytes, the highest first, and the
+// picture as PNG, of at most ScreenshotMax bytes.
+type ScreenshotSpec struct {
+	StreamURL string `json:"stream_url"`
+}
+
+// ErrViewers says that as many watch already as can.
+var ErrViewers = errs.New(errs.Conflict, "vm.too_many_viewers", "too many viewers are connected").WithRetryable(true).WithAction("Try again when one of them has left.")
+
+// ErrNoScreen says that a guest has none: it was powered on before its definition had one.
+var ErrNoScreen = errs.New(errs.Conflict, "vm.no_screen", "the virtual machine has no screen").
+	WithAction("Stop it and start it again: it gets its screen when it is powered on from off.")
+
+// ScreenshotMax is the most that a picture of a screen has, in bytes.
+const ScreenshotMax = 16 << 20
 
 // Observed is the state of a domain as the hypervisor tells it.
 type Observed string
@@ -195,6 +219,8 @@ type Status struct {
 	At        time.Time `json:"at"`
 	// Saved says that it is off with its memory on disk.
 	Saved bool `json:"saved,omitempty"`
+	// Ready says that the guest has told, since it came on, that it is set up. One that has not may have told before the node started.
+	Ready bool `json:"ready,omitempty"`
 }
 
 // StatusList is every managed virtual machine of a node.
@@ -257,5 +283,5 @@ var (
 func Errors() []*errs.Error {
 	return []*errs.Error{ErrStaleGeneration, ErrNotDefined, ErrHypervisor, ErrHypervisorRefused, ErrStorage, ErrStorageFull, ErrImageMissing,
 		ErrWrongInstallation, ErrNodeSilent, ErrNotReady, ErrHardware, ErrUnknownVerb, ErrInvalidCommand, ErrSnapshotLost,
-		ErrCloneGone, ErrCloneAlone, ErrCloneBusy}
+		ErrCloneGone, ErrCloneAlone, ErrCloneBusy, ErrNoScreen, ErrViewers}
 }

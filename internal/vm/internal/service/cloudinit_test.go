@@ -144,14 +144,16 @@ func TestNetworkConfig(t *testing.T) {
 	}
 	const want = `version: 2
 ethernets:
-    nic0:
+    eth0:
         match:
             macaddress: "52:54:00:00:00:01"
+        set-name: eth0
         dhcp4: true
         accept-ra: true
-    nic1:
+    eth1:
         match:
             macaddress: "52:54:00:00:00:02"
+        set-name: eth1
         dhcp4: false
         optional: true
         addresses:
@@ -163,17 +165,19 @@ ethernets:
         nameservers:
             addresses:
                 - 10.2.0.1
-    nic2:
+    eth2:
         match:
             macaddress: "52:54:00:00:00:03"
+        set-name: eth2
         dhcp4: true
         dhcp4-overrides:
             route-metric: 300
         accept-ra: true
         optional: true
-    nic3:
+    eth3:
         match:
             macaddress: "52:54:00:00:00:04"
+        set-name: eth3
         dhcp4: false
         optional: true
         addresses:
@@ -181,9 +185,10 @@ ethernets:
         nameservers:
             addresses:
                 - 10.4.0.1
-    nic4:
+    eth4:
         match:
             macaddress: "52:54:00:00:00:05"
+        set-name: eth4
         dhcp4: true
         dhcp4-overrides:
             route-metric: 500

@@ -34,12 +34,19 @@ type consoleTickets struct {
 }
 
 type consoleGrant struct {
-	vm      uuid.UUID
+	ConsoleRequest
 	owner   identity.Principal
 	expires time.Time
 }
 
-func (t *consoleTickets) issue(vmID uuid.UUID, owner identity.Principal, now time.Time) ConsoleTicket {
+// ConsoleRequest says which console is to be opened, and how.
+type ConsoleRequest struct {
+	VMID     uuid.UUID
+	Kind     string // nodeapi.ConsoleSerial or nodeapi.ConsoleVNC
+	ReadOnly bool   // what the viewer types does not reach the guest
+}
+
+func (t *consoleTickets) issue(req ConsoleRequest, owner identity.Principal, now time.Time) ConsoleTicket {
 	ticket := ConsoleTicket{Ticket: rand.Text(), ExpiresAt: now.Add(ConsoleTicketTTL)}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -51,17 +58,17 @@ func (t *consoleTickets) issue(vmID uuid.UUID, owner identity.Principal, now tim
 			delete(t.issued, old)
 		}
 	}
-	t.issued[ticket.Ticket] = consoleGrant{vm: vmID, owner: owner, expires: ticket.ExpiresAt}
+	t.issued[ticket.Ticket] = consoleGrant{ConsoleRequest: req, owner: owner, expires: ticket.ExpiresAt}
 	return ticket
 }
 
-// redeem takes a ticket out of use and tells for whom it was issued.
-func (t *consoleTickets) redeem(ticket string, vmID uuid.UUID, now time.Time) (owner identity.Principal, ok bool) {
+// redeem takes a ticket out of use and tells what it is for.
+func (t *consoleTickets) redeem(ticket string, vmID uuid.UUID, now time.Time) (consoleGrant, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	grant, ok := t.issued[ticket]
 	delete(t.issued, ticket)
-	return grant.owner, ok && grant.vm == vmID && !now.After(grant.expires)
+	return grant, ok && grant.VMID == vmID && !now.After(grant.expires)
 }
 
 // takeBack takes tickets out of use whose owner meets the condition.
@@ -75,21 +82,21 @@ func (t *consoleTickets) takeBack(condition func(identity.Principal) bool) {
 	}
 }
 
-// IssueConsole gives the caller a ticket for the serial console of a running virtual machine.
-func (s *Service) IssueConsole(ctx context.Context, id uuid.UUID) (ConsoleTicket, error) {
-	r, err := s.recordTo(ctx, id, "vm:console")
+// IssueConsole gives the caller a ticket for a console of a running virtual machine.
+func (s *Service) IssueConsole(ctx context.Context, req ConsoleRequest) (ConsoleTicket, error) {
+	r, err := s.recordTo(ctx, req.VMID, "vm:console")
 	if err != nil {
 		return ConsoleTicket{}, err
 	}
 	if r.State != vm.StateRunning && r.State != vm.StatePaused {
 		return ConsoleTicket{}, wrongState(r, "connected to", "running or paused")
 	}
-	return s.consoles.issue(id, caller(ctx), time.Now()), nil
+	return s.consoles.issue(req, caller(ctx), time.Now()), nil
 }
 
-// ConnectConsole trades a ticket for the serial console itself. Closing it ends the connection; other viewers keep theirs.
+// ConnectConsole trades a ticket for the console itself. Closing it ends the connection; other viewers keep theirs.
 func (s *Service) ConnectConsole(ctx context.Context, id uuid.UUID, ticket string) (io.ReadWriteCloser, error) {
-	owner, ok := s.consoles.redeem(ticket, id, time.Now())
+	grant, ok := s.consoles.redeem(ticket, id, time.Now())
 	if !ok {
 		return nil, stream.ErrTicket
 	}
@@ -109,12 +116,12 @@ func (s *Service) ConnectConsole(ctx context.Context, id uuid.UUID, ticket strin
 	defer revoke()
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
-	if _, err := nodeapi.Do[nodeapi.Empty](ctx, s.nodes, nodeapi.Target{NodeID: *r.NodeID, VMID: id}, nodeapi.VerbOpenConsole, nodeapi.ConsoleOpen{StreamURL: url}); err != nil {
+	if _, err := nodeapi.Do[nodeapi.Empty](ctx, s.nodes, nodeapi.Target{NodeID: *r.NodeID, VMID: id}, nodeapi.VerbOpenConsole, nodeapi.ConsoleOpen{StreamURL: url, Kind: grant.Kind}); err != nil {
 		return nil, err
 	}
 	select {
 	case conn := <-connected:
-		return s.keepConsole(ctx, conn, id, owner), nil
+		return s.keepConsole(ctx, conn, grant), nil
 	case <-ctx.Done():
 		return nil, fmt.Errorf("wait for the node's console stream: %w", ctx.Err())
 	}

@@ -3,10 +3,7 @@ package service
 import (
 	"context"
 	"encoding/json"
-	"io"
-	"net"
 	"sync"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -69,29 +66,6 @@ func (l *lastingCalls) end(condition func(identity.Principal) bool) int {
 		c.end()
 	}
 	return len(ending)
-}
-
-// openConsole is a connection to a console that is forgotten when it is closed.
-type openConsole struct {
-	net.Conn
-	done func()
-}
-
-// Close implements io.Closer. It may be called again.
-func (c *openConsole) Close() error {
-	c.done()
-	return c.Conn.Close()
-}
-
-// keepConsole notes an open console, and says in the log when it was opened and closed, and by whom.
-func (s *Service) keepConsole(ctx context.Context, conn net.Conn, id uuid.UUID, owner identity.Principal) io.ReadWriteCloser {
-	forget := s.open.add(owner, func() { _ = conn.Close() }) // the other side notices
-	opened := time.Now()
-	s.log.InfoContext(ctx, "console opened", "vm_id", id, "user", owner.Username, "user_id", owner.UserID)
-	return &openConsole{Conn: conn, done: sync.OnceFunc(func() {
-		forget()
-		s.log.InfoContext(ctx, "console closed", "vm_id", id, "user", owner.Username, "user_id", owner.UserID, "open_for", time.Since(opened))
-	})}
 }
 
 // WatchRevocations closes consoles and streams of events, and takes back tickets, of callers whose session ended or whose rights may have changed. Whoever may still

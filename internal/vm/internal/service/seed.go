@@ -109,6 +109,7 @@ type ethernet struct {
 	Match struct {
 		MAC string `yaml:"macaddress"`
 	} `yaml:"match"`
+	SetName       string        `yaml:"set-name"`
 	DHCP4         bool          `yaml:"dhcp4"`
 	DHCP4Override *dhcpOverride `yaml:"dhcp4-overrides,omitempty"`
 	AcceptRA      bool          `yaml:"accept-ra,omitempty"`
@@ -135,7 +136,8 @@ type nameservers struct {
 // metricStep keeps the interfaces in their order when they compete for the way outside.
 const metricStep = 100
 
-// networkConfig configures all interfaces of a guest. Without one, cloud-init configures the first alone.
+// networkConfig configures all interfaces of a guest. Without one, cloud-init configures the first alone. The interfaces get names, because what
+// cloud-init makes of this for networkd and ifupdown looks for the names that are told here, whatever the kernel calls them (22.4).
 func networkConfig(nics []vm.Interface, networks []store.NetworkRecord) (string, error) {
 	config := networkConfigV2{Version: 2, Ethernets: map[string]ethernet{}}
 	for i, nic := range nics {
@@ -157,7 +159,8 @@ func networkConfig(nics []vm.Interface, networks []store.NetworkRecord) (string,
 				e.Routes = []route{{To: "0.0.0.0/0", Via: n.Gateway, Metric: metricStep * (i + 1)}}
 			}
 		}
-		config.Ethernets[fmt.Sprintf("nic%d", i)] = e
+		e.SetName = fmt.Sprintf("eth%d", i)
+		config.Ethernets[e.SetName] = e
 	}
 	encoded, err := yaml.Marshal(config)
 	if err != nil {

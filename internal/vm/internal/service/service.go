@@ -57,6 +57,7 @@ type Service struct {
 	fetcher *imagefetch.Fetcher
 	streams *stream.Server
 	box     *seal.Box
+	usage   ConsoleRecorder
 	log     *slog.Logger
 
 	consoles consoleTickets
@@ -85,12 +86,14 @@ type Backends struct {
 	Fetcher *imagefetch.Fetcher
 	Streams *stream.Server
 	Box     *seal.Box // of the secrets of webhooks
+	// Consoles is told of consoles.
+	Consoles ConsoleRecorder
 }
 
 // Bind gives the service what it works on and registers its sagas with the operation engine, which must not have started yet. It is
 // called once, before the first request.
 func (s *Service) Bind(b Backends) {
-	s.store, s.ops, s.placer, s.nodes, s.images, s.fetcher, s.streams, s.box = b.Store, b.Ops, b.Placer, b.Nodes, b.Images, b.Fetcher, b.Streams, b.Box
+	s.store, s.ops, s.placer, s.nodes, s.images, s.fetcher, s.streams, s.box, s.usage = b.Store, b.Ops, b.Placer, b.Nodes, b.Images, b.Fetcher, b.Streams, b.Box, b.Consoles
 	for _, sagas := range [][]operation.Saga{s.vmSagas(), s.imageSagas(), s.networkSagas(), s.volumeSagas(), s.diskSagas(), s.snapshotSagas(), s.interfaceSagas()} {
 		for _, saga := range sagas {
 			s.ops.Register(saga)

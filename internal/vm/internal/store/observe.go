@@ -66,11 +66,20 @@ func (s *Store) observe(ctx context.Context, tx pgx.Tx, r Record, epoch int64, s
 		status.Reason = seen.Reason // an answer to a command does not know of it
 	}
 	pending := r.Pending
-	if status.Observed != nodeapi.ObservedRunning && status.Observed != nodeapi.ObservedPaused && !status.Saved {
+	on := status.Observed == nodeapi.ObservedRunning || status.Observed == nodeapi.ObservedPaused
+	becomesReady := on && status.Ready && r.ReadyAt == nil
+	ready := r.ReadyAt
+	switch {
+	case !on:
+		ready = nil
+	case becomesReady:
+		ready = &status.At
+	}
+	if !on && !status.Saved {
 		pending = []vm.Pending{} // the next start takes everything up
 	}
 	if status.Observed == seen.State && status.Reason == seen.Reason && state == r.State && !addressed && epoch == seen.Epoch &&
-		status.Saved == r.Suspended && len(pending) == len(r.Pending) {
+		status.Saved == r.Suspended && len(pending) == len(r.Pending) && !becomesReady && (on || r.ReadyAt == nil) {
 		return nil
 	}
 	// Nobody asked for the change through NovaCron: the guest powered itself off, or someone used virsh. That is now what is wanted,
@@ -87,9 +96,14 @@ func (s *Store) observe(ctx context.Context, tx pgx.Tx, r Record, epoch int64, s
 	if err := s.q.VMSetObserved(ctx, tx, vmdb.VMSetObservedParams{
 		ID: r.ID, ObservedState: string(status.Observed), ObservedReason: status.Reason, ObservedNode: r.NodeID, ObservedEpoch: epoch,
 		ObservedAt: &status.At, State: vmdb.VmStateEnum(state), NetworkConfig: mustJSON(r.Networks), Error: failure,
-		DesiredState: string(desired), Suspended: status.Saved, Pending: mustJSON(pending),
+		DesiredState: string(desired), Suspended: status.Saved, Pending: mustJSON(pending), ReadyAt: ready,
 	}); err != nil {
 		return err
+	}
+	if becomesReady {
+		if err := writeEvent(ctx, tx, r.VM, "ready", nil); err != nil {
+			return err
+		}
 	}
 	switch {
 	case state != r.State:

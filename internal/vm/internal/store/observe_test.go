@@ -43,7 +43,7 @@ func TestObserveInAnyOrder(t *testing.T) {
 		}
 		return q.VMInsert(ctx, tx, vmdb.VMInsertParams{ID: id, Name: "a", HypervisorType: "kvm", NodeID: &node, ResourceConfig: []byte(`{}`),
 			NetworkConfig: []byte(`[{"mac":"52:54:00:00:00:01","addresses":[]}]`), StorageConfig: []byte(`[]`), ImageID: image, SshKeys: []byte(`[]`),
-			Tags: []byte(`{}`), Settings: []byte(`{}`), DesiredState: "running"})
+			Tags: []byte(`{}`), Settings: []byte(`{}`), CloudInit: []byte(`{}`), DesiredState: "running"})
 	})
 	if err != nil {
 		t.Fatal(err)

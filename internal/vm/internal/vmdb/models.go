@@ -181,6 +181,7 @@ type Vm struct {
 	Rebuild           []byte
 	RebuildImageID    *uuid.UUID
 	CloudInit         []byte
+	ReadyAt           *time.Time
 }
 
 type VmMacGroup struct {

@@ -147,7 +147,7 @@ func (q *Queries) VMExisting(ctx context.Context, db DBTX, ids []uuid.UUID) ([]u
 }
 
 const vMGet = `-- name: VMGet :one
-SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id, origin, rebuild, rebuild_image_id, cloud_init FROM vms WHERE id = $1
+SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id, origin, rebuild, rebuild_image_id, cloud_init, ready_at FROM vms WHERE id = $1
 `
 
 func (q *Queries) VMGet(ctx context.Context, db DBTX, id uuid.UUID) (Vm, error) {
@@ -191,12 +191,13 @@ func (q *Queries) VMGet(ctx context.Context, db DBTX, id uuid.UUID) (Vm, error) 
 		&i.Rebuild,
 		&i.RebuildImageID,
 		&i.CloudInit,
+		&i.ReadyAt,
 	)
 	return i, err
 }
 
 const vMGetForUpdate = `-- name: VMGetForUpdate :one
-SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id, origin, rebuild, rebuild_image_id, cloud_init FROM vms WHERE id = $1 FOR UPDATE
+SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id, origin, rebuild, rebuild_image_id, cloud_init, ready_at FROM vms WHERE id = $1 FOR UPDATE
 `
 
 func (q *Queries) VMGetForUpdate(ctx context.Context, db DBTX, id uuid.UUID) (Vm, error) {
@@ -240,6 +241,7 @@ func (q *Queries) VMGetForUpdate(ctx context.Context, db DBTX, id uuid.UUID) (Vm
 		&i.Rebuild,
 		&i.RebuildImageID,
 		&i.CloudInit,
+		&i.ReadyAt,
 	)
 	return i, err
 }
@@ -310,7 +312,7 @@ func (q *Queries) VMInsert(ctx context.Context, db DBTX, arg VMInsertParams) err
 }
 
 const vMListByNode = `-- name: VMListByNode :many
-SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id, origin, rebuild, rebuild_image_id, cloud_init FROM vms WHERE node_id = $1 ORDER BY id
+SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id, origin, rebuild, rebuild_image_id, cloud_init, ready_at FROM vms WHERE node_id = $1 ORDER BY id
 `
 
 func (q *Queries) VMListByNode(ctx context.Context, db DBTX, nodeID *uuid.UUID) ([]Vm, error) {
@@ -360,6 +362,7 @@ func (q *Queries) VMListByNode(ctx context.Context, db DBTX, nodeID *uuid.UUID) 
 			&i.Rebuild,
 			&i.RebuildImageID,
 			&i.CloudInit,
+			&i.ReadyAt,
 		); err != nil {
 			return nil, err
 		}
@@ -372,7 +375,7 @@ func (q *Queries) VMListByNode(ctx context.Context, db DBTX, nodeID *uuid.UUID) 
 }
 
 const vMListToBoot = `-- name: VMListToBoot :many
-SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id, origin, rebuild, rebuild_image_id, cloud_init FROM vms WHERE observed_reason = 'host_reboot' AND desired_state = 'running' AND state = 'stopped' AND operation_id IS NULL
+SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id, origin, rebuild, rebuild_image_id, cloud_init, ready_at FROM vms WHERE observed_reason = 'host_reboot' AND desired_state = 'running' AND state = 'stopped' AND operation_id IS NULL
 `
 
 func (q *Queries) VMListToBoot(ctx context.Context, db DBTX) ([]Vm, error) {
@@ -422,6 +425,7 @@ func (q *Queries) VMListToBoot(ctx context.Context, db DBTX) ([]Vm, error) {
 			&i.Rebuild,
 			&i.RebuildImageID,
 			&i.CloudInit,
+			&i.ReadyAt,
 		); err != nil {
 			return nil, err
 		}
@@ -488,8 +492,8 @@ func (q *Queries) VMNameTaken(ctx context.Context, db DBTX, arg VMNameTakenParam
 const vMSetObserved = `-- name: VMSetObserved :exec
 UPDATE vms SET observed_state = $1, observed_reason = $2, observed_node = $3,
     observed_epoch = $4, observed_at = $5, state = $6, network_config = $7,
-    desired_state = $8, error = $9, suspended = $10, pending = $11, updated_at = now()
-WHERE id = $12
+    desired_state = $8, error = $9, suspended = $10, pending = $11, ready_at = $12, updated_at = now()
+WHERE id = $13
 `
 
 type VMSetObservedParams struct {
@@ -504,6 +508,7 @@ type VMSetObservedParams struct {
 	Error          []byte
 	Suspended      bool
 	Pending        []byte
+	ReadyAt        *time.Time
 	ID             uuid.UUID
 }
 
@@ -520,6 +525,7 @@ func (q *Queries) VMSetObserved(ctx context.Context, db DBTX, arg VMSetObservedP
 		arg.Error,
 		arg.Suspended,
 		arg.Pending,
+		arg.ReadyAt,
 		arg.ID,
 	)
 	return err

@@ -45,6 +45,8 @@ type domain struct {
 	acpi      int // presses of the power button since the start
 	addresses []nodeapi.Address
 	console   *console
+	noScreen  bool
+	keys      int
 	saved     bool             // its memory is on disk
 	booted    driver.DomainDef // what it was powered on with
 	size      driver.Size      // what it has

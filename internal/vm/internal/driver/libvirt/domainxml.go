@@ -15,7 +15,8 @@ import (
 //   - the seed is a read-only virtio disk and no disc in the drive: NoCloud finds it by its volume label, and kernels made for clouds often
 //     have no driver for SATA drives.
 //   - the base image keeps its own owner (relabel=no): QEMU of one guest must never get the right to write what others boot from.
-//   - a display is left out: guests have a serial console, and a VGA adapter costs time at every start.
+//   - the display listens on a unix socket that libvirt makes for each guest and that only root and QEMU can open. Standard VGA is what firmware,
+//     installers and every kernel show something on without a driver of their own; a tablet makes the pointer land where the viewer's is.
 const (
 	machine     = "q35"
 	tcgCPUModel = "Nehalem" // see cpuOf
@@ -25,6 +26,8 @@ const (
 	// rootPorts is how many devices a guest can have on the PCI bus, those included that are plugged in while it runs. libvirt keeps no
 	// more than one free by itself (9.0.0). 28 of them cost a guest no measurable time to boot.
 	rootPorts = 24
+	// videoKiB is the memory of the display: enough for 1920x1080 twice.
+	videoKiB = 16 << 10
 )
 
 // domainXML makes the document that defines a domain.
@@ -65,6 +68,10 @@ func domainXML(def driver.DomainDef, accel Accel) (string, error) {
 				Source: &libvirtxml.DomainChardevSource{UNIX: &libvirtxml.DomainChardevSourceUNIX{Mode: "bind"}},
 				Target: &libvirtxml.DomainChannelTarget{VirtIO: &libvirtxml.DomainChannelTargetVirtIO{Name: agentName}},
 			}},
+			Graphics: []libvirtxml.DomainGraphic{{VNC: &libvirtxml.DomainGraphicVNC{SharePolicy: "force-shared",
+				Listeners: []libvirtxml.DomainGraphicListener{{Socket: &libvirtxml.DomainGraphicListenerSocket{}}}}}},
+			Videos: []libvirtxml.DomainVideo{{Model: libvirtxml.DomainVideoModel{Type: "vga", VRam: videoKiB, Heads: 1, Primary: "yes"}}},
+			Inputs: []libvirtxml.DomainInput{{Type: "tablet", Bus: "usb"}},
 			RNGs: []libvirtxml.DomainRNG{{
 				Model:   "virtio",
 				Backend: &libvirtxml.DomainRNGBackend{Random: &libvirtxml.DomainRNGBackendRandom{Device: "/dev/urandom"}},
