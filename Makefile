@@ -89,7 +89,7 @@ soak: demo-image ## long runs: 200 cycles of create and delete, and a kill at ev
 
 .PHONY: bench
 bench: demo-image ## measure, and print the ratios that docs/benchmarks.md keeps
-	NOVACRON_TEST_BENCH=1 $(GO) test -count=1 -timeout 60m -run TestBench -v ./test/e2e
+	NOVACRON_TEST_BENCH=1 $(GO) test -count=1 -timeout 60m -p 1 -run "^TestBench" -v ./test/e2e ./internal/gateway/gatewaymodule
 
 FUZZTIME ?= 20s
 .PHONY: fuzz

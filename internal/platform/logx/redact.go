@@ -1,6 +1,7 @@
 package logx
 
 import (
+	"bytes"
 	"log/slog"
 	"regexp"
 	"strings"
@@ -34,25 +35,54 @@ func redact(groups []string, a slog.Attr) slog.Attr {
 			return slog.String(a.Key, Redacted)
 		}
 	}
-	switch v := a.Value.Any().(type) {
-	case string:
+	switch a.Value.Kind() { // Any would take room for every text and number
+	case slog.KindString:
+		v := a.Value.String()
 		if clean := scrub(v); clean != v {
 			return slog.String(a.Key, clean)
 		}
-	case error:
-		return slog.String(a.Key, scrub(v.Error()))
+	case slog.KindAny:
+		switch v := a.Value.Any().(type) {
+		case string:
+			if clean := scrub(v); clean != v {
+				return slog.String(a.Key, clean)
+			}
+		case error:
+			return slog.String(a.Key, scrub(v.Error()))
+		}
+	default:
 	}
 	return a
 }
 
+// separators are left out before words are looked for.
+var separators = strings.NewReplacer("_", "", "-", "", ".", "")
+
+// secretKey is asked for every attribute of every line, so the usual key, short and plain ASCII, takes no room on the heap.
 func secretKey(key string) bool {
-	k := strings.NewReplacer("_", "", "-", "", ".", "").Replace(strings.ToLower(key))
+	var space [48]byte
+	plain := space[:0]
+	for i := range len(key) {
+		switch c := key[i]; {
+		case c >= 0x80 || len(plain) == len(space):
+			return secretWord([]byte(separators.Replace(strings.ToLower(key))))
+		case c == '_' || c == '-' || c == '.':
+		case c >= 'A' && c <= 'Z':
+			plain = append(plain, c+'a'-'A')
+		default:
+			plain = append(plain, c)
+		}
+	}
+	return secretWord(plain)
+}
+
+func secretWord(key []byte) bool {
 	for _, word := range secretWords {
-		if !strings.Contains(k, word) {
+		if !bytes.Contains(key, []byte(word)) {
 			continue
 		}
 		for _, suffix := range harmlessSuffixes {
-			if strings.HasSuffix(k, suffix) {
+			if bytes.HasSuffix(key, []byte(suffix)) {
 				return false
 			}
 		}
