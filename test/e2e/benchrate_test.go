@@ -18,14 +18,14 @@ import (
 // The guests of a round run on until its end, on both sides.
 func (s *site) benchRate() {
 	for _, round := range []struct{ atOnce, guests int }{{1, 10}, {10, 20}, {50, 50}} {
-		ours := s.rateOf(round.atOnce, round.guests, func(i int) { s.createBusy(fmt.Sprintf("rate-%d", i)) })
+		ours := s.rateOf(round.atOnce, round.guests, func(i int) { s.endBusy(http.MethodPost, "/api/v1/vms", s.request(fmt.Sprintf("rate-%d", i))) })
 		var list struct{ Items []machine }
 		s.must(s.call(http.MethodGet, "/api/v1/vms?limit=500", nil, &list), http.StatusOK)
 		template := list.Items[0].ID
 		xml := s.host.Virsh(s.t, "dumpxml", "--inactive", "nova-"+template)
 		for _, m := range list.Items {
 			if m.ID != template {
-				s.delete(m.ID)
+				s.endBusy(http.MethodDelete, "/api/v1/vms/"+m.ID, nil)
 			}
 		}
 		s.host.Virsh(s.t, "destroy", "nova-"+template)
@@ -38,18 +38,18 @@ func (s *site) benchRate() {
 		if err := os.RemoveAll(filepath.Join(s.dir, "node", "hand")); err != nil {
 			s.t.Fatal(err)
 		}
-		s.delete(template)
+		s.endBusy(http.MethodDelete, "/api/v1/vms/"+template, nil)
 		fmt.Printf("%2d at once, %d guests: %.2f a second, by hand %.2f (ratio %.2f)\n", round.atOnce, round.guests, ours, virsh, ours/virsh)
 	}
 }
 
-// createBusy creates a machine and waits for it as long as a busy host takes.
-func (s *site) createBusy(name string) {
+// endBusy begins an operation and waits for its end as long as a busy host takes.
+func (s *site) endBusy(method, path string, body any) {
 	var op operation
-	s.must(s.call(http.MethodPost, "/api/v1/vms", s.request(name), &op), http.StatusAccepted)
+	s.must(s.call(method, path, body, &op), http.StatusAccepted)
 	for op.Status != "succeeded" {
 		if op.Status == "failed" || op.Status == "canceled" {
-			s.t.Fatalf("%s ended as %+v", name, op)
+			s.t.Fatalf("%s %s ended as %+v", method, path, op)
 		}
 		s.must(s.call(http.MethodGet, "/api/v1/operations/"+op.ID+"?wait=60s", nil, &op), http.StatusOK)
 	}
