@@ -88,7 +88,7 @@ func (d *Driver) Screenshot(ctx context.Context, vm uuid.UUID) (image.Image, err
 			if err != nil {
 				return err
 			}
-			defer stream.Free() // fails only on a nil pointer
+			defer func() { _ = stream.Free() }() // fails only on a nil pointer
 			if _, err := dom.Screenshot(stream, 0, 0); err != nil {
 				return err
 			}
