@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/novacron/novacron/internal/vm"
 	"github.com/novacron/novacron/internal/vm/internal/driver"
@@ -36,9 +37,13 @@ func TestGuestsTellThatTheyAreReady(t *testing.T) {
 		t.Errorf("ready at %v, while cloud-init is at work", m.ReadyAt)
 	}
 	ready := func() bool { return w.get(id).ReadyAt != nil }
+	finished := time.Now()
 	done.Store(true)
 	w.eventually("the guest is ready", ready)
 	first := *w.get(id).ReadyAt
+	if first.Before(finished) {
+		t.Errorf("ready at %v, and cloud-init was done at %v", first, finished)
+	}
 
 	// What the node told stays told when it starts anew, and when the guest is paused.
 	w.restartNode()

@@ -48,7 +48,7 @@ func (w *watch) dueReady(now time.Time) []booted {
 	defer w.mu.Unlock()
 	var due []booted
 	for id, s := range w.vms {
-		if s.status.Observed == nodeapi.ObservedRunning && !s.status.Ready && !s.askingReady && !now.Before(s.nextReady) {
+		if s.status.Observed == nodeapi.ObservedRunning && s.status.ReadyAt == nil && !s.askingReady && !now.Before(s.nextReady) {
 			s.askingReady = true
 			due = append(due, booted{id, s.boots})
 		}
@@ -56,12 +56,14 @@ func (w *watch) dueReady(now time.Time) []booted {
 	return due
 }
 
-// isReady tells whether a virtual machine has said since it came on that it is set up.
-func (w *watch) isReady(vm uuid.UUID) bool {
+// readyAt tells when a virtual machine has said, since it came on, that it is set up.
+func (w *watch) readyAt(vm uuid.UUID) *time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s := w.vms[vm]
-	return s != nil && s.status.Ready
+	if s := w.vms[vm]; s != nil {
+		return s.status.ReadyAt
+	}
+	return nil
 }
 
 // ready takes in what a guest said. What it said before it went off, or was started anew, does not count.
@@ -75,10 +77,11 @@ func (w *watch) ready(vm uuid.UUID, boot uint64, ready bool, now time.Time) {
 	s.askingReady = false
 	s.readyPause = min(max(2*s.readyPause, w.n.cfg.NewAddressInterval), max(maxReadyInterval, w.n.cfg.NewAddressInterval))
 	s.nextReady = now.Add(s.readyPause)
-	if !ready || s.status.Observed != nodeapi.ObservedRunning || s.status.Ready || s.boots != boot {
+	if !ready || s.status.Observed != nodeapi.ObservedRunning || s.status.ReadyAt != nil || s.boots != boot {
 		return
 	}
-	s.status.Ready = true
+	at := now.UTC()
+	s.status.ReadyAt = &at
 	s.status.Generation = w.n.journal.Generation(vm)
 	w.n.reporter.Tell(s.status)
 }

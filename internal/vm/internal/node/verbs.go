@@ -79,7 +79,7 @@ func (n *Node) statusOf(state driver.DomainState) nodeapi.Status {
 		At: time.Now().UTC(), Saved: state.Saved,
 	}
 	if state.Observed == nodeapi.ObservedRunning || state.Observed == nodeapi.ObservedPaused {
-		s.Addresses, s.Ready = n.watch.addressesOf(state.VMID), n.watch.isReady(state.VMID)
+		s.Addresses, s.ReadyAt = n.watch.addressesOf(state.VMID), n.watch.readyAt(state.VMID)
 	}
 	return s
 }

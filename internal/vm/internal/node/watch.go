@@ -88,7 +88,7 @@ func (w *watch) apply(vm uuid.UUID, o nodeapi.Observed, reason string, saved boo
 	s.status.Observed, s.status.Reason, s.status.Saved, s.status.At = o, w.n.boot.reason(vm, o, saved, reason), saved, at.UTC()
 	s.status.Generation = w.n.journal.Generation(vm)
 	if o != nodeapi.ObservedRunning && o != nodeapi.ObservedPaused {
-		s.status.Addresses, s.status.Ready = nil, false
+		s.status.Addresses, s.status.ReadyAt = nil, nil
 		s.boots++
 		s.nextReady, s.readyPause = time.Time{}, 0
 	}

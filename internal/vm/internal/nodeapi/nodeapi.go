@@ -219,8 +219,8 @@ type Status struct {
 	At        time.Time `json:"at"`
 	// Saved says that it is off with its memory on disk.
 	Saved bool `json:"saved,omitempty"`
-	// Ready says that the guest has told, since it came on, that it is set up. One that has not may have told before the node started.
-	Ready bool `json:"ready,omitempty"`
+	// ReadyAt is when the guest told, since it came on, that it is set up. One that has not may have told before the node started.
+	ReadyAt *time.Time `json:"ready_at,omitempty"`
 }
 
 // StatusList is every managed virtual machine of a node.

@@ -67,13 +67,13 @@ func (s *Store) observe(ctx context.Context, tx pgx.Tx, r Record, epoch int64, s
 	}
 	pending := r.Pending
 	on := status.Observed == nodeapi.ObservedRunning || status.Observed == nodeapi.ObservedPaused
-	becomesReady := on && status.Ready && r.ReadyAt == nil
+	becomesReady := on && status.ReadyAt != nil && r.ReadyAt == nil
 	ready := r.ReadyAt
 	switch {
 	case !on:
 		ready = nil
 	case becomesReady:
-		ready = &status.At
+		ready = status.ReadyAt
 	}
 	if !on && !status.Saved {
 		pending = []vm.Pending{} // the next start takes everything up
@@ -93,26 +93,24 @@ func (s *Store) observe(ctx context.Context, tx pgx.Tx, r Record, epoch int64, s
 	} else if r.State != vm.StateError {
 		failure = r.failure // keep why the last operation failed until the next one
 	}
-	if err := s.q.VMSetObserved(ctx, tx, vmdb.VMSetObservedParams{
+	err := s.q.VMSetObserved(ctx, tx, vmdb.VMSetObservedParams{
 		ID: r.ID, ObservedState: string(status.Observed), ObservedReason: status.Reason, ObservedNode: r.NodeID, ObservedEpoch: epoch,
 		ObservedAt: &status.At, State: vmdb.VmStateEnum(state), NetworkConfig: mustJSON(r.Networks), Error: failure,
 		DesiredState: string(desired), Suspended: status.Saved, Pending: mustJSON(pending), ReadyAt: ready,
-	}); err != nil {
+	})
+	if err != nil {
 		return err
-	}
-	if becomesReady {
-		if err := writeEvent(ctx, tx, r.VM, "ready", nil); err != nil {
-			return err
-		}
 	}
 	switch {
 	case state != r.State:
-		return writeEvent(ctx, tx, r.VM, eventType(r.State, state), map[string]any{"from": r.State, "to": state, "reason": status.Reason})
+		err = writeEvent(ctx, tx, r.VM, eventType(r.State, state), map[string]any{"from": r.State, "to": state, "reason": status.Reason})
 	case addressed:
-		return writeEvent(ctx, tx, r.VM, "updated", map[string]any{"networks": r.Networks})
-	default:
-		return nil
+		err = writeEvent(ctx, tx, r.VM, "updated", map[string]any{"networks": r.Networks})
 	}
+	if err == nil && becomesReady {
+		err = writeEvent(ctx, tx, r.VM, "ready", map[string]any{"ready_at": ready})
+	}
+	return err
 }
 
 // ofHost tells whether a virtual machine is off because its host was to be. It is still wanted then.
