@@ -107,9 +107,14 @@ func (s *site) benchRows(have, rows int) {
 		{"list by name", "/api/v1/vms?name=row-77777"},
 	} {
 		var took []time.Duration
-		for range 500 {
+		for len(took) < 500 {
 			begun := time.Now()
-			s.must(s.call(http.MethodGet, read.path, nil, nil), http.StatusOK)
+			answer := s.call(http.MethodGet, read.path, nil, nil)
+			if answer.status == http.StatusTooManyRequests { // faster than the route allows
+				<-time.After(time.Second)
+				continue
+			}
+			s.must(answer, http.StatusOK)
 			took = append(took, time.Since(begun))
 		}
 		slices.Sort(took)
