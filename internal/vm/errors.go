@@ -48,5 +48,5 @@ func Errors() []*errs.Error {
 	return append([]*errs.Error{ErrNotFound, ErrNameTaken, ErrWrongState, ErrInvalid, ErrVanished, ErrDiskLost, ErrProtected, ErrVersion, ErrNoConsoleLog,
 		ErrLocked, ErrVolumeNotFound, ErrVolumeTaken, ErrVolumeInvalid, ErrVolumeInUse, ErrVolumeDetached, ErrVolumeElsewhere, ErrVolumeHeld,
 		ErrVolumeSnapshots, ErrVolumeBusy, ErrVolumeNotReady, ErrVolumeShrink, ErrVolumeVersion, ErrDiskNotFound, ErrTooManyDisks, ErrPoolNotFound,
-		ErrSnapshotNotFound, ErrSnapshotTaken, ErrSnapshotNotReady, ErrSnapshotConfig, ErrSnapshotRaw, ErrSnapshotMemory, ErrSnapshotTooMany, ErrNotFrozen}, append(append(append(imageErrors(), networkErrors()...), guestErrors()...), append(append(catalogErrors(), eventErrors()...), cloneErrors()...)...)...)
+		ErrSnapshotNotFound, ErrSnapshotTaken, ErrSnapshotNotReady, ErrSnapshotConfig, ErrSnapshotRaw, ErrSnapshotMemory, ErrSnapshotTooMany, ErrNotFrozen}, append(append(append(imageErrors(), networkErrors()...), guestErrors()...), append(append(catalogErrors(), eventErrors()...), append(cloneErrors(), driftErrors()...)...)...)...)
 }
