@@ -43,7 +43,8 @@ func (n *Node) edited(ctx context.Context, vm uuid.UUID) (string, error) {
 	return changedLines(keptBody, body), nil
 }
 
-// changedLines lists the lines that a text has lost and got.
+// changedLines lists the lines that a text has lost and got. Their order does not count: libvirt tells devices in another one when it has read the
+// definition again from its disk.
 func changedLines(before, after string) string {
 	had, has := lines(before), lines(after)
 	var list []string
@@ -59,10 +60,7 @@ func changedLines(before, after string) string {
 	}
 	only("- ", had, has)
 	only("+ ", has, had)
-	switch {
-	case len(list) == 0:
-		return "the order of its parts"
-	case len(list) > maxChanges:
+	if len(list) > maxChanges {
 		list = append(list[:maxChanges], "…")
 	}
 	return strings.Join(list, "\n")
