@@ -31,6 +31,27 @@ type Size struct {
 	MemoryBytes int64
 }
 
+// What a guest can be given of memory while it runs.
+const (
+	// MemoryBlock is what memory comes in: Linux on x86-64 takes none up in smaller parts.
+	MemoryBlock = 128 << 20
+	// MemorySlots bounds how often memory can be added to a guest without being powered off.
+	MemorySlots = 16
+	// hotMemoryFloor is what a guest must have to be given more while it runs. Linux keeps 64 MiB to itself for devices that reach the first 4 GiB only as soon as
+	// there may come to be memory beyond these (arch/x86/mm/srat.c, pci-dma.c: max_possible_pfn), which is too much to take from a small guest.
+	hotMemoryFloor = 1 << 30
+	// hotMemoryGrowth is how many times its memory a guest can have without being powered off. A place for memory costs a guest nothing.
+	hotMemoryGrowth = 4
+)
+
+// MaxMemory is how much memory a guest can have without being powered off, in bytes.
+func MaxMemory(bytes int64) int64 {
+	if bytes < hotMemoryFloor {
+		return bytes
+	}
+	return bytes * hotMemoryGrowth
+}
+
 // MaxVCPUs is how many vCPUs a guest can have without being powered off.
 func MaxVCPUs(vcpus int, hw nodeapi.Hardware) int {
 	if n := hw.Sockets * hw.Cores * hw.Threads; n > 0 {

@@ -36,6 +36,9 @@ func (n *Node) resize(ctx context.Context, c nodeapi.Command, req nodeapi.Resize
 	if err != nil {
 		return nodeapi.Resized{}, err
 	}
+	if on {
+		n.onlineMemory(c.VMID, now.MemoryBytes)
+	}
 	status, err := n.status(ctx, c.VMID)
 	return nodeapi.Resized{Status: status, On: on, VCPUs: now.VCPUs, MemoryBytes: now.MemoryBytes}, err
 }

@@ -75,3 +75,44 @@ func testResize(t *testing.T, s *suite) {
 	must(t, "destroy", s.Driver.Destroy(ctx, def.VMID))
 	must(t, "tune what is off", s.Driver.Tune(ctx, def.VMID, "another", nil))
 }
+
+// testPlugMemory: a guest that is large enough is given more memory while it runs, in blocks, and has its new size as plain memory afterwards.
+func testPlugMemory(t *testing.T, s *suite) {
+	ctx, def := s.ctx(t), s.domain(t)
+	def.MemoryBytes = 1 << 30
+	must(t, "define", s.Driver.Define(ctx, def))
+	must(t, "start", s.Driver.Start(ctx, def.VMID))
+	resize := func(memory int64) int64 {
+		t.Helper()
+		now, on, err := s.Driver.Resize(ctx, def.VMID, driver.Size{VCPUs: def.VCPUs, MemoryBytes: memory})
+		if err != nil || !on {
+			t.Fatalf("resize to %d: on %t, %v", memory, on, err)
+		}
+		return now.MemoryBytes
+	}
+	for _, step := range []struct {
+		what       string
+		want, have int64
+	}{
+		{"two blocks", 1<<30 + 2*driver.MemoryBlock, 1<<30 + 2*driver.MemoryBlock},
+		{"the same again", 1<<30 + 2*driver.MemoryBlock, 1<<30 + 2*driver.MemoryBlock},
+		{"less than a block", 1<<30 + 2*driver.MemoryBlock + 1<<20, 1<<30 + 2*driver.MemoryBlock},
+		{"a block and a half", 1<<30 + 7*driver.MemoryBlock/2, 1<<30 + 3*driver.MemoryBlock},
+		{"all that it can have", driver.MaxMemory(1 << 30), driver.MaxMemory(1 << 30)},
+		{"more than it can have", driver.MaxMemory(1<<30) + driver.MemoryBlock, driver.MaxMemory(1 << 30)},
+	} {
+		if now := resize(step.want); now != step.have {
+			t.Errorf("%s: it has %d MiB, want %d", step.what, now>>20, step.have>>20)
+		}
+	}
+	def.MemoryBytes, def.Generation = driver.MaxMemory(1<<30), 2
+	must(t, "define while it runs", s.Driver.Define(ctx, def))
+	if now := resize(def.MemoryBytes); now != def.MemoryBytes {
+		t.Errorf("after it was defined anew it has %d MiB", now>>20)
+	}
+	must(t, "destroy", s.Driver.Destroy(ctx, def.VMID))
+	must(t, "start with its new size", s.Driver.Start(ctx, def.VMID))
+	if now := resize(def.MemoryBytes); now != def.MemoryBytes {
+		t.Errorf("after its next start it has %d MiB", now>>20)
+	}
+}

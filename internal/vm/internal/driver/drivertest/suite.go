@@ -24,6 +24,7 @@ func Run(t *testing.T, make func(t *testing.T) Harness) {
 		"Idempotence":      testIdempotence,
 		"Save":             testSave,
 		"Resize":           testResize,
+		"PlugMemory":       testPlugMemory,
 		"Absent":           testAbsent,
 		"Redefine":         testRedefine,
 		"BehindOurBack":    testBehindOurBack,

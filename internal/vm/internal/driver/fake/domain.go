@@ -74,7 +74,7 @@ func (d *Driver) Start(ctx context.Context, vm uuid.UUID) error {
 				return nil
 			}
 			dom.disc = dom.def.Disc
-			dom.booted, dom.size = dom.def, driver.Size{VCPUs: dom.def.VCPUs, MemoryBytes: dom.def.MemoryBytes}
+			dom.booted, dom.size, dom.plugged = dom.def, driver.Size{VCPUs: dom.def.VCPUs, MemoryBytes: dom.def.MemoryBytes}, 0
 			d.set(vm, nodeapi.ObservedRunning, "booted")
 		}
 		return nil

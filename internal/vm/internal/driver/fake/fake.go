@@ -50,6 +50,7 @@ type domain struct {
 	saved     bool             // its memory is on disk
 	booted    driver.DomainDef // what it was powered on with
 	size      driver.Size      // what it has
+	plugged   int64            // memory that it has been given with what it was powered on with; 0: nothing was added
 	title     string
 	limits    map[string]nodeapi.IOLimits
 	live      []string                    // paths of the disks while it is on

@@ -32,8 +32,7 @@ func (d *Driver) DropSaved(ctx context.Context, id uuid.UUID) error {
 	})
 }
 
-// Resize implements driver.Driver. The fake's guests take vCPUs up and give memory back at once, and know no more memory than they
-// booted with.
+// Resize implements driver.Driver. The fake's guests take vCPUs and blocks of memory up and give memory back at once.
 func (d *Driver) Resize(ctx context.Context, id uuid.UUID, size driver.Size) (now driver.Size, on bool, err error) {
 	err = d.domain(ctx, "Resize", id, func(dom *domain) error {
 		if on = isOn(dom); !on {
@@ -42,7 +41,11 @@ func (d *Driver) Resize(ctx context.Context, id uuid.UUID, size driver.Size) (no
 		if size.VCPUs <= driver.MaxVCPUs(dom.booted.VCPUs, dom.booted.Hardware) && size.VCPUs >= dom.booted.VCPUs {
 			dom.size.VCPUs = size.VCPUs
 		}
-		if size.MemoryBytes <= dom.booted.MemoryBytes {
+		has := max(dom.booted.MemoryBytes, dom.plugged)
+		if size.MemoryBytes > has {
+			dom.plugged = min(size.MemoryBytes-(size.MemoryBytes-has)%driver.MemoryBlock, driver.MaxMemory(dom.booted.MemoryBytes))
+			dom.size.MemoryBytes = dom.plugged
+		} else {
 			dom.size.MemoryBytes = size.MemoryBytes
 		}
 		now = dom.size

@@ -106,14 +106,51 @@ func resizeVCPUs(dom *libvirt.Domain, want int) (int, error) {
 	return int(have), err
 }
 
-// resizeMemory inflates or deflates the balloon. A guest that does not follow gets back what it had, so that what is told is what it has.
+// resizeMemory plugs memory in, in blocks, where more is wanted than the guest has of it, and else inflates or deflates the balloon.
 func resizeMemory(ctx context.Context, dom *libvirt.Domain, bytes int64, running bool) (int64, error) {
 	info, err := dom.GetInfo()
 	if err != nil {
 		return 0, err
 	}
-	want, before := uint64(bytes/1024), info.Memory
-	if !running || want == before || want > info.MaxMem {
+	want := uint64(bytes / 1024)
+	if !running || want <= info.MaxMem {
+		return balloonTo(ctx, dom, info, want, running)
+	}
+	if info.Memory < info.MaxMem {
+		if now, err := balloonTo(ctx, dom, info, info.MaxMem, running); err != nil || uint64(now/1024) < info.MaxMem {
+			return now, err
+		}
+	}
+	if err := plugMemory(dom, want-info.MaxMem); err != nil {
+		return 0, err
+	}
+	if info, err = dom.GetInfo(); err != nil {
+		return 0, err
+	}
+	return int64(info.Memory) * 1024, nil
+}
+
+// plugMemory adds as many whole blocks as go into so many KiB. Persistent definitions have their size as plain memory, so this is gone, and counted there, when
+// the guest is powered on from off.
+func plugMemory(dom *libvirt.Domain, kib uint64) error {
+	const block = driver.MemoryBlock / 1024
+	kib -= kib % block
+	if kib == 0 {
+		return nil
+	}
+	module := libvirtxml.DomainMemorydev{Model: "dimm", Target: &libvirtxml.DomainMemorydevTarget{
+		Size: &libvirtxml.DomainMemorydevTargetSize{Value: uint(kib), Unit: "KiB"}, Node: &libvirtxml.DomainMemorydevTargetNode{}}}
+	xml, err := module.Marshal()
+	if err != nil {
+		return fmt.Errorf("encode the memory: %w", err)
+	}
+	return unlessRefused(dom.AttachDeviceFlags(xml, libvirt.DOMAIN_DEVICE_MODIFY_LIVE))
+}
+
+// balloonTo inflates or deflates the balloon. A guest that does not follow gets back what it had, so that what is told is what it has.
+func balloonTo(ctx context.Context, dom *libvirt.Domain, info *libvirt.DomainInfo, want uint64, running bool) (int64, error) {
+	before, bytes := info.Memory, int64(want)*1024
+	if !running || want == before {
 		return int64(before) * 1024, nil
 	}
 	if err := unlessRefused(dom.SetMemoryFlags(want, libvirt.DOMAIN_MEM_LIVE)); err != nil {
@@ -124,7 +161,8 @@ func resizeMemory(ctx context.Context, dom *libvirt.Domain, bytes int64, running
 	look := time.NewTicker(200 * time.Millisecond)
 	defer look.Stop()
 	for {
-		if info, err = dom.GetInfo(); err != nil {
+		info, err := dom.GetInfo()
+		if err != nil {
 			return 0, err
 		}
 		if info.Memory == want {

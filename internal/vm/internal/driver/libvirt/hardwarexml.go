@@ -1,6 +1,7 @@
 package libvirt
 
 import (
+	"fmt"
 	"slices"
 
 	"libvirt.org/go/libvirt"
@@ -33,6 +34,12 @@ func addHardware(dom *libvirtxml.Domain, def driver.DomainDef) {
 	}
 	if hw.Sockets*hw.Cores*hw.Threads > 0 {
 		dom.CPU.Topology = &libvirtxml.DomainCPUTopology{Sockets: hw.Sockets, Dies: 1, Cores: hw.Cores, Threads: hw.Threads}
+	}
+	if most := driver.MaxMemory(def.MemoryBytes); most > def.MemoryBytes {
+		// Memory can only be plugged into a NUMA node (libvirt 9.0.0, qemuDomainDefValidateMemoryHotplug).
+		dom.MaximumMemory = &libvirtxml.DomainMaxMemory{Value: uint(most / 1024), Unit: "KiB", Slots: driver.MemorySlots}
+		dom.CPU.Numa = &libvirtxml.DomainNuma{Cell: []libvirtxml.DomainCell{{
+			ID: new(uint), CPUs: fmt.Sprintf("0-%d", dom.VCPU.Value-1), Memory: uint(def.MemoryBytes / 1024), Unit: "KiB"}}}
 	}
 	if hw.Watchdog != "" {
 		dom.Devices.Watchdogs = []libvirtxml.DomainWatchdog{{Model: hw.Watchdog, Action: hw.WatchdogAction}}

@@ -64,6 +64,8 @@ func TestXML(t *testing.T) {
 	direct := fixedDomain()
 	direct.Drive, direct.DriveBoot, direct.Kernel, direct.Initrd = true, 1, "/var/lib/novacron/node/disks/1/media-cd.boot", "/var/lib/novacron/node/disks/1/media-ef.boot"
 	direct.CommandLine = `root=/dev/vda1 console=ttyS0 x="<&'>"`
+	large := fixedDomain()
+	large.MemoryBytes = 2 << 30
 	network := func(mode string, dhcp bool) func() (string, error) {
 		return func() (string, error) {
 			n, err := networkOf(fixedNetwork(mode, dhcp))
@@ -79,6 +81,7 @@ func TestXML(t *testing.T) {
 	}{
 		"domain-tcg":       {"domain", func() (string, error) { return domainXML(fixedDomain(), AccelTCG) }},
 		"domain-kvm":       {"domain", func() (string, error) { return domainXML(fixedDomain(), AccelKVM) }},
+		"domain-large":     {"domain", func() (string, error) { return domainXML(large, AccelKVM) }},
 		"domain-volumes":   {"domain", func() (string, error) { return domainXML(withVolumes, AccelTCG) }},
 		"domain-chosen":    {"domain", func() (string, error) { return domainXML(chosen, AccelTCG) }},
 		"domain-disc":      {"domain", func() (string, error) { return domainXML(installing, AccelTCG) }},

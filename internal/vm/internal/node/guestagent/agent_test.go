@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -57,6 +58,8 @@ func FuzzAnswers(f *testing.F) {
 		check("push", err)
 		_, err = a.SyncTime(ctx)
 		check("time", err)
+		_, err = a.OnlineMemory(ctx, 1<<30)
+		check("memory", err)
 		file, err := a.Open(ctx, "/x", 1000)
 		check("open", err)
 		if err == nil {
@@ -119,5 +122,52 @@ func TestDirectly(t *testing.T) {
 	}
 	if len(asked) < 4 || asked[2] != `guest-exec C:\x.exeA=b/?` {
 		t.Errorf("asked %q", asked)
+	}
+}
+
+// TestOnlineMemory: the agent is asked to take up what is not in use, and nothing else.
+func TestOnlineMemory(t *testing.T) {
+	online, asked := map[uint64]bool{0: true, 8: false, 9: false}, []uint64{}
+	a := New(func(_ context.Context, command []byte, _ time.Duration) ([]byte, error) {
+		var c struct {
+			Execute   string
+			Arguments struct {
+				Blocks []struct {
+					Index  uint64 `json:"phys-index"`
+					Online bool
+				} `json:"mem-blks"`
+			}
+		}
+		if err := json.Unmarshal(command, &c); err != nil {
+			t.Error(err)
+		}
+		if c.Execute == "guest-get-memory-block-info" {
+			return []byte(`{"return":{"size":134217728}}`), nil
+		}
+		if c.Execute == "guest-set-memory-blocks" {
+			for _, b := range c.Arguments.Blocks {
+				asked = append(asked, b.Index)
+				online[b.Index] = b.Online && b.Index != 9 // which the guest refuses
+			}
+			return []byte(`{"return":[]}`), nil
+		}
+		var list []map[string]any
+		for i, on := range online {
+			list = append(list, map[string]any{"phys-index": i, "online": on, "can-offline": i != 0})
+		}
+		answer, err := json.Marshal(map[string]any{"return": list})
+		return answer, err
+	}, time.Second)
+	done, err := a.OnlineMemory(t.Context(), 3*driver.MemoryBlock)
+	slices.Sort(asked)
+	if err != nil || done || !slices.Equal(asked, []uint64{8, 9}) || !online[8] {
+		t.Errorf("done %t, %v; asked for %v, online are %v", done, err, asked, online)
+	}
+	delete(online, 9)
+	if done, err := a.OnlineMemory(t.Context(), 3*driver.MemoryBlock); err != nil || done || len(asked) != 2 {
+		t.Errorf("done %t with memory that the guest has not seen, %v; asked for %v", done, err, asked)
+	}
+	if done, err := a.OnlineMemory(t.Context(), 2*driver.MemoryBlock); err != nil || !done || len(asked) != 2 {
+		t.Errorf("done %t, %v; asked for %v", done, err, asked)
 	}
 }
