@@ -42,9 +42,12 @@ if [ -f "$out" ] && [ "$(cat "$out.stamp" 2>/dev/null || true)" = "$stamp" ]; th
   exit 0
 fi
 
-work=$(mktemp -d)
-trap 'rm -rf "$work" "$out.tmp"' EXIT
-chmod 0755 "$work" # apt's own user passes through
+# Whoever was killed here left its folder, and no process: they would hold the lock, which they inherit.
+work=$out.work
+clean() { rm -rf --one-file-system "$work" "$out.tmp"; }
+clean
+trap clean EXIT
+mkdir "$work"
 cd "$work"
 
 echo "installing Debian ($suite)"
