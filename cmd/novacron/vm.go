@@ -146,6 +146,9 @@ func (e *env) vmFields(m vm.VM, nodes map[uuid.UUID]string) [][]string {
 	if m.ReadyAt != nil {
 		fields = append(fields, []string{"ready", clock(*m.ReadyAt)})
 	}
+	for _, c := range m.Conditions {
+		fields = append(fields, []string{string(c.Type), printable(c.Message) + " (since " + clock(c.Since) + ")"})
+	}
 	if m.OperationID != nil {
 		fields = append(fields, []string{"operation", m.OperationID.String()})
 	}

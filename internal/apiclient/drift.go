@@ -10,3 +10,8 @@ import (
 func (c *Client) Drift(ctx context.Context) (Object[vm.DriftReport], error) {
 	return get[vm.DriftReport](ctx, c, "/api/v1/audit/drift")
 }
+
+// ActOnDrift has drift put right, or what is set aside restored or removed for good.
+func (c *Client) ActOnDrift(ctx context.Context, req vm.DriftRequest) (Object[vm.DriftResults], error) {
+	return post[vm.DriftResults](ctx, c, "/api/v1/audit/drift", req)
+}

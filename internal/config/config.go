@@ -203,7 +203,17 @@ type VMConfig struct {
 	ReservationTTL time.Duration `mapstructure:"reservation_ttl" doc:"How long a place is held for a creation that has not begun."`
 	GuestFileMax   int64         `mapstructure:"guest_file_max_bytes" doc:"The most a file may have that is passed to or from a guest through its agent, in bytes."`
 	MetricsEvery   time.Duration `mapstructure:"metrics_interval" doc:"How often a node measures all its guests; 1s to 1h."`
+	Drift          DriftConfig   `mapstructure:"drift"`
 	MetricsPerVM   bool          `mapstructure:"metrics_per_vm" doc:"Whether /metrics has series for each guest. They come and go with guests."`
+}
+
+// DriftConfig is about differences between what should be and what nodes and scheduler hold.
+type DriftConfig struct {
+	Mode       string        `mapstructure:"mode" doc:"What is done about them without being asked. report: nothing. quarantine: what no row knows is set aside on its node, and edited definitions are given again. reap: and what was set aside for longer than retention is removed for good."`
+	Interval   time.Duration `mapstructure:"interval" doc:"Between two audits; 1s to 24h."`
+	Grace      time.Duration `mapstructure:"grace" doc:"How long a difference must have been there before anything is done about it."`
+	Retention  time.Duration `mapstructure:"retention" doc:"In mode reap: how long what is set aside is kept."`
+	MaxPerNode int           `mapstructure:"max_per_node" doc:"If more machines and volumes of a node have no row, none of them is set aside without being asked: that is how a database looks that was restored from an older backup."`
 }
 
 // ImageImport is about images that tenants have fetched from addresses they name.

@@ -31,7 +31,8 @@ func Default() Config {
 		VM: VMConfig{Roles: v.Roles, Libvirt: LibvirtConfig{URI: v.LibvirtURI, Accel: v.Accel}, ShutdownGuests: v.ShutdownGuests, DetachPatience: v.DetachPatience, StopGrace: v.StopGrace,
 			ImageMaxBytes: v.MaxImageBytes, UploadTTL: v.UploadTTL, ImageCache: v.ImageCacheBytes,
 			ImageImport: ImageImport{Hosts: v.ImportHosts, Networks: v.ImportNetworks, MaxBytes: v.ImportMaxBytes}, NetworkPool: v.NetworkPool, ReservationTTL: v.ReservationTTL,
-			GuestFileMax: v.GuestFileMax, MetricsEvery: v.MetricsInterval, MetricsPerVM: v.MetricsPerVM},
+			GuestFileMax: v.GuestFileMax, MetricsEvery: v.MetricsInterval, MetricsPerVM: v.MetricsPerVM,
+			Drift: DriftConfig{Mode: string(v.DriftMode), Interval: v.DriftInterval, Grace: v.DriftGrace, Retention: v.DriftRetention, MaxPerNode: v.DriftMaxPerNode}},
 		Sched: SchedConfig{OvercommitVCPU: s.OvercommitVCPU, OvercommitMemory: s.OvercommitMemory,
 			MemoryReserveBytes: s.MemoryReserveBytes, StorageReserveBytes: s.StorageReserveBytes, NodeTimeout: s.NodeTimeout},
 	}

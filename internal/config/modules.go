@@ -14,6 +14,7 @@ import (
 	"github.com/novacron/novacron/internal/platform/tracing/otlp"
 	"github.com/novacron/novacron/internal/scheduler"
 	"github.com/novacron/novacron/internal/scheduler/schedulermodule"
+	"github.com/novacron/novacron/internal/vm"
 	"github.com/novacron/novacron/internal/vm/vmmodule"
 )
 
@@ -79,6 +80,8 @@ func (c Config) VMModule() vmmodule.Config {
 	m.ImportHosts, m.ImportNetworks, m.ImportMaxBytes = c.VM.ImageImport.Hosts, c.VM.ImageImport.Networks, c.VM.ImageImport.MaxBytes
 	m.StopGrace, m.MaxImageBytes, m.NetworkPool, m.ReservationTTL = c.VM.StopGrace, c.VM.ImageMaxBytes, c.VM.NetworkPool, c.VM.ReservationTTL
 	m.GuestFileMax, m.MetricsInterval, m.MetricsPerVM = c.VM.GuestFileMax, c.VM.MetricsEvery, c.VM.MetricsPerVM
+	d := c.VM.Drift
+	m.DriftMode, m.DriftInterval, m.DriftGrace, m.DriftRetention, m.DriftMaxPerNode = vm.DriftMode(d.Mode), d.Interval, d.Grace, d.Retention, d.MaxPerNode
 	m.WebhookAllow = c.VM.WebhookAllow
 	return m
 }

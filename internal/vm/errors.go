@@ -9,7 +9,7 @@ var (
 	ErrWrongState   = errs.New(errs.Conflict, "vm.wrong_state", "the virtual machine is in a state in which this is not possible")
 	ErrInvalid      = errs.New(errs.Invalid, "vm.invalid", "the virtual machine cannot be made as asked")
 	ErrVanished     = errs.New(errs.Conflict, "vm.vanished", "the virtual machine was removed behind NovaCron's back").WithAction("Start it to define it anew, or delete it.")
-	ErrDiskLost     = errs.New(errs.Conflict, "vm.disk_lost", "a disk of the virtual machine is gone from the node").WithAction("Restore it from a backup, or delete the virtual machine.")
+	ErrDiskLost     = errs.New(errs.Conflict, "vm.disk_lost", "a disk of the virtual machine is gone from the node").WithAction("Put the file back on the node, from a backup for example, or delete the virtual machine.")
 	ErrProtected    = errs.New(errs.Conflict, "vm.protected", "the virtual machine is protected from deletion").WithAction("Remove the protection first: PATCH it with delete_protection false.")
 	ErrVersion      = errs.New(errs.Precondition, "vm.version_mismatch", "the virtual machine has changed since you read it").WithAction("Read it again and repeat the change.")
 	ErrNoConsoleLog = errs.New(errs.NotFound, "vm.no_console_log", "the virtual machine has not written to its console yet")
@@ -48,5 +48,5 @@ func Errors() []*errs.Error {
 	return append([]*errs.Error{ErrNotFound, ErrNameTaken, ErrWrongState, ErrInvalid, ErrVanished, ErrDiskLost, ErrProtected, ErrVersion, ErrNoConsoleLog,
 		ErrLocked, ErrVolumeNotFound, ErrVolumeTaken, ErrVolumeInvalid, ErrVolumeInUse, ErrVolumeDetached, ErrVolumeElsewhere, ErrVolumeHeld,
 		ErrVolumeSnapshots, ErrVolumeBusy, ErrVolumeNotReady, ErrVolumeShrink, ErrVolumeVersion, ErrDiskNotFound, ErrTooManyDisks, ErrPoolNotFound,
-		ErrSnapshotNotFound, ErrSnapshotTaken, ErrSnapshotNotReady, ErrSnapshotConfig, ErrSnapshotRaw, ErrSnapshotMemory, ErrSnapshotTooMany, ErrNotFrozen}, append(append(append(imageErrors(), networkErrors()...), guestErrors()...), append(append(catalogErrors(), eventErrors()...), cloneErrors()...)...)...)
+		ErrSnapshotNotFound, ErrSnapshotTaken, ErrSnapshotNotReady, ErrSnapshotConfig, ErrSnapshotRaw, ErrSnapshotMemory, ErrSnapshotTooMany, ErrNotFrozen}, append(append(append(imageErrors(), networkErrors()...), guestErrors()...), append(append(catalogErrors(), eventErrors()...), append(cloneErrors(), driftErrors()...)...)...)...)
 }

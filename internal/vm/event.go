@@ -13,7 +13,7 @@ import (
 type Event struct {
 	Cursor    string          `json:"cursor" doc:"Where a reader goes on after this one." example:"4711"`
 	ID        uuid.UUID       `json:"id" doc:"For telling repetitions apart."`
-	Type      string          `json:"type" enum:"created,started,stopped,paused,resumed,ready,updated,failed,deleted" example:"started"`
+	Type      string          `json:"type" enum:"created,started,stopped,paused,resumed,ready,updated,drifted,drift_ended,failed,deleted" example:"started"`
 	VMID      uuid.UUID       `json:"vm_id"`
 	TenantID  uuid.UUID       `json:"tenant_id"`
 	Timestamp time.Time       `json:"timestamp"`
@@ -22,7 +22,7 @@ type Event struct {
 
 // EventTypes lists the types of events.
 func EventTypes() []string {
-	return []string{"created", "started", "stopped", "paused", "resumed", "ready", "updated", "failed", "deleted"}
+	return []string{"created", "started", "stopped", "paused", "resumed", "ready", "updated", "drifted", "drift_ended", "failed", "deleted"}
 }
 
 // Webhook sends events to an address of the tenant's choice.

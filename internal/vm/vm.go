@@ -57,6 +57,7 @@ type VM struct {
 	Observed       Observed          `json:"observed" doc:"What the node saw last."`
 	Generation     int64             `json:"generation" doc:"Grows with every request that changes it."`
 	OperationID    *uuid.UUID        `json:"operation_id,omitempty" doc:"The operation at work on it, if any."`
+	Conditions     []Condition       `json:"conditions" nullable:"false" doc:"What was changed outside of NovaCron, as the last audit of drift found it."`
 	Error          *errs.Problem     `json:"error,omitempty" doc:"Why it is in state error, or why the last operation failed."`
 	Settings
 	CreatedAt time.Time `json:"created_at"`

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/novacron/novacron/internal/vm"
 	"github.com/novacron/novacron/internal/vm/internal/imagefetch"
 	"github.com/novacron/novacron/internal/vm/internal/node/firewall"
 	"github.com/novacron/novacron/internal/vm/internal/webhook"
@@ -61,6 +62,11 @@ type Config struct {
 	GuestFileMax      int64         // bytes of a file that is passed to or from a guest
 	ReservationTTL    time.Duration // how long a place is held for a creation that has not confirmed it
 	Version           string        // of the binary, for heartbeats
+	DriftMode         vm.DriftMode  // what is done about drift without being asked
+	DriftInterval     time.Duration // between two audits
+	DriftGrace        time.Duration // how long a difference must have been there before it is put right
+	DriftRetention    time.Duration // how long what is set aside is kept in mode reap
+	DriftMaxPerNode   int           // more machines and volumes without a row are not set aside without being asked
 	// WebhookAllow are ranges of addresses that webhooks may reach though they are no public ones.
 	WebhookAllow []string
 	webhooks     webhook.Config // paces; zero, except in tests: the usual ones
@@ -73,6 +79,7 @@ func Default() Config {
 		ShutdownGuests: GuestsAuto, DetachPatience: 30 * time.Second, StopGrace: 60 * time.Second, MaxImageBytes: 64 << 30, NetworkPool: "10.100.0.0/14", HeartbeatInterval: 5 * time.Second,
 		ReservationTTL: 10 * time.Minute, UploadTTL: 24 * time.Hour, ImageCacheBytes: 50 << 30, ImportHosts: []string{"*"}, ImportNetworks: []string{},
 		MetricsInterval: 10 * time.Second, GuestFileMax: 1 << 30,
+		DriftMode: vm.DriftModeQuarantine, DriftInterval: time.Minute, DriftGrace: 15 * time.Minute, DriftRetention: 7 * 24 * time.Hour, DriftMaxPerNode: 10,
 	}
 }
 
@@ -126,6 +133,15 @@ func (c Config) Validate() []error {
 	}
 	if c.MetricsInterval < time.Second || c.MetricsInterval > time.Hour {
 		bad("metrics_interval", "must be from 1s to 1h")
+	}
+	if !slices.Contains(vm.DriftModes(), c.DriftMode) {
+		bad("drift.mode", "%q is none of report, quarantine, reap", c.DriftMode)
+	}
+	if c.DriftInterval < time.Second || c.DriftInterval > 24*time.Hour {
+		bad("drift.interval", "must be from 1s to 24h")
+	}
+	if c.DriftGrace < 0 || c.DriftRetention < 0 || c.DriftMaxPerNode < 0 {
+		bad("drift", "grace, retention and max_per_node must not be negative")
 	}
 	if c.GuestFileMax < 1<<20 {
 		bad("guest_file_max_bytes", "must be at least 1 MiB")

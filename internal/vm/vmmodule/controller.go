@@ -51,6 +51,8 @@ type controller struct {
 	sweeper    *startstop.Loop
 	policies   *startstop.Loop
 	storage    *startstop.Loop // the sweeper of volumes and snapshots
+	auditor    *startstop.Loop // of drift
+	drifts     *driftMetrics
 	boots      *startstop.Loop // of what comes back after the restart of a host
 	totals     *storageMetrics
 	consoles   *consoleMetrics
@@ -108,12 +110,15 @@ func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Se
 	if c.consoles, err = newConsoleMetrics(deps.Registerer); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
+	if c.drifts, err = newDriftMetrics(deps.Registerer); err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
 	streams := stream.New(filepath.Join(cfg.DataDir, "run", "streams.sock"), deps.Log)
 	if err := streams.Start(ctx); err != nil {
 		return nil, err
 	}
 	c.streams = streams
-	svc.Bind(service.Backends{Store: st, Ops: ops, Placer: deps.Scheduler, Images: images, Streams: streams, Box: box, Fetcher: imagefetch.New(rules), Consoles: c.consoles,
+	svc.Bind(service.Backends{Store: st, Ops: ops, Placer: deps.Scheduler, Images: images, Streams: streams, Box: box, Fetcher: imagefetch.New(rules), Consoles: c.consoles, Drift: c.drifts,
 		Nodes: &nodeapi.Client{Bus: deps.Bus, InstallationID: installation}})
 	// Nodes are heard before operations go on, which may need them at once.
 	if c.reports, err = bus.Serve(deps.Bus, bus.SubjectNodeReports, bus.ServeOptions{Queue: "vm.controller"}, svc.Report); err != nil {
@@ -173,9 +178,20 @@ func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Se
 	if c.totals, err = newStorageMetrics(deps.Registerer); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
+	if err := svc.LoadDrift(ctx); err != nil {
+		return nil, err
+	}
+	c.auditor = startstop.Every(cfg.DriftInterval, func(ctx context.Context) {
+		report, err := svc.AuditDrift(ctx)
+		if err == nil {
+			err = svc.HealDrift(ctx, report)
+		}
+		if err != nil && ctx.Err() == nil {
+			deps.Log.WarnContext(ctx, "audit of drift failed", "error", err)
+		}
+	})
 	c.storage = startstop.Every(time.Minute, func(ctx context.Context) {
-		_, drift := svc.AuditDrift(ctx)
-		if err := errors.Join(svc.SweepSnapshots(ctx), svc.SweepVolumes(ctx), drift, c.totals.update(ctx, svc)); err != nil && ctx.Err() == nil {
+		if err := errors.Join(svc.SweepSnapshots(ctx), svc.NoteVolumeUsage(ctx), c.totals.update(ctx, svc)); err != nil && ctx.Err() == nil {
 			level := slog.LevelWarn
 			if errs.Retryable(err) { // a node that is not up yet, for example
 				level = slog.LevelDebug
@@ -208,11 +224,15 @@ func (c *controller) stop(ctx context.Context) error {
 	if c.storage != nil {
 		c.storage.Stop()
 	}
+	if c.auditor != nil {
+		c.auditor.Stop()
+	}
 	if c.policies != nil {
 		c.policies.Stop()
 	}
 	c.totals.unregister()
 	c.consoles.unregister()
+	c.drifts.unregister()
 	if c.tenants != nil {
 		c.tenants.Close()
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -16,7 +17,7 @@ import (
 )
 
 func TestDriftIsReported(t *testing.T) {
-	w := newWorld(t)
+	w := newWorldWith(t, func(_ *world, c *Config) { c.DriftMode = vm.DriftModeReport })
 	operator := identity.Principal{UserID: uuid.New(), TenantID: uuid.New(), Permissions: []string{"*"}, Scope: identity.ScopePlatform}
 	audit := func() vm.DriftReport {
 		t.Helper()
@@ -42,7 +43,7 @@ func TestDriftIsReported(t *testing.T) {
 	image := w.image()
 	release := w.driver.Block("Start")
 	begun := decode[op](t, w.do(http.MethodPost, "/api/v1/vms", createRequest("slow", image.ID)), http.StatusAccepted)
-	w.eventually("its domain is defined", func() bool { return w.driver.Definition(begun.TargetID).VMID == begun.TargetID })
+	w.eventually("its domain is defined", func() bool { return w.driver.Defined(begun.TargetID).VMID == begun.TargetID })
 	clean("what is being made is no drift")
 	release()
 	w.eventually("it runs", func() bool { m := w.get(begun.TargetID); return m.State == vm.StateRunning && m.OperationID == nil })
@@ -81,7 +82,7 @@ func TestDriftIsReported(t *testing.T) {
 		t.Fatalf("the audit has touched what it found: %v", err)
 	}
 
-	def := w.driver.Definition(id)
+	def := w.driver.Defined(id)
 	extra := driver.DomainDef{VMID: uuid.New(), InstallationID: def.InstallationID, TenantID: def.TenantID, Name: "extra", VCPUs: 1, MemoryBytes: 1 << 27}
 	if err := w.driver.Define(t.Context(), extra); err != nil {
 		t.Fatal(err)
@@ -126,6 +127,22 @@ func TestDriftIsReported(t *testing.T) {
 		t.Fatal(err)
 	}
 	only("place of another size", vm.DriftAllocationDiffers, id)
+
+	place := uuid.New()
+	if _, err := w.sched.Service().Reserve(t.Context(), scheduler.ReserveRequest{VMID: place, TenantID: w.tenant.TenantID, VCPUs: 1, MemoryBytes: 1 << 27, HypervisorType: "kvm", TTL: time.Minute}); err != nil {
+		t.Fatal(err)
+	}
+	only("a reservation, which ends by itself, beside it", vm.DriftAllocationDiffers, id)
+	if _, err := w.sched.Service().Resize(t.Context(), scheduler.ResizeRequest{VMID: id, VCPUs: 1, MemoryBytes: 128 << 20}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.sched.Service().Confirm(t.Context(), scheduler.ConfirmRequest{VMID: place}); err != nil {
+		t.Fatal(err)
+	}
+	only("place without a row", vm.DriftAllocationLeaked, place)
+	if _, err := w.sched.Service().Release(t.Context(), scheduler.ReleaseRequest{VMID: place}); err != nil {
+		t.Fatal(err)
+	}
 
 	if _, err := w.sched.Service().Release(t.Context(), scheduler.ReleaseRequest{VMID: id}); err != nil {
 		t.Fatal(err)

@@ -22,7 +22,7 @@ import (
 )
 
 // realWorld is a module on a real libvirt, with the real firewall, in the name spaces of a host of the test's own.
-func realWorld(t *testing.T) (*world, *testhost.Host) {
+func realWorld(t *testing.T, change ...func(*Config)) (*world, *testhost.Host) {
 	t.Helper()
 	h := testhost.Start(t, "nets")
 	w := newWorldWith(t, func(w *world, cfg *Config) {
@@ -33,6 +33,9 @@ func realWorld(t *testing.T) (*world, *testhost.Host) {
 		cfg.MetricsInterval = 2 * time.Second
 		cfg.DataDir, cfg.LibvirtURI, cfg.Accel, cfg.NetworkNamespace, cfg.run = w.dir, h.URI(), "tcg", h.NetNS(), nil
 		w.newDriver = func(c Config, log *slog.Logger) driver.Driver { return libvirtDriver(c, log) }
+		for _, f := range change {
+			f(cfg)
+		}
 	})
 	return w, h
 }

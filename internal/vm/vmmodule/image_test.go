@@ -364,7 +364,7 @@ func TestMachinesWithDiscsAndKernels(t *testing.T) {
 	}
 
 	install := w.succeeds(http.MethodPost, "/api/v1/vms", createRequest("install", iso.ID)).TargetID
-	def := w.driver.Definition(install)
+	def := w.driver.Defined(install)
 	if !def.Drive || filepath.Ext(def.Disc) != ".iso" || def.Disks[0].Backing != "" || w.driver.Disc(install) != def.Disc {
 		t.Errorf("installed from %+v", def)
 	}
@@ -375,7 +375,7 @@ func TestMachinesWithDiscsAndKernels(t *testing.T) {
 	if m := decode[vm.VM](t, w.do(http.MethodDelete, path+"/cdrom", nil), http.StatusOK); m.CDROM.ImageID != nil || !m.CDROM.Drive || len(m.Pending) != 0 {
 		t.Errorf("ejected: %+v %+v", m.CDROM, m.Pending)
 	}
-	if w.driver.Disc(install) != "" || w.driver.Definition(install).Disc != "" {
+	if w.driver.Disc(install) != "" || w.driver.Defined(install).Disc != "" {
 		t.Error("the disc is still in")
 	}
 	if _, err := os.Stat(def.Disc); !os.IsNotExist(err) {
@@ -393,14 +393,14 @@ func TestMachinesWithDiscsAndKernels(t *testing.T) {
 	if m := decode[vm.VM](t, w.do(http.MethodPatch, path, map[string]any{"boot_order": []string{"cdrom", "root"}}), http.StatusOK); len(m.Pending) != 1 || m.Pending[0].Field != "boot_order" {
 		t.Errorf("pending %+v", m.Pending)
 	}
-	if def := w.driver.Definition(install); def.DriveBoot != 1 || def.Disks[0].Boot != 2 {
+	if def := w.driver.Defined(install); def.DriveBoot != 1 || def.Disks[0].Boot != 2 {
 		t.Errorf("boots from %+v", def)
 	}
 
 	body := createRequest("direct", disk.ID)
 	body["direct_boot"] = map[string]any{"kernel_image_id": kernel.ID, "initrd_image_id": initrd.ID, "command_line": "console=ttyS0"}
 	direct := w.succeeds(http.MethodPost, "/api/v1/vms", body).TargetID
-	def = w.driver.Definition(direct)
+	def = w.driver.Defined(direct)
 	if content, err := os.ReadFile(def.Kernel); err != nil || !bytes.Equal(content, kernelFile()) || def.CommandLine != "console=ttyS0" || def.Initrd == "" || def.Drive {
 		t.Errorf("direct boot of %+v: %v", def, err)
 	}
@@ -410,7 +410,7 @@ func TestMachinesWithDiscsAndKernels(t *testing.T) {
 	if m := decode[vm.VM](t, w.do(http.MethodPut, other+"/cdrom", insert), http.StatusOK); len(m.Pending) != 1 || m.Pending[0].Field != "cdrom" || !m.CDROM.Drive {
 		t.Errorf("a new drive: %+v %+v", m.CDROM, m.Pending)
 	}
-	if m := decode[vm.VM](t, w.do(http.MethodPatch, other, map[string]any{"direct_boot": map[string]any{}}), http.StatusOK); m.DirectBoot.KernelImageID != nil || w.driver.Definition(direct).Kernel != "" {
+	if m := decode[vm.VM](t, w.do(http.MethodPatch, other, map[string]any{"direct_boot": map[string]any{}}), http.StatusOK); m.DirectBoot.KernelImageID != nil || w.driver.Defined(direct).Kernel != "" {
 		t.Errorf("boots directly: %+v", m.DirectBoot)
 	}
 	if rec := w.do(http.MethodDelete, "/api/v1/images/"+kernel.ID.String(), nil); rec.Code != http.StatusNoContent {

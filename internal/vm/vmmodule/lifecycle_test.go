@@ -182,7 +182,7 @@ func TestNewSagasFailAtEveryStep(t *testing.T) {
 						len(m.Pending) != 0 || m.OperationID != nil || m.Suspended {
 						t.Errorf("left as %+v", m)
 					}
-					if def := w.driver.Definition(id); def.VCPUs != 1 || def.MemoryBytes != 128<<20 || def.Name != "web-1" || def.Hardware.CPUModel != "" {
+					if def := w.driver.Defined(id); def.VCPUs != 1 || def.MemoryBytes != 128<<20 || def.Name != "web-1" || def.Hardware.CPUModel != "" {
 						t.Errorf("defined as %+v", def)
 					}
 					if a := w.held(id); a.VCPUs != 1 || a.MemoryBytes != 128<<20 || w.driver.SizeOf(id).VCPUs != 1 {
@@ -278,7 +278,7 @@ func TestOpposingIntentsSettle(t *testing.T) {
 		}
 		w.act(id, "stop", map[string]any{"force": true})
 		w.act(id, "start", nil)
-		m, a, def, size := w.get(id), w.held(id), w.driver.Definition(id), w.driver.SizeOf(id)
+		m, a, def, size := w.get(id), w.held(id), w.driver.Defined(id), w.driver.SizeOf(id)
 		if a.VCPUs != m.Resources.VCPUs || def.VCPUs != a.VCPUs || size.VCPUs != a.VCPUs || a.MemoryBytes != m.Resources.MemoryMiB<<20 ||
 			def.MemoryBytes != a.MemoryBytes || size.MemoryBytes != a.MemoryBytes || len(m.Pending) != 0 {
 			t.Fatalf("round %d: %v: row %+v pending %+v, place %+v, defined %d/%d, guest %+v", round, did, m.Resources, m.Pending, a, def.VCPUs, def.MemoryBytes, size)
@@ -304,7 +304,7 @@ func TestEdit(t *testing.T) {
 		m.IOLimits["root"].ReadIOPS != 100 || !m.Autostart.Enabled || m.Autostart.Order != 3 || len(m.Pending) != 3 || m.OperationID != nil {
 		t.Errorf("changed to %+v", m)
 	}
-	def := w.driver.Definition(id)
+	def := w.driver.Defined(id)
 	if def.Name != "web-2" || def.Hardware.CPUModel != "host-model" || def.Hardware.Watchdog != "i6300esb" || def.NetworkBoot != 1 || def.Disks[0].Boot != 2 ||
 		def.Disks[0].Limits.ReadIOPS != 100 || def.Autostart != 3 {
 		t.Errorf("defined as %+v", def)

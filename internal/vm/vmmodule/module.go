@@ -67,7 +67,8 @@ func New(cfg Config, deps Deps) (*Module, error) {
 		}
 		m.kit.Audit(m.audit)
 		m.svc = service.New(service.Config{DetachPatience: cfg.DetachPatience, StopGrace: cfg.StopGrace, ReservationTTL: cfg.ReservationTTL, NetworkPool: cfg.NetworkPool, MaxImageBytes: cfg.MaxImageBytes, UploadTTL: cfg.UploadTTL,
-			WebhookAllow: cfg.webhookRanges(), GuestFileMax: cfg.GuestFileMax}, deps.Log)
+			WebhookAllow: cfg.webhookRanges(), GuestFileMax: cfg.GuestFileMax,
+			Drift: service.DriftConfig{Mode: cfg.DriftMode, Grace: cfg.DriftGrace, Retention: cfg.DriftRetention, MaxPerNode: cfg.DriftMaxPerNode}}, deps.Log)
 		httpapi.Register(m.kit, m.svc, httpapi.Config{MaxImageBytes: cfg.MaxImageBytes, Log: deps.Log})
 	}
 	return m, nil

@@ -398,8 +398,8 @@ func TestNodeMendsWhatACrashInterrupted(t *testing.T) {
 	reads(t, w.rootOf(id), "0x00")
 }
 
-// A volume file that no row knows is removed, and the others' usage is noted.
-func TestSweepOfVolumes(t *testing.T) {
+// The usage of volumes is noted, and a file that no row knows is passed over.
+func TestUsageOfVolumesIsNoted(t *testing.T) {
 	w := newWorld(t)
 	volume := w.newVolume("data-1")
 	stray := filepath.Join(w.dir, "node", "volumes", uuid.NewString()+".qcow2")
@@ -411,11 +411,11 @@ func TestSweepOfVolumes(t *testing.T) {
 		t.Fatal(err)
 	}
 	writeTo(t, w.volumeFile(w.volume(volume)), "0x55")
-	if err := w.vm.svc.SweepVolumes(t.Context()); err != nil {
+	if err := w.vm.svc.NoteVolumeUsage(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(stray); !os.IsNotExist(err) {
-		t.Errorf("the stray file: %v", err)
+	if _, err := os.Stat(stray); err != nil {
+		t.Errorf("what no row knows is not left to the audit: %v", err)
 	}
 	list := decode[struct{ Items []vm.Volume }](t, w.do(http.MethodGet, "/api/v1/volumes", nil), http.StatusOK)
 	if len(list.Items) != 1 || list.Items[0].AllocatedBytes < 64<<10 {

@@ -215,7 +215,7 @@ func TestDisksAreAttachedAndDetached(t *testing.T) {
 	has := func(t *testing.T, want bool) {
 		t.Helper()
 		live := slices.Contains(w.driver.DiskPaths(id), file)
-		defined := slices.ContainsFunc(w.driver.Definition(id).Volumes, func(d driverDisk) bool { return d.Path == file && d.Serial == volume.String() })
+		defined := slices.ContainsFunc(w.driver.Defined(id).Volumes, func(d driverDisk) bool { return d.Path == file && d.Serial == volume.String() })
 		v := w.volume(volume)
 		booked := v.VMID != nil && *v.VMID == id && v.Status == vm.VolumeInUse && v.AttachedAt != nil
 		listed := len(w.disks(id)) == 2 && len(w.get(id).Disks) == 2
@@ -295,7 +295,7 @@ func TestGuestThatHoldsItsDisk(t *testing.T) {
 	if held := w.ended(http.MethodDelete, path, nil); held.Status != "failed" || held.Error.Code != "volume.held_by_guest" || held.Error.Action == "" {
 		t.Errorf("ended as %+v %+v", held, held.Error)
 	}
-	if v := w.volume(volume); v.Status != vm.VolumeInUse || v.OperationID != nil || len(w.driver.Definition(id).Volumes) != 1 {
+	if v := w.volume(volume); v.Status != vm.VolumeInUse || v.OperationID != nil || len(w.driver.Defined(id).Volumes) != 1 {
 		t.Errorf("it is %+v", v)
 	}
 	// The guest's end is an answer, too.
@@ -343,8 +343,8 @@ func TestStorageFailsAtEveryPoint(t *testing.T) {
 		if m := w.get(id); m.State != vm.StateRunning || m.OperationID != nil {
 			t.Errorf("the machine is %s, held by %v", m.State, m.OperationID)
 		}
-		if paths := w.driver.DiskPaths(id); len(paths) != 2 || len(w.driver.Definition(id).Volumes) != 1 {
-			t.Errorf("the guest has %q, defined are %+v", paths, w.driver.Definition(id).Volumes)
+		if paths := w.driver.DiskPaths(id); len(paths) != 2 || len(w.driver.Defined(id).Volumes) != 1 {
+			t.Errorf("the guest has %q, defined are %+v", paths, w.driver.Defined(id).Volumes)
 		}
 		if list := decode[struct{ Items []vm.Volume }](t, w.do(http.MethodGet, "/api/v1/volumes", nil), http.StatusOK); len(list.Items) != 2 {
 			t.Errorf("%d volumes", len(list.Items))

@@ -46,6 +46,9 @@ type Driver interface {
 
 	// List lists the managed domains of every installation.
 	List(ctx context.Context) ([]DomainState, error)
+	// Definition tells the persistent definition as the hypervisor has it, headed by a line that changes with the hypervisor: texts under
+	// different heads cannot be compared. It holds no secrets.
+	Definition(ctx context.Context, vm uuid.UUID) (string, error)
 	// Status asks for one managed domain.
 	Status(ctx context.Context, vm uuid.UUID) (DomainState, error)
 	// Addresses asks the network's leases and, for interfaces without one, the guest agent. A guest that does not answer costs

@@ -38,7 +38,6 @@ type Config struct {
 	AddressInterval    time.Duration // between two questions for the addresses of a guest that has them; default 30 s
 	NewAddressInterval time.Duration // the same while a network card has none; default 2 s
 	PressInterval      time.Duration // between two presses of the power button of a guest that does not react; default 5 s
-	ReapDelay          time.Duration // how long a virtual machine must stay unknown to the controller to be reaped; default 10 s
 	FirewallInterval   time.Duration // between two looks at the firewall; default 30 s
 	UnplugPatience     time.Duration // how long a guest may take to let go of an interface; default 30 s
 	// AgentPatience is how long a guest agent may take to answer a question, and how long one that did not is left alone; default 5 s. A
@@ -65,7 +64,7 @@ func (c Config) withDefaults() Config {
 		standard time.Duration
 	}{
 		{&c.HeartbeatInterval, 5 * time.Second}, {&c.PollInterval, 10 * time.Second}, {&c.AddressInterval, 30 * time.Second},
-		{&c.NewAddressInterval, 2 * time.Second}, {&c.PressInterval, 5 * time.Second}, {&c.ReapDelay, 10 * time.Second},
+		{&c.NewAddressInterval, 2 * time.Second}, {&c.PressInterval, 5 * time.Second},
 		{&c.FirewallInterval, 30 * time.Second}, {&c.UnplugPatience, maxInterfaceUnplug}, {&c.ReportWait, 200 * time.Millisecond}, {&c.AgentPatience, 5 * time.Second},
 	} {
 		if *d.v <= 0 {

@@ -32,14 +32,13 @@ type controller struct {
 	mu      sync.Mutex // guards what follows
 	reports []nodeapi.Report
 	beats   []event.NodeHeartbeat
-	refuse  error // what reports are answered with
-	known   map[uuid.UUID]bool
+	refuse  error         // what reports are answered with
 	change  chan struct{} // closed and replaced when something arrives
 }
 
 func newController(t *testing.T, nodeID uuid.UUID) *controller {
 	t.Helper()
-	c := &controller{t: t, bus: membus.New(), node: nodeID, installation: uuid.New(), known: map[uuid.UUID]bool{}, change: make(chan struct{})}
+	c := &controller{t: t, bus: membus.New(), node: nodeID, installation: uuid.New(), change: make(chan struct{})}
 	reports, err := bus.Serve(c.bus, bus.SubjectNodeReports, bus.ServeOptions{}, c.report)
 	if err != nil {
 		t.Fatal(err)
@@ -65,13 +64,7 @@ func (c *controller) report(_ context.Context, r nodeapi.Report) (nodeapi.Ack, e
 	if c.refuse != nil {
 		return nodeapi.Ack{}, c.refuse
 	}
-	ack := nodeapi.Ack{InstallationID: c.installation}
-	for _, s := range r.Statuses {
-		if !c.known[s.VMID] {
-			ack.Unknown = append(ack.Unknown, s.VMID)
-		}
-	}
-	return ack, nil
+	return nodeapi.Ack{InstallationID: c.installation}, nil
 }
 
 func (c *controller) beat(_ context.Context, h event.NodeHeartbeat) {
@@ -178,7 +171,7 @@ func start(t *testing.T, c *controller, dataDir string, d driver.Driver, change 
 		NodeID: c.node, Name: "test", DataDir: dataDir, Version: "1", Bus: c.bus, Driver: d,
 		Log:               slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
 		HeartbeatInterval: 50 * time.Millisecond, PollInterval: 100 * time.Millisecond, NewAddressInterval: 20 * time.Millisecond,
-		AddressInterval: 200 * time.Millisecond, PressInterval: 50 * time.Millisecond, ReapDelay: 200 * time.Millisecond,
+		AddressInterval: 200 * time.Millisecond, PressInterval: 50 * time.Millisecond,
 		ReportWait: 10 * time.Millisecond,
 	}
 	for _, f := range change {

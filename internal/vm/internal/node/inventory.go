@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 
+	"github.com/novacron/novacron/internal/vm/internal/driver"
 	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
 )
 
@@ -17,10 +18,20 @@ func (n *Node) inventory(ctx context.Context, c nodeapi.Command, _ nodeapi.Empty
 		return list, err
 	}
 	for _, d := range domains {
-		if d.InstallationID == c.InstallationID {
-			list.Domains = append(list.Domains, d.VMID)
-		} else {
+		if d.InstallationID != c.InstallationID {
 			list.Unmanaged++
+			continue
+		}
+		list.Domains = append(list.Domains, d.VMID)
+		if holdsMemory(d) {
+			list.On = append(list.On, d.VMID)
+		}
+		changes, err := n.edited(ctx, d.VMID)
+		if err != nil {
+			return list, err
+		}
+		if changes != "" {
+			list.Edited = append(list.Edited, nodeapi.EditedDefinition{VMID: d.VMID, Changes: changes})
 		}
 	}
 	networks, err := n.cfg.Driver.ListNetworks(ctx)
@@ -45,6 +56,12 @@ func (n *Node) inventory(ctx context.Context, c nodeapi.Command, _ nodeapi.Empty
 		}
 		list.Folders = append(list.Folders, nodeapi.FolderOfDisk{VMID: vm, Root: there})
 	}
-	list.Volumes, err = n.store.VolumeIDs()
+	if list.Volumes, err = n.store.VolumeIDs(); err != nil {
+		return list, err
+	}
+	list.Quarantined, err = n.store.Quarantined()
 	return list, err
 }
+
+// holdsMemory tells whether powering a domain off would lose anything.
+func holdsMemory(d driver.DomainState) bool { return isOn(d.Observed) || d.Saved }

@@ -58,7 +58,6 @@ type Node struct {
 	installation uuid.UUID  // zero until the controller told it
 	refused      error      // ErrWrongInstallation once another installation answered
 	commands     bus.Subscription
-	unknown      map[uuid.UUID]*stranger
 }
 
 // New makes a node that is not started.
@@ -67,7 +66,6 @@ func New(cfg Config) *Node {
 	n := &Node{
 		cfg: cfg, verbs: verbs(), fence: newFence(), once: newOnce(), guests: newGuests(), limit: make(chan struct{}, cfg.Parallel),
 		consoles: make(chan struct{}, maxConsoles), pollNow: make(chan struct{}, 1), beatNow: make(chan struct{}, 1), repairNow: make(chan struct{}, 1),
-		unknown: map[uuid.UUID]*stranger{},
 	}
 	n.watch = newWatch(n)
 	return n
@@ -239,7 +237,6 @@ func (n *Node) pollLoop(ctx context.Context) {
 		case <-ask.C:
 			n.askAddresses(ctx)
 			n.askReady(ctx)
-			n.retellStrangers()
 		case <-poll.C:
 			greeted = n.look(ctx, greeted)
 		case <-n.pollNow:

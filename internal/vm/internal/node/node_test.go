@@ -66,7 +66,6 @@ func (w *world) restart(t *testing.T) {
 // define makes a virtual machine with a disk and a seed.
 func (w *world) define(vm uuid.UUID, generation int64) {
 	w.t.Helper()
-	w.set(func() { w.known[vm] = true })
 	do[nodeapi.Empty](w.controller, vm, generation, nodeapi.VerbEnsureDisk, nodeapi.DiskSpec{Name: "root", SizeBytes: 1 << 20})
 	do[nodeapi.Empty](w.controller, vm, generation, nodeapi.VerbEnsureSeed, nodeapi.SeedSpec{MetaData: "instance-id: x\n"})
 	s := do[nodeapi.Status](w.controller, vm, generation, nodeapi.VerbDefine, nodeapi.DomainSpec{
@@ -107,7 +106,6 @@ func TestEpochHelloAndHeartbeat(t *testing.T) {
 	w.define(vm, 1)
 	do[nodeapi.Status](w.controller, vm, 1, nodeapi.VerbStart, nodeapi.Empty{})
 	leftover := uuid.New()
-	w.set(func() { w.known[leftover] = true })
 	do[nodeapi.Empty](w.controller, leftover, 1, nodeapi.VerbEnsureDisk, nodeapi.DiskSpec{Name: "root", SizeBytes: 1 << 20})
 	w.restart(t)
 	var hello nodeapi.Report

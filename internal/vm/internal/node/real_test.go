@@ -69,7 +69,6 @@ func TestRealGuest(t *testing.T) {
 		DHCPStart: "10.231.80.10", DHCPEnd: "10.231.80.99",
 	}
 	vm, mac := uuid.New(), "52:54:00:12:34:56"
-	c.set(func() { c.known[vm] = true })
 	do[nodeapi.ImagePulled](c, uuid.Nil, 0, nodeapi.VerbPullImage, nodeapi.ImagePull{SHA256: name, SizeBytes: int64(len(image)), StreamURL: serveImage(t, image)})
 	do[nodeapi.Empty](c, uuid.Nil, 0, nodeapi.VerbEnsureNetwork, network)
 	do[nodeapi.Empty](c, vm, 1, nodeapi.VerbEnsureDisk, nodeapi.DiskSpec{Name: "root", ImageSHA256: name, SizeBytes: 1 << 30})

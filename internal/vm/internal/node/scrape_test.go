@@ -38,7 +38,6 @@ func TestAThousandGuestsInOneCall(t *testing.T) {
 	ids := make([]uuid.UUID, guests)
 	for i := range ids {
 		ids[i] = uuid.New()
-		c.known[ids[i]] = true
 	}
 	d.AddGuests(c.installation, ids...)
 	foreign := d.AddForeign()
@@ -98,7 +97,6 @@ func TestSeriesOfGuests(t *testing.T) {
 	d := fake.New()
 	c := newController(t, uuid.New())
 	one, other := uuid.New(), uuid.New()
-	c.known[one], c.known[other] = true, true
 	d.AddGuests(c.installation, one, other)
 	series := func(registry *prometheus.Registry) (ids []string, all map[string]bool) {
 		t.Helper()

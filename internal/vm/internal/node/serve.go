@@ -45,6 +45,9 @@ func verbs() map[nodeapi.Verb]verb {
 		nodeapi.VerbDrain:         {limit: longLimit, do: body((*Node).drainForReboot)},
 		nodeapi.VerbRanges:        {limit: quickLimit, do: body((*Node).ranges)},
 		nodeapi.VerbInventory:     {limit: quickLimit, do: body((*Node).inventory)},
+		nodeapi.VerbQuarantine:    {limit: workLimit, do: body((*Node).quarantine)},
+		nodeapi.VerbRestore:       {limit: workLimit, do: body((*Node).restore)},
+		nodeapi.VerbReap:          {limit: workLimit, do: body((*Node).reap)},
 		nodeapi.VerbApplyPolicy:   {limit: workLimit, do: body((*Node).applyPolicy)},
 		nodeapi.VerbListening:     {limit: quickLimit, do: body((*Node).listening)},
 
@@ -202,7 +205,6 @@ func (n *Node) inTurn(ctx context.Context, c nodeapi.Command, v verb) (any, erro
 	if n.boot.isDraining() {
 		return nil, nodeapi.ErrNodeSilent.WithMessage("the host of the node shuts down")
 	}
-	n.isKnown(c.VMID)
 	if err := n.journal.Check(c.VMID, c.Generation, v.removal); err != nil {
 		return nil, err
 	}

@@ -61,6 +61,9 @@ func (n *Node) define(ctx context.Context, c nodeapi.Command, req nodeapi.Domain
 	if err := n.cfg.Driver.Define(ctx, def); err != nil {
 		return nodeapi.Status{}, err
 	}
+	if err := n.keepDefinition(ctx, c.VMID); err != nil {
+		return nodeapi.Status{}, err
+	}
 	return n.status(ctx, c.VMID)
 }
 

@@ -263,18 +263,6 @@ func (w *watch) addresses(vm uuid.UUID, found []nodeapi.Address, err error, now 
 	w.n.reporter.Tell(s.status)
 }
 
-// retell tells a status again although nothing changed.
-func (w *watch) retell(vm uuid.UUID) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	status := nodeapi.Status{VMID: vm, Observed: nodeapi.ObservedAbsent, Reason: "disks only", At: time.Now().UTC()}
-	if s := w.vms[vm]; s != nil {
-		status = s.status
-	}
-	status.Generation = w.n.journal.Generation(vm)
-	w.n.reporter.Tell(status)
-}
-
 // addressesOf gives what is known of a virtual machine's addresses.
 func (w *watch) addressesOf(vm uuid.UUID) []nodeapi.Address {
 	w.mu.Lock()

@@ -254,8 +254,6 @@ type Report struct {
 // Ack answers a Report.
 type Ack struct {
 	InstallationID uuid.UUID `json:"installation_id"`
-	// Unknown lists the reported virtual machines that the controller has no row of: leftovers that the node may reap.
-	Unknown []uuid.UUID `json:"unknown,omitempty"`
 }
 
 // The errors a node answers with.
@@ -283,5 +281,5 @@ var (
 func Errors() []*errs.Error {
 	return []*errs.Error{ErrStaleGeneration, ErrNotDefined, ErrHypervisor, ErrHypervisorRefused, ErrStorage, ErrStorageFull, ErrImageMissing,
 		ErrWrongInstallation, ErrNodeSilent, ErrNotReady, ErrHardware, ErrUnknownVerb, ErrInvalidCommand, ErrSnapshotLost,
-		ErrCloneGone, ErrCloneAlone, ErrCloneBusy, ErrNoScreen, ErrViewers}
+		ErrQuarantineOccupied, ErrNotQuarantined, ErrGuestOn, ErrCloneGone, ErrCloneAlone, ErrCloneBusy, ErrNoScreen, ErrViewers}
 }

@@ -313,12 +313,13 @@ func (s *Service) diskUsage(ctx context.Context, r store.Record, volumes []vm.Vo
 	return usage
 }
 
-// withVolumes adds their volumes to the disks that virtual machines show.
-func (s *Service) withVolumes(ctx context.Context, vms []vm.VM) error {
+// withParts adds their volumes to the disks that virtual machines show, and what the last audit found of them.
+func (s *Service) withParts(ctx context.Context, vms []vm.VM) error {
 	ids := make([]uuid.UUID, len(vms))
 	at := make(map[uuid.UUID]int, len(vms))
 	for i, m := range vms {
 		ids[i], at[m.ID] = m.ID, i
+		vms[i].Conditions = s.conditionsOf(m.ID)
 	}
 	volumes, err := s.store.VolumesOf(ctx, ids...)
 	for _, v := range volumes {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -21,15 +22,17 @@ import (
 // inventoryTimeout bounds how long an audit waits for one node.
 const inventoryTimeout = 20 * time.Second
 
-// drift remembers since when each difference has been there.
+// drift is what an audit keeps for the next one and for those who ask about machines.
 type drift struct {
-	mu    sync.Mutex // held by the audit at work; guards since
-	since map[driftKey]time.Time
+	mu         sync.Mutex // held by the audit at work
+	conditions atomic.Pointer[map[uuid.UUID][]vm.Condition]
 }
 
-type driftKey struct {
-	kind         vm.DriftKind
-	object, node uuid.UUID
+// DriftRecorder is told of audits and of what is done about drift.
+type DriftRecorder interface {
+	Audited(report vm.DriftReport)
+	// Acted counts an action: a remedy, restore or reap.
+	Acted(action string, err error)
 }
 
 // Drift compares what rows say with what nodes and the scheduler hold, and changes nothing. What an operation is at work on is never called
@@ -45,17 +48,19 @@ func (s *Service) Drift(ctx context.Context) (vm.DriftReport, error) {
 func (s *Service) AuditDrift(ctx context.Context) (vm.DriftReport, error) {
 	s.drift.mu.Lock()
 	defer s.drift.mu.Unlock()
-	report := vm.DriftReport{Mode: "report", AuditedAt: time.Now().UTC(), Skipped: []uuid.UUID{}, Findings: []vm.DriftFinding{}}
+	report := vm.DriftReport{Mode: s.cfg.Drift.Mode, AuditedAt: time.Now().UTC().Truncate(time.Microsecond), Skipped: []uuid.UUID{}, Findings: []vm.DriftFinding{},
+		Quarantined: []vm.QuarantinedItem{}}
 	nodes, err := s.allNodes(ctx)
 	if err != nil {
 		return report, err
 	}
+	on := map[uuid.UUID][]uuid.UUID{} // by node, guests that no row knows
 	for _, node := range nodes {
 		if node.State != scheduler.NodeReady {
 			report.Skipped = append(report.Skipped, node.ID)
 			continue
 		}
-		findings, unmanaged, err := s.auditNode(ctx, node.ID)
+		seen, err := s.auditNode(ctx, node.ID)
 		if err != nil {
 			if ctx.Err() != nil {
 				return report, fmt.Errorf("audit node %s: %w", node.ID, err)
@@ -64,12 +69,54 @@ func (s *Service) AuditDrift(ctx context.Context) (vm.DriftReport, error) {
 			report.Skipped = append(report.Skipped, node.ID)
 			continue
 		}
-		report.Unmanaged += unmanaged
-		report.Findings = append(report.Findings, findings...)
+		report.Unmanaged += seen.unmanaged
+		report.Findings = append(report.Findings, seen.findings...)
+		report.Quarantined = append(report.Quarantined, seen.quarantined...)
+		on[node.ID] = seen.on
 	}
 	report.Complete = len(report.Skipped) == 0
-	s.remember(ctx, &report)
+	fresh, err := s.store.KeepDrift(ctx, report.Findings, report.Skipped, report.AuditedAt)
+	if err != nil {
+		return report, err
+	}
+	for _, f := range fresh {
+		s.log.WarnContext(ctx, "drift found", "kind", string(f.Kind), "object_id", f.ObjectID, "node_id", f.NodeID, "expected", f.Expected, "seen", f.Seen)
+	}
+	slices.SortFunc(report.Findings, func(a, b vm.DriftFinding) int {
+		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.ObjectID.String(), b.ObjectID.String()), cmp.Compare(a.Kind, b.Kind))
+	})
+	s.cfg.Drift.plan(&report, on)
+	s.showDrift(report.Findings)
+	s.recorder.Audited(report)
 	return report, nil
+}
+
+// LoadDrift shows what the last audit found before this process was started.
+func (s *Service) LoadDrift(ctx context.Context) error {
+	findings, err := s.store.DriftFindings(ctx)
+	if err != nil {
+		return err
+	}
+	s.showDrift(findings)
+	return nil
+}
+
+// showDrift keeps what machines show of findings. It is in memory, because the lists of machines are long and findings are few.
+func (s *Service) showDrift(findings []vm.DriftFinding) {
+	shown := map[uuid.UUID][]vm.Condition{}
+	for _, f := range findings {
+		message := fmt.Sprintf("Expected: %s. Seen: %s. %s", f.Expected, f.Seen, f.Proposal)
+		shown[f.ObjectID] = append(shown[f.ObjectID], vm.Condition{Type: f.Kind, Message: message, Since: f.Since})
+	}
+	s.drift.conditions.Store(&shown)
+}
+
+// conditionsOf is what a machine shows of drift.
+func (s *Service) conditionsOf(id uuid.UUID) []vm.Condition {
+	if shown := s.drift.conditions.Load(); shown != nil && len((*shown)[id]) > 0 {
+		return (*shown)[id]
+	}
+	return []vm.Condition{}
 }
 
 func (s *Service) allNodes(ctx context.Context) (list []scheduler.Node, err error) {
@@ -86,30 +133,6 @@ func (s *Service) allNodes(ctx context.Context) (list []scheduler.Node, err erro
 		last := page.Nodes[len(page.Nodes)-1]
 		req.After = &scheduler.Position{Time: last.RegisteredAt, ID: last.ID}
 	}
-}
-
-// remember gives findings the time of their first sight, logs new ones, and forgets what is over. What a silent node holds is not over.
-func (s *Service) remember(ctx context.Context, report *vm.DriftReport) {
-	now := map[driftKey]time.Time{}
-	for key, since := range s.drift.since {
-		if slices.Contains(report.Skipped, key.node) {
-			now[key] = since
-		}
-	}
-	for i := range report.Findings {
-		f := &report.Findings[i]
-		key := driftKey{f.Kind, f.ObjectID, f.NodeID}
-		since, known := s.drift.since[key]
-		if !known {
-			since = report.AuditedAt
-			s.log.WarnContext(ctx, "drift found", "kind", string(f.Kind), "object_id", f.ObjectID, "node_id", f.NodeID, "expected", f.Expected, "seen", f.Seen)
-		}
-		f.Since, now[key] = since, since
-	}
-	s.drift.since = now
-	slices.SortFunc(report.Findings, func(a, b vm.DriftFinding) int {
-		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.ObjectID.String(), b.ObjectID.String()), cmp.Compare(a.Kind, b.Kind))
-	})
 }
 
 // holding is what a node and its share of the scheduler hold.
@@ -143,55 +166,78 @@ func (s *Service) holdingOf(ctx context.Context, node uuid.UUID) (h holding, err
 	}
 }
 
+// nodeAudit is what an audit saw of one node.
+type nodeAudit struct {
+	findings    []vm.DriftFinding
+	quarantined []vm.QuarantinedItem
+	on          []uuid.UUID // guests that no row knows
+	unmanaged   int
+}
+
 // auditNode looks at the rows before and after it asks the node. A row that had no operation and the same generation both times was left
 // alone between, so what it lacks is lacking. For what has no row the node is asked again afterwards: rows are there before what they stand
 // for is made, and go after it is removed, so what is still there then has no row to come.
-func (s *Service) auditNode(ctx context.Context, node uuid.UUID) ([]vm.DriftFinding, int, error) {
+func (s *Service) auditNode(ctx context.Context, node uuid.UUID) (a nodeAudit, err error) {
 	before, err := s.store.SettledOn(ctx, node)
 	if err != nil {
-		return nil, 0, err
+		return a, err
 	}
 	have, err := s.holdingOf(ctx, node)
 	if err != nil {
-		return nil, 0, err
+		return a, err
 	}
 	after, err := s.store.SettledOn(ctx, node)
 	if err != nil {
-		return nil, 0, err
+		return a, err
 	}
-	var findings []vm.DriftFinding
+	a.unmanaged = have.Unmanaged
 	for id, row := range before {
 		if after[id] == row {
-			findings = append(findings, missing(node, row, have)...)
+			a.findings = append(a.findings, missing(node, row, have)...)
 		}
 	}
 	suspects := leaked(node, have)
-	ids := make([]uuid.UUID, len(suspects))
-	for i, f := range suspects {
-		ids[i] = f.ObjectID
+	ids := make([]uuid.UUID, 0, len(suspects)+len(have.Quarantined))
+	for _, f := range suspects {
+		ids = append(ids, f.ObjectID)
+	}
+	for _, q := range have.Quarantined {
+		ids = append(ids, q.ID)
 	}
 	known, err := s.store.Known(ctx, ids)
 	if err != nil {
-		return nil, 0, err
+		return a, err
+	}
+	for _, q := range have.Quarantined {
+		a.quarantined = append(a.quarantined, vm.QuarantinedItem{ObjectID: q.ID, Kind: string(q.Kind), NodeID: node, QuarantinedAt: q.At, Bytes: q.Bytes, Known: known[q.ID]})
 	}
 	suspects = slices.DeleteFunc(suspects, func(f vm.DriftFinding) bool { return known[f.ObjectID] })
 	if len(suspects) == 0 {
-		return findings, have.Unmanaged, nil
+		return a, nil
 	}
 	again, err := s.holdingOf(ctx, node)
 	if err != nil {
-		return nil, 0, errors.Join(errors.New("look again at what may be leaked"), err)
+		return a, errors.Join(errors.New("look again at what may be leaked"), err)
 	}
-	still := map[driftKey]bool{}
+	type suspect struct {
+		kind vm.DriftKind
+		id   uuid.UUID
+	}
+	still := map[suspect]bool{}
 	for _, f := range leaked(node, again) {
-		still[driftKey{f.Kind, f.ObjectID, node}] = true
+		still[suspect{f.Kind, f.ObjectID}] = true
 	}
 	for _, f := range suspects {
-		if still[driftKey{f.Kind, f.ObjectID, node}] {
-			findings = append(findings, f)
+		if still[suspect{f.Kind, f.ObjectID}] {
+			a.findings = append(a.findings, f)
 		}
 	}
-	return findings, have.Unmanaged, nil
+	for _, id := range again.On {
+		if slices.ContainsFunc(suspects, func(f vm.DriftFinding) bool { return f.ObjectID == id }) {
+			a.on = append(a.on, id)
+		}
+	}
+	return a, nil
 }
 
 // missing tells what a settled row lacks.
@@ -206,6 +252,10 @@ func missing(node uuid.UUID, row store.Settled, have holding) (list []vm.DriftFi
 	} else {
 		if !slices.Contains(have.Domains, row.ID) {
 			add(vm.DriftDomainMissing, "a domain on the node", "none", "Start the virtual machine: it is defined anew, on the disk that it has.")
+		}
+		if i := slices.IndexFunc(have.Edited, func(e nodeapi.EditedDefinition) bool { return e.VMID == row.ID }); i >= 0 {
+			add(vm.DriftDefinitionEdited, "the definition that NovaCron gave the domain", have.Edited[i].Changes,
+				"It is given its definition again, at the latest when it is started by NovaCron. Change settings through the API.")
 		}
 		if !slices.Contains(have.Folders, nodeapi.FolderOfDisk{VMID: row.ID, Root: true}) {
 			add(vm.DriftDiskMissing, "the file of the root disk in the node's storage", "none", "Put the file back, or delete the virtual machine. It is never made anew by itself.")
@@ -227,16 +277,21 @@ func leaked(node uuid.UUID, have holding) (list []vm.DriftFinding) {
 		list = append(list, vm.DriftFinding{Kind: kind, ObjectID: id, NodeID: node, Expected: "nothing: no row knows it", Seen: seen, Proposal: proposal})
 	}
 	for _, id := range have.Domains {
-		add(vm.DriftDomainLeaked, id, "a domain of this installation", "Look at it, then undefine it on the node.")
+		add(vm.DriftDomainLeaked, id, "a domain of this installation", "Look at it. Set aside, its definition and its disks can be had back.")
 	}
 	for _, f := range have.Folders {
-		add(vm.DriftDiskLeaked, f.VMID, "a folder with files of a virtual machine", "Look at it, then remove the folder on the node.")
+		add(vm.DriftDiskLeaked, f.VMID, "a folder with files of a virtual machine", "Look at it. Set aside, the folder can be had back.")
 	}
 	for _, id := range have.Volumes {
-		add(vm.DriftVolumeLeaked, id, "the file of a volume", "It is removed by the sweep of volumes.")
+		add(vm.DriftVolumeLeaked, id, "the file of a volume", "Look at it. Set aside, the volume can be had back.")
+	}
+	for id, a := range have.allocated {
+		if a.Status == scheduler.AllocationConfirmed { // a reservation comes before its row, and ends by itself
+			add(vm.DriftAllocationLeaked, id, fmt.Sprintf("a place of a %s with the scheduler", a.Kind), "It is given back.")
+		}
 	}
 	for _, id := range have.Networks {
-		add(vm.DriftNetworkLeaked, id, "a network of this installation", "Look at it, then undefine it on the node.")
+		add(vm.DriftNetworkLeaked, id, "a network of this installation", "It is removed: a machine that needs it gets it anew.")
 	}
 	return list
 }

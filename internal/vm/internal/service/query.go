@@ -19,7 +19,7 @@ func (s *Service) Get(ctx context.Context, id uuid.UUID) (vm.VM, error) {
 		return r.VM, err
 	}
 	one := []vm.VM{r.VM}
-	err = s.withVolumes(ctx, one)
+	err = s.withParts(ctx, one)
 	return one[0], err
 }
 
@@ -79,7 +79,7 @@ func (s *Service) List(ctx context.Context, req ListRequest) ([]vm.VM, *int64, e
 		}
 		count = &n
 	}
-	return vms, count, s.withVolumes(ctx, vms)
+	return vms, count, s.withParts(ctx, vms)
 }
 
 // History lists what happened to a virtual machine and the operations on it, newest first.

@@ -13,13 +13,9 @@ func (s *Service) Report(ctx context.Context, report nodeapi.Report) (nodeapi.Ac
 	ack := nodeapi.Ack{InstallationID: s.nodes.InstallationID}
 	var failed error
 	for _, status := range report.Statuses {
-		known, err := s.store.Observe(ctx, report.NodeID, report.Epoch, status)
-		if err != nil {
+		// What is not known is left as it is: a database that was restored from a backup knows less than there is. The audit of drift sees to it.
+		if _, err := s.store.Observe(ctx, report.NodeID, report.Epoch, status); err != nil {
 			failed = errors.Join(failed, err)
-			continue
-		}
-		if !known {
-			ack.Unknown = append(ack.Unknown, status.VMID)
 		}
 	}
 	if failed != nil {

@@ -44,21 +44,23 @@ type Config struct {
 	MaxImageBytes  int64          // the most an upload may have
 	UploadTTL      time.Duration  // after so long without a part an upload in parts is given up
 	GuestFileMax   int64          // bytes of a file that is passed to or from a guest
+	Drift          DriftConfig
 }
 
 // Service is safe for concurrent use.
 type Service struct {
-	cfg     Config
-	store   *store.Store
-	ops     *operation.Engine
-	placer  Placer
-	nodes   *nodeapi.Client
-	images  *imagestore.Store
-	fetcher *imagefetch.Fetcher
-	streams *stream.Server
-	box     *seal.Box
-	usage   ConsoleRecorder
-	log     *slog.Logger
+	cfg      Config
+	store    *store.Store
+	ops      *operation.Engine
+	placer   Placer
+	nodes    *nodeapi.Client
+	images   *imagestore.Store
+	fetcher  *imagefetch.Fetcher
+	streams  *stream.Server
+	box      *seal.Box
+	usage    ConsoleRecorder
+	recorder DriftRecorder
+	log      *slog.Logger
 
 	consoles consoleTickets
 	policies policies
@@ -88,12 +90,13 @@ type Backends struct {
 	Box     *seal.Box // of the secrets of webhooks
 	// Consoles is told of consoles.
 	Consoles ConsoleRecorder
+	Drift    DriftRecorder
 }
 
 // Bind gives the service what it works on and registers its sagas with the operation engine, which must not have started yet. It is
 // called once, before the first request.
 func (s *Service) Bind(b Backends) {
-	s.store, s.ops, s.placer, s.nodes, s.images, s.fetcher, s.streams, s.box, s.usage = b.Store, b.Ops, b.Placer, b.Nodes, b.Images, b.Fetcher, b.Streams, b.Box, b.Consoles
+	s.store, s.ops, s.placer, s.nodes, s.images, s.fetcher, s.streams, s.box, s.usage, s.recorder = b.Store, b.Ops, b.Placer, b.Nodes, b.Images, b.Fetcher, b.Streams, b.Box, b.Consoles, b.Drift
 	for _, sagas := range [][]operation.Saga{s.vmSagas(), s.imageSagas(), s.networkSagas(), s.volumeSagas(), s.diskSagas(), s.snapshotSagas(), s.interfaceSagas()} {
 		for _, saga := range sagas {
 			s.ops.Register(saga)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 
 	"github.com/google/uuid"
 
@@ -16,9 +15,8 @@ import (
 	"github.com/novacron/novacron/internal/vm/internal/store"
 )
 
-// SweepVolumes asks the nodes for their volumes, notes what these take, and has those removed that no row knows: leftovers of a command
-// that came after all was undone. A row comes before its file, so a file without one has none to come.
-func (s *Service) SweepVolumes(ctx context.Context) error {
+// NoteVolumeUsage asks the nodes for their volumes and notes what these take.
+func (s *Service) NoteVolumeUsage(ctx context.Context) error {
 	nodes, err := s.placer.ListNodes(ctx, scheduler.ListNodesRequest{Limit: httpx.MaxLimit})
 	if err != nil {
 		return fmt.Errorf("list nodes: %w", err)
@@ -26,13 +24,13 @@ func (s *Service) SweepVolumes(ctx context.Context) error {
 	var failed error
 	for _, node := range nodes.Nodes {
 		if node.State == scheduler.NodeReady {
-			failed = errors.Join(failed, s.sweepNode(ctx, node.ID))
+			failed = errors.Join(failed, s.noteVolumesOf(ctx, node.ID))
 		}
 	}
 	return failed
 }
 
-func (s *Service) sweepNode(ctx context.Context, node uuid.UUID) error {
+func (s *Service) noteVolumesOf(ctx context.Context, node uuid.UUID) error {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
 	list, err := nodeapi.Do[nodeapi.VolumeList](ctx, s.nodes, nodeapi.Target{NodeID: node}, nodeapi.VerbListVolumes, nodeapi.Empty{})
@@ -48,15 +46,10 @@ func (s *Service) sweepNode(ctx context.Context, node uuid.UUID) error {
 		return err
 	}
 	for _, v := range list.Volumes {
-		if known[v.ID] {
-			if err := s.store.SetVolumeUsage(ctx, v.ID, v.AllocatedBytes); err != nil {
-				return err
-			}
-			continue
+		if !known[v.ID] {
+			continue // the audit of drift sees to it
 		}
-		s.log.WarnContext(ctx, "removing a volume that no row knows", "volume_id", v.ID, "node_id", node)
-		if _, err := nodeapi.Do[nodeapi.Empty](ctx, s.nodes, nodeapi.Target{NodeID: node, VMID: v.ID, Generation: math.MaxInt64},
-			nodeapi.VerbRemoveVolume, nodeapi.Empty{}); err != nil {
+		if err := s.store.SetVolumeUsage(ctx, v.ID, v.AllocatedBytes); err != nil {
 			return err
 		}
 	}

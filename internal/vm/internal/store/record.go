@@ -46,7 +46,7 @@ func recordOf(row vmdb.Vm) (Record, error) {
 			HypervisorType: row.HypervisorType, NodeID: row.NodeID, OwnerID: row.OwnerID, TenantID: row.TenantID,
 			ImageID: row.ImageID, Flavor: row.Flavor, Generation: row.Generation, OperationID: row.OperationID,
 			CreatedAt: row.CreatedAt.UTC(), UpdatedAt: row.UpdatedAt.UTC(), Error: problemOf(row.Error),
-			Description: row.Description, Suspended: row.Suspended, ReadyAt: row.ReadyAt, Settings: vm.DefaultSettings(),
+			Description: row.Description, Suspended: row.Suspended, ReadyAt: row.ReadyAt, Settings: vm.DefaultSettings(), Conditions: []vm.Condition{},
 			Observed: vm.Observed{State: row.ObservedState, Reason: row.ObservedReason, NodeID: row.ObservedNode, At: row.ObservedAt},
 		},
 		Resizing: row.Resizing,

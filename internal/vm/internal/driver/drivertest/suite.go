@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -159,9 +161,24 @@ func testAbsent(t *testing.T, s *suite) {
 func testRedefine(t *testing.T, s *suite) {
 	ctx, def := s.ctx(t), s.domain(t)
 	must(t, "define", s.Driver.Define(ctx, def))
+	first, err := s.Driver.Definition(ctx, def.VMID)
+	must(t, "ask for the definition", err)
 	must(t, "start", s.Driver.Start(ctx, def.VMID))
+	sorted := func(text string) string { // libvirt may tell the same in another order
+		return strings.Join(slices.Sorted(strings.Lines(text)), "")
+	}
+	if again, err := s.Driver.Definition(ctx, def.VMID); err != nil || sorted(again) != sorted(first) {
+		t.Errorf("a start has changed the definition, %v:\n%s\n%s", err, first, again)
+	}
 	def.Generation = 2
 	must(t, "define while it runs", s.Driver.Define(ctx, def))
+	head, _, _ := strings.Cut(first, "\n")
+	if second, err := s.Driver.Definition(ctx, def.VMID); err != nil || second == first || !strings.HasPrefix(second, head+"\n") {
+		t.Errorf("the definition after it was defined anew, %v: %s", err, second)
+	}
+	if _, err := s.Driver.Definition(ctx, uuid.New()); !errors.Is(err, nodeapi.ErrNotDefined) {
+		t.Errorf("the definition of what is absent: %v", err)
+	}
 	if got := s.expect(t, def.VMID, nodeapi.ObservedRunning); got.Generation != 2 {
 		t.Errorf("generation %d, want that of the newest definition", got.Generation)
 	}

@@ -63,8 +63,8 @@ func (d *Driver) DiskPaths(vm uuid.UUID) []string {
 	return nil
 }
 
-// Definition gives what the domain was defined as last.
-func (d *Driver) Definition(vm uuid.UUID) driver.DomainDef {
+// Defined gives what the domain was defined as last.
+func (d *Driver) Defined(vm uuid.UUID) driver.DomainDef {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if dom := d.domains[vm]; dom != nil {

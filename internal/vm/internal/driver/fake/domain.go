@@ -2,6 +2,7 @@ package fake
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"slices"
 
@@ -31,6 +32,20 @@ func (d *Driver) Define(ctx context.Context, def driver.DomainDef) error {
 		d.push(driver.Event{Kind: driver.EventState, VMID: def.VMID, Observed: dom.observed, Reason: dom.reason, Saved: dom.saved})
 		return nil
 	})
+}
+
+// Definition implements driver.Driver.
+func (d *Driver) Definition(ctx context.Context, vm uuid.UUID) (text string, err error) {
+	err = d.call(ctx, "Definition", vm, false, func() error {
+		dom := d.domains[vm]
+		if dom == nil {
+			return nodeapi.ErrNotDefined
+		}
+		body, err := json.MarshalIndent(dom.def, "", " ")
+		text = "<!-- fake 1 -->\n" + string(body)
+		return err
+	})
+	return text, err
 }
 
 func isOn(dom *domain) bool {

@@ -3,6 +3,7 @@ package libvirt
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -155,6 +156,22 @@ func (d *Driver) Undefine(ctx context.Context, vm uuid.UUID) error {
 			return nil
 		}
 		return err
+	})
+}
+
+// Definition implements driver.Driver.
+func (d *Driver) Definition(ctx context.Context, vm uuid.UUID) (string, error) {
+	return ask(ctx, d, "ask for the definition of the virtual machine", func(c *libvirt.Connect) (text string, err error) {
+		version, err := c.GetLibVersion()
+		if err != nil {
+			return "", err
+		}
+		err = domain(c, vm, func(dom *libvirt.Domain) error {
+			body, err := dom.GetXMLDesc(libvirt.DOMAIN_XML_INACTIVE)
+			text = fmt.Sprintf("<!-- libvirt %d -->\n%s", version, body)
+			return err
+		})
+		return text, err
 	})
 }
 

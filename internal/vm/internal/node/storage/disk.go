@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/novacron/novacron/internal/platform/atomicfile"
+	"github.com/novacron/novacron/internal/vm"
 	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
 )
 
@@ -196,7 +197,7 @@ func (s *Store) DiskAndBacking(vm uuid.UUID, name string) (disk, backing string,
 func (s *Store) backingOf(path, name string) (string, error) {
 	h, err := readHeader(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return "", nodeapi.ErrStorage.WithMessage("the disk %q is not on the node", name)
+		return "", vm.ErrDiskLost.WithMessage("the file of the disk %q is gone from the node", name)
 	}
 	if err != nil {
 		return "", failed("read the disk "+name, err)

@@ -66,16 +66,19 @@ func (s *Store) removeDropped() error {
 
 // usedImages collects the images that disks stand on. A disk that cannot be read keeps every image: better too much than too little.
 func (s *Store) usedImages() (map[string]bool, error) {
-	disks, err := filepath.Glob(filepath.Join(s.disks, "*", "*.qcow2"))
-	if err != nil {
-		return nil, failed("look for disks", err)
-	}
-	volumes, err := filepath.Glob(filepath.Join(s.volumes, "*.qcow2"))
-	if err != nil {
-		return nil, failed("look for volumes", err)
+	var disks []string
+	for _, pattern := range []string{
+		filepath.Join(s.disks, "*", "*.qcow2"), filepath.Join(s.volumes, "*.qcow2"),
+		filepath.Join(s.quarantine, "*", "*.qcow2"), filepath.Join(s.quarantine, "*", setAsideFolder, "*.qcow2"),
+	} {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			return nil, failed("look for disks", err)
+		}
+		disks = append(disks, found...)
 	}
 	used := map[string]bool{}
-	for _, disk := range append(disks, volumes...) {
+	for _, disk := range disks {
 		h, err := readHeader(disk)
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // removed meanwhile

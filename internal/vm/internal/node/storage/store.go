@@ -8,6 +8,8 @@
 //	disks/<vm id>/snapshots/<id>     what is known of a snapshot that the disks hold
 //	volumes/<volume id>.qcow2, .raw  volume, attached or not
 //	disks/<vm id>/console.log        what the guest said on its serial console
+//	disks/<vm id>/definition.xml     how the hypervisor told its definition when NovaCron had given it
+//	quarantine/<id>/                 what was set aside of a machine (its folder as files, its definition.xml) or a volume; entry.json says when
 //
 // Invariants: a file under its final name is complete and on the disk; a disk is never made over one that exists; an image stays as
 // long as a disk stands on it. Folders are 0711, because QEMU runs as another user. Only the node role uses it; calls for one
@@ -34,11 +36,11 @@ import (
 
 // Store is the storage of one node. Make it with Open.
 type Store struct {
-	images, disks, volumes string
-	dialer                 streamdial.Dialer
-	log                    *slog.Logger
-	tools                  chan struct{} // a slot for each qemu-img that may run at once
-	downloads              chan struct{} // a slot for each image that may be fetched at once
+	images, disks, volumes, quarantine string
+	dialer                             streamdial.Dialer
+	log                                *slog.Logger
+	tools                              chan struct{} // a slot for each qemu-img that may run at once
+	downloads                          chan struct{} // a slot for each image that may be fetched at once
 
 	imagesLock sync.RWMutex // held to read by what makes a disk stand on an image, to write by what removes images
 
@@ -76,11 +78,11 @@ type Cache struct {
 func Open(dir string, dialer streamdial.Dialer, log *slog.Logger, cache Cache) (*Store, error) {
 	s := &Store{cacheBytes: cache.Bytes, evicted: cache.Evicted,
 		images: filepath.Join(dir, "images"), disks: filepath.Join(dir, "disks"),
-		volumes: filepath.Join(dir, "volumes"), dialer: dialer, log: log,
+		volumes: filepath.Join(dir, "volumes"), quarantine: filepath.Join(dir, quarantineFolder), dialer: dialer, log: log,
 		tools: make(chan struct{}, parallelTools), downloads: make(chan struct{}, parallelDownloads), pulls: map[string]*pull{},
 	}
 	s.life, s.end = context.WithCancel(context.Background())
-	for _, d := range []string{dir, s.images, s.disks, s.volumes} {
+	for _, d := range []string{dir, s.images, s.disks, s.volumes, s.quarantine} {
 		if err := makeFolder(d); err != nil {
 			return nil, err
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/novacron/novacron/internal/platform/atomicfile"
+	"github.com/novacron/novacron/internal/vm"
 	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
 )
 
@@ -37,7 +38,7 @@ func (s *Store) VolumePath(v nodeapi.Volume) (path, backing string, err error) {
 		return path, backing, err
 	}
 	if _, err := os.Stat(path); err != nil {
-		return "", "", nodeapi.ErrStorage.WithMessage("the volume %s is not on the node", v.ID).Wrap(err)
+		return "", "", vm.ErrDiskLost.WithMessage("the file of the volume %s is gone from the node", v.ID).Wrap(err)
 	}
 	return path, "", nil
 }
