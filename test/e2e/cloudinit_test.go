@@ -47,7 +47,12 @@ func (s *site) tenant(name string) *site {
 func (s *site) exec(id, script string) string {
 	s.t.Helper()
 	var done vm.GuestExec
-	s.must(s.call(http.MethodPost, "/api/v1/vms/"+id+"/guest/exec?wait=60s", map[string]any{"command": "sh", "args": []string{"-c", script}}, &done), http.StatusOK)
+	var a answer
+	s.within(debianPatience, "the guest has time for a question", func() bool {
+		a = s.call(http.MethodPost, "/api/v1/vms/"+id+"/guest/exec?wait=5m", map[string]any{"command": "sh", "args": []string{"-c", script}}, &done)
+		return !strings.Contains(string(a.body), "vm.agent_unavailable") // on a host that is too busy, agents seem to hang
+	})
+	s.must(a, http.StatusOK)
 	if done.ExitCode == nil || *done.ExitCode != 0 {
 		s.t.Errorf("in the guest %q ended as %+v: %s", script, done, done.Stderr)
 	}
