@@ -29,6 +29,10 @@ demo-image: ## build bin/demo.qcow2, the demo guest
 	@deploy/host/prepare.sh packages image
 	@deploy/demo-image/build.sh bin/demo.qcow2
 
+.PHONY: debian-image
+debian-image: ## build the Debian guest that tests check cloud-init with; needs root, and is kept in the user's cache
+	@if [ "$$(id -u)" = 0 ]; then test/debian-image/build.sh; else echo "not root: tests with the Debian guest are skipped"; fi
+
 .PHONY: prepare
 prepare: ## install the packages that building and testing need
 	@deploy/host/prepare.sh go
@@ -69,10 +73,10 @@ lint: $(TOOLS)/golangci-lint ## vet, gofmt, linters and import rules
 	$(GO) vet ./...
 	$(GO) vet -tags faultinject ./internal/app
 	$(TOOLS)/golangci-lint run
-	shellcheck deploy/*.sh deploy/*/*.sh .ci/run
+	shellcheck deploy/*.sh deploy/*/*.sh test/*/*.sh .ci/run
 
 .PHONY: test
-test: prepare build dlopen gen-check lint demo-image $(TOOLS)/gotestsum ## everything that must pass before a change lands
+test: prepare build dlopen gen-check lint demo-image debian-image $(TOOLS)/gotestsum ## everything that must pass before a change lands
 	$(TOOLS)/gotestsum --format pkgname-and-test-fails -- -race $(TESTFLAGS) ./...
 
 .PHONY: dlopen

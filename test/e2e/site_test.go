@@ -154,6 +154,11 @@ func (s *site) stop() {
 
 func (s *site) eventually(what string, ok func() bool) {
 	s.t.Helper()
+	s.within(patience, what, ok)
+}
+
+func (s *site) within(patience time.Duration, what string, ok func() bool) {
+	s.t.Helper()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.Now().Add(patience); !ok(); <-tick.C {
