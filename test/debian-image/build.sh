@@ -33,7 +33,7 @@ if [ -z "$(sources)" ] || [ "$(versions | wc -l)" != 2 ]; then
   apt-get -qq update || true # what matters is whether mmdebstrap finds its packages
 fi
 list=$(sources)
-[ -n "$list" ] || list="deb http://deb.debian.org/debian $suite main"
+[ -n "$list" ] || fail "this machine's apt knows no archive of Debian $suite"
 
 stamp=$({ cat "$here"/*; versions; sha256sum "$mbr"; } | sha256sum | cut -c1-16)
 exec 9>"$out.lock"
