@@ -40,11 +40,9 @@ func (m *consoleMetrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{m.open, m.lasted, m.bytes}
 }
 
-// Opened implements service.ConsoleRecorder.
-func (m *consoleMetrics) Opened(kind string) { m.open.WithLabelValues(kind).Inc() }
+func (m *consoleMetrics) opened(kind string) { m.open.WithLabelValues(kind).Inc() }
 
-// Closed implements service.ConsoleRecorder.
-func (m *consoleMetrics) Closed(kind string, openFor time.Duration, fromGuest, toGuest int64) {
+func (m *consoleMetrics) closed(kind string, openFor time.Duration, fromGuest, toGuest int64) {
 	m.open.WithLabelValues(kind).Dec()
 	m.lasted.WithLabelValues(kind).Observe(openFor.Seconds())
 	m.bytes.WithLabelValues(kind, "from_guest").Add(float64(fromGuest))

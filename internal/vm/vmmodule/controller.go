@@ -55,6 +55,7 @@ type controller struct {
 	drifts     *driftMetrics
 	boots      *startstop.Loop // of what comes back after the restart of a host
 	totals     *storageMetrics
+	svc        *service.Service
 	consoles   *consoleMetrics
 	tenants    bus.Subscription
 	revoked    bus.Subscription
@@ -118,7 +119,7 @@ func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Se
 		return nil, err
 	}
 	c.streams = streams
-	svc.Bind(service.Backends{Store: st, Ops: ops, Placer: deps.Scheduler, Images: images, Streams: streams, Box: box, Fetcher: imagefetch.New(rules), Consoles: c.consoles, Drift: c.drifts,
+	svc.Bind(service.Backends{Store: st, Ops: ops, Placer: deps.Scheduler, Images: images, Streams: streams, Box: box, Fetcher: imagefetch.New(rules), Consoles: consoleRecorder{c.consoles, rec}, Drift: c.drifts,
 		Nodes: &nodeapi.Client{Bus: deps.Bus, InstallationID: installation}})
 	// Nodes are heard before operations go on, which may need them at once.
 	if c.reports, err = bus.Serve(deps.Bus, bus.SubjectNodeReports, bus.ServeOptions{Queue: "vm.controller"}, svc.Report); err != nil {
@@ -139,7 +140,7 @@ func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Se
 		return nil, fmt.Errorf("listen to events: %w", err)
 	}
 	rec.Start(auditrow.New(c.pool))
-	c.audit = rec
+	c.audit, c.svc = rec, svc
 	if err := ops.Start(ctx); err != nil {
 		return nil, fmt.Errorf("start operation engine: %w", err)
 	}
@@ -240,6 +241,7 @@ func (c *controller) stop(ctx context.Context) error {
 		failed = errors.Join(failed, c.ops.Stop(ctx))
 	}
 	if c.audit != nil {
+		c.svc.EndConsoles()
 		c.audit.Stop()
 	}
 	if c.relay != nil {

@@ -3,6 +3,7 @@ package vmmodule
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/novacron/novacron/internal/platform/telemetry"
 	"github.com/novacron/novacron/internal/vm"
 )
 
@@ -22,16 +23,7 @@ func newDriftMetrics(registry prometheus.Registerer) (*driftMetrics, error) {
 		bytes:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "novacron_vm_quarantined_bytes", Help: "What is set aside takes of the storage of nodes."}),
 		acted:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "novacron_vm_drift_actions_total", Help: "What was done about drift, by action and result."}, []string{"action", "result"}),
 	}
-	if registry == nil {
-		return m, nil
-	}
-	for _, c := range m.all() {
-		if err := registry.Register(c); err != nil {
-			m.unregister()
-			return nil, err
-		}
-	}
-	return m, nil
+	return m, telemetry.Register(registry, "drift", m.all()...)
 }
 
 func (m *driftMetrics) all() []prometheus.Collector {

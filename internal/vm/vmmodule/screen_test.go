@@ -87,6 +87,18 @@ func pixels(t *testing.T, conn net.Conn, width, height int) []byte {
 	return b
 }
 
+// consoleSessions counts the records of sessions that were closed, with what is known of them then.
+func (w *world) consoleSessions(id uuid.UUID, readOnly string) (n int) {
+	w.t.Helper()
+	row := w.vm.controller.pool.QueryRow(w.t.Context(), `SELECT count(*) FROM outbox WHERE subject = 'audit.records' AND payload->>'action' = 'vm-console.session' AND payload->>'result' = 'success'
+		AND payload->>'target_id' = $1 AND payload->>'user_id' = $2 AND payload->'details'->>'read_only' = $3 AND payload->'details'->>'kind' = 'vnc'
+		AND (payload->'details'->>'from_guest_bytes')::bigint > 0 AND payload->'details'->>'open_for_ms' IS NOT NULL`, id.String(), w.tenant.UserID.String(), readOnly)
+	if err := row.Scan(&n); err != nil {
+		w.t.Fatal(err)
+	}
+	return n
+}
+
 func TestScreens(t *testing.T) {
 	w := newWorld(t)
 	id := w.create("web-1", w.image().ID).TargetID
@@ -117,6 +129,7 @@ func TestScreens(t *testing.T) {
 	// As many as share a console, once those above have left.
 	var open []net.Conn
 	w.eventually("the viewers have left", func() bool { return w.consolesOpen() == 0 })
+	w.eventually("both sessions are in the audit trail", func() bool { return w.consoleSessions(id, "true") == 1 && w.consoleSessions(id, "false") == 1 })
 	for range 8 {
 		conn, _, _ := w.screenOf(ctx, server, id, true)
 		open = append(open, conn)

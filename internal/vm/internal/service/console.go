@@ -121,7 +121,7 @@ func (s *Service) ConnectConsole(ctx context.Context, id uuid.UUID, ticket strin
 	}
 	select {
 	case conn := <-connected:
-		return s.keepConsole(ctx, conn, grant), nil
+		return s.keepConsole(ctx, conn, grant)
 	case <-ctx.Done():
 		return nil, fmt.Errorf("wait for the node's console stream: %w", ctx.Err())
 	}
