@@ -106,7 +106,8 @@ func resizeVCPUs(dom *libvirt.Domain, want int) (int, error) {
 	return int(have), err
 }
 
-// resizeMemory plugs memory in, in blocks, where more is wanted than the guest has of it, and else inflates or deflates the balloon.
+// resizeMemory plugs memory in, in blocks, where more is wanted than the guest has of it and there is a place for it, and else inflates or deflates the
+// balloon.
 func resizeMemory(ctx context.Context, dom *libvirt.Domain, bytes int64, running bool) (int64, error) {
 	info, err := dom.GetInfo()
 	if err != nil {
@@ -115,6 +116,13 @@ func resizeMemory(ctx context.Context, dom *libvirt.Domain, bytes int64, running
 	want := uint64(bytes / 1024)
 	if !running || want <= info.MaxMem {
 		return balloonTo(ctx, dom, info, want, running)
+	}
+	most, err := maxMemory(dom)
+	if err != nil {
+		return 0, err
+	}
+	if want = min(want, most); want <= info.MaxMem {
+		return int64(info.Memory) * 1024, nil
 	}
 	if info.Memory < info.MaxMem {
 		if now, err := balloonTo(ctx, dom, info, info.MaxMem, running); err != nil || uint64(now/1024) < info.MaxMem {
@@ -128,6 +136,16 @@ func resizeMemory(ctx context.Context, dom *libvirt.Domain, bytes int64, running
 		return 0, err
 	}
 	return int64(info.Memory) * 1024, nil
+}
+
+// maxMemory is how much memory a guest that is on has places for, in KiB; 0 for one that was powered on without any, which libvirt gives nothing to plug into
+// (driver.MaxMemory says which those are, but the guest may be older than that).
+func maxMemory(dom *libvirt.Domain) (uint64, error) {
+	def, err := definition(dom, 0)
+	if err != nil || def.MaximumMemory == nil {
+		return 0, err
+	}
+	return uint64(def.MaximumMemory.Value), nil // libvirt always tells it in KiB
 }
 
 // plugMemory adds as many whole blocks as go into so many KiB. Persistent definitions have their size as plain memory, so this is gone, and counted there, when
