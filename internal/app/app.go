@@ -55,7 +55,9 @@ const databaseStopTimeout = 30 * time.Second
 // Run runs the configured modules until ctx ends or one of them fails. What it starts it stops in the reverse order: modules, bus,
 // cache, and the database last. Guests run on.
 func Run(ctx context.Context, cfg config.Config, opts Options) (err error) {
-	log, _, err := logx.New(logx.Options{Level: cfg.Log.Level, Format: cfg.Log.Format,
+	held := logx.Hold(os.Stderr, cfg.Log.Hold)
+	defer func() { err = errors.Join(err, held.Close()) }() // last of all, so that it writes what the others said
+	log, _, err := logx.New(logx.Options{Writer: held, Level: cfg.Log.Level, Format: cfg.Log.Format,
 		Context: []logx.Extractor{logx.FromString("trace_id", tracing.ID), logx.FromString("request_id", httpx.RequestID)}})
 	if err != nil {
 		return err

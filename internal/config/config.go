@@ -140,6 +140,8 @@ type RedisConfig struct {
 type LogConfig struct {
 	Level  string `mapstructure:"level" doc:"debug, info, warn or error."`
 	Format string `mapstructure:"format" doc:"json, text, or auto: text on a terminal and json elsewhere."`
+	// Hold is short enough that whoever follows the log does not notice.
+	Hold time.Duration `mapstructure:"hold" doc:"Lines of level info wait so long for others, to be written together; warnings and errors take those before them along at once. A process that is killed may lose what waits. 0: each line is written at once."`
 }
 
 // TelemetryConfig is about traces; metrics are always there, at /metrics.

@@ -23,7 +23,7 @@ func Default() Config {
 		Gateway:   GatewayConfig{Timeout: g.Timeout, RateLimit: GatewayRatesConfig{User: g.Rates.User, Tenant: g.Rates.Tenant, Address: g.Rates.Address}},
 		Internal:  InternalConfig{Gateways: []string{"gateway"}, Peers: []string{"gateway"}},
 		Database:  DatabaseConfig{MaxConns: 10},
-		Log:       LogConfig{Level: "info", Format: "auto"},
+		Log:       LogConfig{Level: "info", Format: "auto", Hold: 100 * time.Millisecond},
 		Telemetry: TelemetryConfig{SampleRatio: 1},
 		Auth: AuthConfig{AccessTTL: a.AccessTTL, RefreshTTL: a.RefreshTTL, SessionTTL: a.SessionTTL, KeyRotation: a.KeyRotation, KeyPublishDelay: a.KeyPublishDelay, Issuer: a.Issuer, Audience: a.Audience,
 			OneTimePasswordTTL: a.OneTimePasswordTTL, PasswordLinkTTL: a.PasswordLinkTTL, AuditRetention: a.AuditRetention},
