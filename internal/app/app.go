@@ -43,7 +43,7 @@ type Options struct {
 	Reload func() (config.Config, error)
 }
 
-// memoryCacheEntries bounds the cache in process: some 20 MiB when it is full.
+// memoryCacheEntries bounds the cache in process, and the limits in it: some 35 MiB when it is full.
 const memoryCacheEntries = 100_000
 
 // answersBytes bounds the answers that the gateway keeps in process.

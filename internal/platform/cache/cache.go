@@ -29,7 +29,7 @@ type Cache interface {
 	Allow(ctx context.Context, key string, limit Limit) (Decision, error)
 	// AllowAll asks whether an event is within all of several limits, and counts it with all of them or with none. It gives the decision
 	// that the client should go by, and the place of the ask it belongs to: Allowed is true only where every limit has room. At most 8
-	// limits can be asked, each with a key of its own.
+	// limits can be asked, each with a key of its own. The asks are only read, so that they can be used again.
 	AllowAll(ctx context.Context, asks ...Ask) (d Decision, which int, err error)
 	// Close lets go of connections and goroutines. It is idempotent; no other method may be called afterwards.
 	Close() error
