@@ -21,6 +21,7 @@ import (
 	"github.com/novacron/novacron/internal/config"
 	"github.com/novacron/novacron/internal/platform/audit"
 	"github.com/novacron/novacron/internal/platform/cache"
+	"github.com/novacron/novacron/internal/platform/gcroom"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/logx"
 	"github.com/novacron/novacron/internal/platform/pg/pgserver"
@@ -164,6 +165,8 @@ func (b *builder) run(ctx context.Context, hangup <-chan os.Signal) error {
 	stopInner, innerErr := func(context.Context) error { return nil }, error(nil)
 	running, end := context.WithCancel(ctx)
 	defer end()
+	stopRoom := func() {}
+	defer func() { stopRoom() }()
 	runtime, err := topology.New(graph, modules, topology.Options{Log: b.log,
 		OnRunning: func() {
 			if stopInner, innerErr = b.inner(ctx); innerErr != nil {
@@ -181,6 +184,7 @@ func (b *builder) run(ctx context.Context, hangup <-chan os.Signal) error {
 			if b.opts.OnRunning != nil {
 				b.opts.OnRunning(b.address())
 			}
+			stopRoom = gcroom.Keep(b.cfg.Runtime.GCRoomBytes)
 		},
 		OnStopping: func(error) {
 			b.notify(systemd.Stopping("stopping"))

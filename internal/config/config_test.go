@@ -93,9 +93,9 @@ func TestEveryMistakeIsReportedAtOnce(t *testing.T) {
 	}{
 		"unknown keys": {"colour: red\nhttp:\n  lisen: x\n", []string{"colour", "lisen", "NOVACRON_HTPP_LISTEN"}},
 		"wrong types":  {"http:\n  max_header_bytes: many\nvm:\n  stop_grace: soon\n", []string{"max_header_bytes", "stop_grace"}},
-		"bad values": {"modules: [auth, vmm]\nlog: {level: loud, hold: 1h}\nhttp: {listen: nowhere}\nvm: {stop_grace: -1s, libvirt: {accel: warp}, network_pool: x}\n" +
+		"bad values": {"modules: [auth, vmm]\nlog: {level: loud, hold: 1h}\nruntime: {gc_room_bytes: -1}\nhttp: {listen: nowhere}\nvm: {stop_grace: -1s, libvirt: {accel: warp}, network_pool: x}\n" +
 			"scheduler: {overcommit_vcpu: 0}\ndatabase: {url: 'mysql://x'}\nauth: {access_ttl: 0s}\n",
-			[]string{"vmm", "log.level", "log.hold", "http.listen", "vm.stop_grace", "vm.libvirt.accel", "vm.network_pool", "scheduler.overcommit_vcpu", "database.url", "access"}},
+			[]string{"vmm", "log.level", "log.hold", "runtime.gc_room_bytes", "http.listen", "vm.stop_grace", "vm.libvirt.accel", "vm.network_pool", "scheduler.overcommit_vcpu", "database.url", "access"}},
 		"missing secret": {"redis: {url_file: /does/not/exist}\n", []string{"redis.url_file"}},
 	} {
 		t.Run(name, func(t *testing.T) {

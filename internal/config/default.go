@@ -24,6 +24,7 @@ func Default() Config {
 		Internal:  InternalConfig{Gateways: []string{"gateway"}, Peers: []string{"gateway"}},
 		Database:  DatabaseConfig{MaxConns: 10},
 		Log:       LogConfig{Level: "info", Format: "auto", Hold: 100 * time.Millisecond},
+		Runtime:   RuntimeConfig{GCRoomBytes: 32 << 20},
 		Telemetry: TelemetryConfig{SampleRatio: 1},
 		Auth: AuthConfig{AccessTTL: a.AccessTTL, RefreshTTL: a.RefreshTTL, SessionTTL: a.SessionTTL, KeyRotation: a.KeyRotation, KeyPublishDelay: a.KeyPublishDelay, Issuer: a.Issuer, Audience: a.Audience,
 			OneTimePasswordTTL: a.OneTimePasswordTTL, PasswordLinkTTL: a.PasswordLinkTTL, AuditRetention: a.AuditRetention},

@@ -72,6 +72,9 @@ func (c *Config) resolve() []error {
 	if c.Log.Hold < 0 || c.Log.Hold > time.Second {
 		bad("log.hold", "%v is not from 0 to 1s", c.Log.Hold)
 	}
+	if c.Runtime.GCRoomBytes < 0 || c.Runtime.GCRoomBytes > 1<<40 {
+		bad("runtime.gc_room_bytes", "%d is not from 0 to 1 TiB", c.Runtime.GCRoomBytes)
+	}
 	if t := &c.HTTP.TLS; t.Auto {
 		if t.CertFile != "" || t.KeyFile != "" {
 			bad("http.tls.auto", "makes the certificate itself; leave cert_file and key_file out")
