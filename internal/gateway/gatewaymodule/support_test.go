@@ -92,6 +92,10 @@ func newThings() *things {
 	}
 	httpx.Handle(s.kit, httpx.Op{ID: "whoami", Method: http.MethodGet, Path: "/api/v1/whoami", Permission: identity.Authenticated, Summary: "Who", Tag: "things"}, whoami)
 	httpx.Handle(s.kit, httpx.Op{ID: "anyone", Method: http.MethodPost, Path: "/auth/anyone", Permission: identity.Public, Summary: "Who", Tag: "things"}, whoami)
+	s.raw(http.MethodGet, "/api/v1/adds", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Add("Cache-Control", "no-transform")
+		w.Header().Add("X-Request-Id", "mine")
+	})
 	s.raw(http.MethodGet, "/api/v1/panic", func(http.ResponseWriter, *http.Request) { panic("the handler is broken") })
 	s.raw(http.MethodGet, "/api/v1/panic-late", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "100")
