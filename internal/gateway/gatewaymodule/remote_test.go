@@ -357,6 +357,17 @@ func newBroken(t testing.TB, a authority) *broken {
 	return b
 }
 
+// known waits until a gateway knows what it serves.
+func (b *broken) known(t testing.TB, d *door) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for !strings.Contains(d.do(t, "GET", "/api/v1/gateway/routes", d.admin, nil).body, "thing-get") {
+		if time.Now().After(deadline) {
+			t.Fatal("not reached")
+		}
+	}
+}
+
 // plainWriter writes one whole answer and no more.
 type plainWriter struct {
 	c net.Conn
@@ -377,12 +388,7 @@ func TestModulesThatMisbehave(t *testing.T) {
 	defer close(release)
 	d := through(t, a, gatewaymodule.Service{Name: "things", URLs: []string{"https://" + b.l.Addr().String()}, Failures: 1000},
 		gatewaymodule.Rule{Path: "/api/things/*", Timeout: 400 * time.Millisecond})
-	deadline := time.Now().Add(patience)
-	for d.do(t, "GET", "/api/v1/gateway/routes", d.admin, nil); !strings.Contains(d.do(t, "GET", "/api/v1/gateway/routes", d.admin, nil).body, "thing-get"); {
-		if time.Now().After(deadline) {
-			t.Fatal("not reached")
-		}
-	}
+	b.known(t, d)
 	say := func(text string) func(net.Conn, *http.Request) {
 		return func(c net.Conn, _ *http.Request) { _, _ = io.WriteString(c, text) }
 	}
@@ -433,12 +439,7 @@ func TestOnlySafeRequestsAreSentAgain(t *testing.T) {
 	a := newAuthority(t)
 	b := newBroken(t, a)
 	d := through(t, a, gatewaymodule.Service{Name: "things", URLs: []string{"https://" + b.l.Addr().String()}, Retries: 3, Failures: 1000})
-	deadline := time.Now().Add(patience)
-	for !strings.Contains(d.do(t, "GET", "/api/v1/gateway/routes", d.admin, nil).body, "thing-get") {
-		if time.Now().After(deadline) {
-			t.Fatal("not reached")
-		}
-	}
+	b.known(t, d)
 	const body = `{"id":"01930000-0000-7000-8000-000000000001","name":"b","count":3}`
 	for name, test := range map[string]struct {
 		method, path, body string

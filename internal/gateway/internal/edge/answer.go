@@ -3,6 +3,7 @@ package edge
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"net/http"
@@ -209,6 +210,11 @@ func (e *Edge) answerKept(w *writer, r *http.Request, x *exchange) bool {
 		}
 		return a, nil
 	})
+	var broken *keep.Panicked
+	if errors.As(err, &broken) {
+		x.stack = broken.Stack
+		panic(broken.Value) // as if the handler had been asked here
+	}
 	if err != nil || kept == nil {
 		return false
 	}

@@ -91,7 +91,7 @@ type exchange struct {
 	span      tracing.Span
 	stages    stages // how long what came before the module took
 	panicked  any    // what the handler panicked with
-	stack     []byte // where
+	stack     []byte // where; set before where that was in another goroutine
 }
 
 // ServeHTTP implements http.Handler.
@@ -123,7 +123,7 @@ func (e *Edge) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	e.inflight.begin()
 	func() {
 		defer func() {
-			if x.panicked = recover(); x.panicked != nil {
+			if x.panicked = recover(); x.panicked != nil && x.stack == nil {
 				x.stack = debug.Stack()
 			}
 		}()
