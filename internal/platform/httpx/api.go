@@ -51,6 +51,7 @@ type Route struct {
 	Owned       bool   `json:"owned,omitempty"`   // the permission may be held for one's own things only
 	Raw         bool   `json:"raw,omitempty"`     // reads or writes bytes as they come, possibly for long
 	Audited     bool   `json:"audited,omitempty"` // its calls leave audit records
+	Holds       bool   `json:"holds,omitempty"`   // holds its answer back for as long as the request says with wait
 }
 
 // API is the HTTP surface of one module.
@@ -134,7 +135,9 @@ func (a *API) OpenAPI() ([]byte, error) { return a.huma.OpenAPI().MarshalJSON() 
 // Handle registers a typed route. I and O follow huma's conventions: fields tagged path, query or header, and a field Body.
 func Handle[I, O any](a *API, op Op, handler func(context.Context, *I) (*O, error)) {
 	refuseHidden(reflect.TypeFor[I](), op)
-	huma.Register(a.huma, a.declare(op), func(ctx context.Context, in *I) (*O, error) {
+	declared := a.declare(op)
+	a.routes[len(a.routes)-1].Holds = takesWait(reflect.TypeFor[I]())
+	huma.Register(a.huma, declared, func(ctx context.Context, in *I) (*O, error) {
 		recorded := audit.Recorded(ctx)
 		if recorded {
 			noteInput(ctx, reflect.ValueOf(in))
@@ -151,6 +154,12 @@ func Handle[I, O any](a *API, op Op, handler func(context.Context, *I) (*O, erro
 	if op.Status == http.StatusAccepted {
 		declareEnded[O](a.huma.OpenAPI().Paths[op.Path], op.Method)
 	}
+}
+
+// takesWait tells whether an input has the query parameter wait.
+func takesWait(t reflect.Type) bool {
+	f, ok := t.FieldByName("Wait")
+	return ok && f.Tag.Get("query") == "wait"
 }
 
 // declareEnded adds 200 to the answers of a route that answers 202, or what has ended where the client waited for it. It tells such a
@@ -201,7 +210,9 @@ type RawParam struct {
 // Raw registers a route that reads or writes bytes as they come. The permission is checked before h runs.
 func (a *API) Raw(op Op, doc RawDoc, h http.HandlerFunc) {
 	o := a.declare(op)
-	a.routes[len(a.routes)-1].Raw = true
+	route := &a.routes[len(a.routes)-1]
+	route.Raw = true
+	route.Holds = slices.ContainsFunc(doc.Parameters, func(p RawParam) bool { return p.In == "query" && p.Name == "wait" })
 	for _, p := range doc.Parameters {
 		o.Parameters = append(o.Parameters, &huma.Param{
 			Name: p.Name, In: p.In, Description: p.Description, Required: p.Required, Example: p.Example,

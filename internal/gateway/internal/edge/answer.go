@@ -85,7 +85,7 @@ func (e *Edge) answer(w *writer, r *http.Request, x *exchange) {
 	case found.Raw:
 		found.handler.ServeHTTP(w, r)
 		return
-	case found.policy.CacheTTL > 0 && e.deps.Keeper != nil && r.Method == http.MethodGet && !held(r):
+	case found.policy.CacheTTL > 0 && e.deps.Keeper != nil && r.Method == http.MethodGet && !held(found, r):
 		if e.answerKept(w, r, x) {
 			return
 		}

@@ -259,15 +259,19 @@ func withDeadline(r *http.Request, found *entry, usual time.Duration) (*http.Req
 	if d == 0 && !found.Raw {
 		d = usual
 	}
-	if d == 0 || held(r) {
+	if d == 0 || held(found, r) {
 		return r.WithContext(r.Context()), func() {} // a copy all the same: the caller changes it
 	}
 	ctx, cancel := context.WithTimeoutCause(r.Context(), d, gateway.ErrTimeout)
 	return r.WithContext(ctx), cancel
 }
 
-// held tells whether a request asks for its answer to be held back until work is done.
-func held(r *http.Request) bool {
+// held tells whether a request asks for its answer to be held back until work is done. Only some routes do that: elsewhere the words would
+// be nothing but a way around the limits of time and load.
+func held(found *entry, r *http.Request) bool {
+	if !found.Holds {
+		return false
+	}
 	return strings.Contains(r.URL.RawQuery, "wait=") || strings.Contains(r.Header.Get("Prefer"), "wait")
 }
 
