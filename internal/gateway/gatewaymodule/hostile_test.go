@@ -2,12 +2,17 @@ package gatewaymodule_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 func readJSON[T any](t *testing.T, file string) T {
@@ -154,6 +159,43 @@ func TestMalformedRequests(t *testing.T) {
 			}
 			if c.status != http.StatusNotImplemented { // net/http's own answer to a transfer encoding that it does not know
 				harmless(t, name, a)
+			}
+		})
+	}
+}
+
+// Where a request says its length in two ways, what one of them leaves over is never read as a request.
+func TestNothingIsSmuggled(t *testing.T) {
+	d := open(t, nil)
+	for name, raw := range map[string]string{
+		"length and chunks": "POST /auth/anyone HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+		"chunks and length": "POST /auth/anyone HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nContent-Length: 50\r\n\r\n0\r\n\r\n",
+		"two encodings":     "POST /auth/anyone HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+		"a list of them":    "POST /auth/anyone HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+		"a bare line end":   "POST /auth/anyone HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\n\r\n",
+		"an older protocol": "POST /auth/anyone HTTP/1.0\r\nHost: localhost\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+		"two lengths":       "POST /auth/anyone HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nContent-Length: 5\r\n\r\n",
+		"a list of lengths": "POST /auth/anyone HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0, 5\r\n\r\n",
+		"a space":           "POST /auth/anyone HTTP/1.1\r\nHost: localhost\r\nContent-Length : 5\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, err := net.Dial("tcp", d.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.WriteString(conn, raw+"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: smuggled\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(conn) // until it is closed
+			if err != nil && !errors.Is(err, syscall.ECONNRESET) {
+				t.Fatal(err)
+			}
+			if strings.Contains(string(got), "smuggled") {
+				t.Errorf("answered what was left over: %s", got)
 			}
 		})
 	}

@@ -102,6 +102,11 @@ func (e *Edge) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	ctx, x.span = enter(ctx, r)
 	r = r.WithContext(ctx)
 	stdHeaders(rw.Header(), httpx.RequestID(ctx))
+	if r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 {
+		// The server has dropped a Content-Length that came beside it. Whoever stands before us may have gone by that one, and take what is left
+		// for somebody else's request (RFC 9112, section 6.3): so nothing more is read from this connection.
+		rw.Header()["Connection"] = []string{"close"}
+	}
 
 	w := &writer{ResponseWriter: rw, ctl: http.NewResponseController(rw), stall: e.cfg.WriteStall, hasBody: r.Body != nil && r.Body != http.NoBody}
 	endStream := func() {}
