@@ -248,7 +248,7 @@ func (a *API) Raw(op Op, doc RawDoc, h http.HandlerFunc) {
 		more.Description = text
 		o.Responses[strconv.Itoa(code)] = &more
 	}
-	problem := huma.SchemaFromType(a.huma.OpenAPI().Components.Schemas, problemType)
+	problem := problemSchema(a.huma.OpenAPI().Components.Schemas)
 	for _, code := range o.Errors {
 		o.Responses[strconv.Itoa(code)] = &huma.Response{Description: http.StatusText(code), Content: map[string]*huma.MediaType{
 			"application/problem+json": {Schema: problem},
