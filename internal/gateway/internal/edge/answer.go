@@ -137,14 +137,17 @@ func (e *Edge) send(w *writer, r *http.Request, status int, body []byte) {
 		status = http.StatusOK
 	}
 	if r.Method == http.MethodGet && status == http.StatusOK {
+		worth := encode.Worth(h.Get("Content-Type"), len(body)) && h.Get("Content-Encoding") == ""
+		if worth {
+			h.Add("Vary", "Accept-Encoding")
+		}
 		if match := r.Header.Get("If-None-Match"); match != "" && matches(match, h.Get("Etag")) {
 			h.Del("Content-Type")
 			h.Del("Content-Length")
 			w.WriteHeader(http.StatusNotModified)
 			return
 		}
-		if encode.Worth(h.Get("Content-Type"), len(body)) && h.Get("Content-Encoding") == "" {
-			h.Add("Vary", "Accept-Encoding")
+		if worth {
 			if coding := encode.Pick(r.Header.Get("Accept-Encoding")); coding != encode.Identity {
 				if packed, err := e.deps.Encoder.Encode(coding, body); err == nil && len(packed) < len(body) {
 					h["Content-Encoding"] = []string{coding}
