@@ -66,7 +66,7 @@ type GatewayService struct {
 	Retries     int           `mapstructure:"retries" doc:"how often a request that may be repeated is sent again"`
 	MaxInFlight int           `mapstructure:"max_in_flight" doc:"requests at once, 2000 if not given"`
 	Breaker     struct {
-		Failures int           `mapstructure:"failures" doc:"so many in a row and it is left alone, 5 if not given"`
+		Failures int           `mapstructure:"failures" doc:"so many in a row and that process is left alone, 5 if not given"`
 		OpenFor  time.Duration `mapstructure:"open_for" doc:"for so long, 5s if not given"`
 	} `mapstructure:"circuit_breaker"`
 }

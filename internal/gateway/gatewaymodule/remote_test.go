@@ -474,6 +474,55 @@ func TestOnlySafeRequestsAreSentAgain(t *testing.T) {
 	}
 }
 
+// One process of a module that is gone costs nobody an answer, also where nothing may be sent twice: what was never sent is no second time.
+func TestOneOfTwoProcessesIsGone(t *testing.T) {
+	a := newAuthority(t)
+	server := a.elsewhere(t, newThings(), "127.0.0.1:0")
+	defer stopServer(t, server)
+	reserved, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := reserved.Addr().String()
+	reserved.Close()
+	d := through(t, a, gatewaymodule.Service{Name: "things", URLs: []string{"https://" + gone, "https://" + server.Addr().String()}, Failures: 3, OpenFor: time.Hour})
+	d.reached(t)
+	const body = `{"id":"01930000-0000-7000-8000-000000000001","name":"b","count":3}`
+	for i := range 20 {
+		if got := d.do(t, "POST", "/api/v1/things", d.admin, strings.NewReader(body), "Content-Type", "application/json"); got.status != 200 {
+			t.Fatalf("request %d: %d %s", i, got.status, got.body)
+		}
+		if got := d.do(t, "PUT", "/api/v1/upload", d.admin, strings.NewReader(strings.Repeat("x", 200<<10))); got.status != 200 || strings.TrimSpace(got.body) != fmt.Sprint(200<<10) {
+			t.Fatalf("upload %d: %d %s", i, got.status, got.body)
+		}
+	}
+	if got := d.do(t, "GET", "/ready", "", nil); got.status != 200 {
+		t.Errorf("not ready, although one process answers: %s", got.body)
+	}
+}
+
+// One that takes requests and answers none is left alone soon, and the other one goes on.
+func TestOneOfTwoProcessesIsBroken(t *testing.T) {
+	a := newAuthority(t)
+	b := newBroken(t, a)
+	server := a.elsewhere(t, newThings(), "127.0.0.1:0")
+	defer stopServer(t, server)
+	d := through(t, a, gatewaymodule.Service{Name: "things", URLs: []string{"https://" + b.l.Addr().String(), "https://" + server.Addr().String()}, Failures: 3, OpenFor: time.Hour})
+	b.known(t, d)
+	failed := 0
+	for range 40 {
+		if got := d.do(t, "GET", aThing(), d.admin, nil); got.status != 200 {
+			failed++
+		}
+	}
+	if failed != 3 {
+		t.Errorf("%d of 40 failed", failed)
+	}
+	if strings.Contains(d.do(t, "GET", "/metrics", "", nil).body, `gateway_upstream_breaker_open{service="things"} 1`) {
+		t.Error("the module counts as away, although one process answers")
+	}
+}
+
 // A module that does not answer is left alone for a while; when it is back, so are its answers.
 func TestBreakerOpensAndCloses(t *testing.T) {
 	a := newAuthority(t)
