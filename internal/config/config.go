@@ -102,7 +102,8 @@ func (c Config) Remote(module string) string {
 
 // GatewayRatesConfig is about limits that hold for all routes together.
 type GatewayRatesConfig struct {
-	User    string `mapstructure:"user" doc:"Requests of one user or API key: a number, / and second, minute or hour, or unlimited."`
+	User    string `mapstructure:"user" doc:"Requests of one user, those with API keys included: a number, / and second, minute or hour, or unlimited."`
+	Key     string `mapstructure:"key" doc:"Requests with one API key, besides: so that no key takes all that its user may."`
 	Tenant  string `mapstructure:"tenant" doc:"What all requests of one tenant may cost. An object that is read costs 1, a change or a list of 50 costs 5."`
 	Address string `mapstructure:"address" doc:"Requests of one client address, or of one IPv6 network of 64 bits. A refused credential costs ten."`
 }

@@ -55,7 +55,8 @@ type TLS struct {
 
 // Rates are limits written as "100/minute" or "unlimited".
 type Rates struct {
-	User    string // requests of one user or API key
+	User    string // requests of one user, those with API keys included
+	Key     string // requests with one API key, besides
 	Tenant  string // what the requests of one tenant may cost together; a list or a change costs 5, an object that is read 1
 	Address string // requests of one client address
 }
@@ -64,6 +65,7 @@ type Rates struct {
 func (r Rates) limits() limit.Rates {
 	var l limit.Rates
 	l.User, _ = policy.ParseRate(r.User)
+	l.Key, _ = policy.ParseRate(r.Key)
 	l.Tenant, _ = policy.ParseRate(r.Tenant)
 	l.Address, _ = policy.ParseRate(r.Address)
 	return l
@@ -77,7 +79,7 @@ func Default() Config {
 	return Config{
 		Listen: "127.0.0.1:8080", ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ReadStall: 30 * time.Second,
 		WriteStall: 30 * time.Second, MaxHeaderBytes: 64 << 10, MaxUploadBytes: 65 << 30, DrainGrace: 10 * time.Second,
-		Rates: Rates{User: "6000/minute", Tenant: "60000/minute", Address: "12000/minute"}, Timeout: time.Minute,
+		Rates: Rates{User: "6000/minute", Key: "unlimited", Tenant: "60000/minute", Address: "12000/minute"}, Timeout: time.Minute,
 		HSTS: 365 * 24 * time.Hour,
 	}
 }
@@ -120,7 +122,7 @@ func (c Config) Validate() []error {
 	if c.Timeout < 0 {
 		failed = append(failed, errors.New("gateway.timeout: must not be negative"))
 	}
-	for path, rate := range map[string]string{"user": c.Rates.User, "tenant": c.Rates.Tenant, "address": c.Rates.Address} {
+	for path, rate := range map[string]string{"user": c.Rates.User, "key": c.Rates.Key, "tenant": c.Rates.Tenant, "address": c.Rates.Address} {
 		if _, err := policy.ParseRate(rate); err != nil {
 			failed = append(failed, fmt.Errorf("gateway.rate_limit.%s: %w", path, err))
 		}

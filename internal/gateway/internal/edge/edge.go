@@ -236,7 +236,7 @@ func (e *Edge) admit(state *State, w *writer, r *http.Request, x *exchange) (*ht
 		}
 		if known {
 			x.principal, x.known = p, true
-			who.User, who.Tenant = p.UserID, p.TenantID
+			who.User, who.Key, who.Tenant = p.UserID, p.APIKeyID, p.TenantID
 			ctx = identity.With(ctx, p)
 			r = r.WithContext(ctx)
 		}
