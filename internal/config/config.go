@@ -34,6 +34,7 @@ type HTTPConfig struct {
 	PublicURL         string        `mapstructure:"public_url" doc:"Where people reach the API, https://cloud.example.org, for the links in mails."`
 	TLS               TLSConfig     `mapstructure:"tls"`
 	CORSOrigins       []string      `mapstructure:"cors_origins" doc:"Origins of web pages that may use the API and open its websockets, https://ui.example.org. * is all of them, for websockets too, which still need a ticket or token. Read anew on SIGHUP."`
+	TrustedProxies    []string      `mapstructure:"trusted_proxies" doc:"Addresses, or ranges like 10.1.2.0/28, of proxies that stand before the API. Of requests that come from there, X-Forwarded-For tells the client's address, which limits, sessions, log and audit trail go by. Read anew on SIGHUP."`
 	ReadHeaderTimeout time.Duration `mapstructure:"read_header_timeout" doc:"A client has so long to send the head of a request."`
 	IdleTimeout       time.Duration `mapstructure:"idle_timeout" doc:"An idle connection is closed after so long."`
 	MaxHeaderBytes    int           `mapstructure:"max_header_bytes" doc:"The most the head of a request may have, in bytes."`

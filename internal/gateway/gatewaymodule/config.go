@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"time"
@@ -38,6 +39,7 @@ type Config struct {
 
 	// What follows can be changed by Reload.
 	Origins []string      // of web pages that may use the API: https://ui.example.org; none: only pages of the API's own origin
+	Proxies []string      // ranges of addresses that are believed what they say in X-Forwarded-For
 	HSTS    time.Duration // how long browsers shall insist on TLS; only told over TLS
 	Routes  []Rule        // besides the built-in ones; one of the same path replaces it
 	Rates   Rates         // for all routes together
@@ -119,6 +121,10 @@ func (c Config) Validate() []error {
 		check(o == "*" || err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && o == u.Scheme+"://"+u.Host, "cors_origins",
 			strconv.Quote(o)+" is not an origin; write it as https://ui.example.org")
 	}
+	for _, text := range c.Proxies {
+		_, err := parseRange(text)
+		check(err == nil, "trusted_proxies", strconv.Quote(text)+" is no range of addresses; write it as 10.1.2.0/28, or as one address")
+	}
 	if c.Timeout < 0 {
 		failed = append(failed, errors.New("gateway.timeout: must not be negative"))
 	}
@@ -133,6 +139,25 @@ func (c Config) Validate() []error {
 		}
 	}
 	return failed
+}
+
+// parseRange reads a range of addresses, or one address.
+func parseRange(s string) (netip.Prefix, error) {
+	if addr, err := netip.ParseAddr(s); err == nil {
+		return addr.Prefix(addr.BitLen())
+	}
+	return netip.ParsePrefix(s)
+}
+
+// proxies reads the ranges; Validate has seen them.
+func (c Config) proxies() []netip.Prefix {
+	var list []netip.Prefix
+	for _, text := range c.Proxies {
+		if p, err := parseRange(text); err == nil {
+			list = append(list, p)
+		}
+	}
+	return list
 }
 
 // cors makes what pages of other origins may do; nil where there are none. Credentials are never sent by a browser on its own, so no

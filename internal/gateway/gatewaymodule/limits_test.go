@@ -126,6 +126,37 @@ func TestKeyLimitIsWithinThatOfItsUser(t *testing.T) {
 	ask("their user, used up", "Authorization", "Bearer "+d.viewer, "user")
 }
 
+// Behind a proxy that is trusted, clients are told apart, from SIGHUP on; what they claim of themselves to others counts for nothing.
+func TestClientsBehindAProxyCountApart(t *testing.T) {
+	d := limited(t, memory(t), false, gatewaymodule.Rates{Address: "3/hour"})
+	ask := func(client string) int {
+		t.Helper()
+		return d.do(t, "GET", "/api/v1/info", "", nil, "X-Forwarded-For", "203.0.113.200, "+client).status
+	}
+	for i, want := range []int{200, 200, 200, 429} {
+		if got := ask(fmt.Sprintf("203.0.113.%d", i)); got != want {
+			t.Errorf("request %d past no proxy: %d", i, got)
+		}
+	}
+	cfg := gatewaymodule.Default()
+	cfg.Rates = gatewaymodule.Rates{User: "unlimited", Key: "unlimited", Tenant: "unlimited", Address: "3/hour"}
+	cfg.Proxies = []string{"127.0.0.1", "10.1.0.0/16"}
+	if err := d.Reload(cfg); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []int{200, 200, 200, 429} {
+		for _, client := range []string{"203.0.113.1", "203.0.113.2"} {
+			if got := ask(client); got != want {
+				t.Errorf("request %d of %s: %d", i, client, got)
+			}
+		}
+	}
+	cfg.Proxies = []string{"proxy.example.org"}
+	if err := d.Reload(cfg); err == nil || !strings.Contains(err.Error(), "http.trusted_proxies") {
+		t.Errorf("a name: %v", err)
+	}
+}
+
 func TestTenantBudgetIsSharedAndListsCostMore(t *testing.T) {
 	d := limited(t, memory(t), false, gatewaymodule.Rates{Tenant: "40/hour"})
 	other := second(d, uuid.New())

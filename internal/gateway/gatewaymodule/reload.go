@@ -10,7 +10,7 @@ import (
 	"github.com/novacron/novacron/internal/gateway/internal/openapi"
 )
 
-// Reload takes over routes, rates, time limits and origins from another configuration, and the certificate from its files. Requests that are
+// Reload takes over routes, rates, time limits, origins and trusted proxies from another configuration, and the certificate from its files. Requests that are
 // being answered go on by the rules they began with. Where the configuration is not valid, nothing changes.
 func (m *Module) Reload(cfg Config) error {
 	if err := errors.Join(cfg.Validate()...); err != nil {
@@ -45,7 +45,7 @@ func (m *Module) rebuild(cfg Config) error {
 			return nil, err
 		}
 		return docs.NewFile("application/yaml", text), nil
-	}), state: edge.State{Table: table, Timeout: cfg.Timeout, CORS: cfg.cors(), HSTS: cfg.hsts()}}
+	}), state: edge.State{Table: table, Timeout: cfg.Timeout, CORS: cfg.cors(), HSTS: cfg.hsts(), Proxies: cfg.proxies()}}
 	if m.limits != nil {
 		next.state.Limits = m.limits.WithRates(cfg.Rates.limits())
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"runtime/debug"
@@ -53,6 +52,7 @@ type State struct {
 	Limits  *limit.Limiter // may be nil: nothing is limited
 	Timeout time.Duration  // of routes that have none of their own; 0: none
 	CORS    *cors.Cors     // may be nil: no page of another origin may read answers
+	Proxies []netip.Prefix // that stand before the gateway, and are believed whom they were asked by
 	HSTS    string         // value of Strict-Transport-Security; empty: it is not sent
 }
 
@@ -97,7 +97,8 @@ type exchange struct {
 // ServeHTTP implements http.Handler.
 func (e *Edge) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	x := &exchange{began: time.Now(), method: r.Method}
-	ctx, cancel := context.WithCancelCause(e.contextOf(r))
+	state := e.state.Load()
+	ctx, cancel := context.WithCancelCause(contextOf(r, state.Proxies))
 	defer cancel(nil)
 	ctx, x.span = enter(ctx, r)
 	r = r.WithContext(ctx)
@@ -132,7 +133,7 @@ func (e *Edge) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 				x.stack = debug.Stack()
 			}
 		}()
-		e.serve(w, r, x)
+		e.serve(state, w, r, x)
 	}()
 	endStream()
 	incomplete := x.panicked != nil && !e.answerPanic(w, r, x)
@@ -145,8 +146,7 @@ func (e *Edge) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 }
 
 // serve checks, routes and authenticates a request, lets it in if the limits allow it, and hands it to its module.
-func (e *Edge) serve(w *writer, r *http.Request, x *exchange) {
-	state := e.state.Load()
+func (e *Edge) serve(state *State, w *writer, r *http.Request, x *exchange) {
 	if state.HSTS != "" {
 		w.Header()["Strict-Transport-Security"] = []string{state.HSTS}
 	}
@@ -369,18 +369,13 @@ func remoteOf(ctx context.Context) string {
 }
 
 // contextOf makes the context of a request: its id, its path as the client wrote it, the client and the trace.
-func (e *Edge) contextOf(r *http.Request) context.Context {
+func contextOf(r *http.Request, proxies []netip.Prefix) context.Context {
 	path := r.URL.Path
 	if len(path) > maxShownPath {
 		path = path[:maxShownPath]
 	}
 	ctx := httpx.WithRequest(r.Context(), requestID(r.Header), strings.ToValidUTF8(path, "\uFFFD"))
-	info := httpx.Client{UserAgent: r.UserAgent()}
-	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
-		if addr, err := netip.ParseAddr(host); err == nil {
-			info.Addr = addr
-		}
-	}
+	info := httpx.Client{Addr: clientAddr(r, proxies), UserAgent: r.UserAgent()}
 	return tracing.FromClient(httpx.WithClientInfo(ctx, info), r.Header.Get)
 }
 
