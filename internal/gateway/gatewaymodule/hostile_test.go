@@ -1,6 +1,7 @@
 package gatewaymodule_test
 
 import (
+	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -67,23 +68,50 @@ func TestNaughtyStrings(t *testing.T) {
 	}
 }
 
-func TestRuleSetRequests(t *testing.T) {
-	d := open(t, nil)
-	type request struct {
-		Title, Method, URI, Data string
-		Headers                  map[string]string
+// ruleSet reads the requests of the OWASP Core Rule Set.
+func ruleSet(t *testing.T) []ruleSetRequest {
+	t.Helper()
+	f, err := os.Open("testdata/crs-requests.json.gz")
+	if err != nil {
+		t.Fatal(err)
 	}
-	list := readJSON[[]request](t, "crs-requests.json")
-	if len(list) < 100 {
+	defer f.Close()
+	zr, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []ruleSetRequest
+	if err := json.NewDecoder(zr).Decode(&list); err != nil {
+		t.Fatal(err)
+	}
+	if len(list) < 2000 {
 		t.Fatalf("only %d", len(list))
 	}
-	for _, r := range list {
+	return list
+}
+
+type ruleSetRequest struct {
+	Title, Method, URI, Data string
+	Headers                  map[string]string
+	Raw                      []byte // the whole request, instead of the rest
+}
+
+func TestRuleSetRequests(t *testing.T) {
+	d := open(t, nil)
+	for _, r := range ruleSet(t) {
+		if r.Raw != nil {
+			if a, err := d.send(t, strings.TrimRight(string(r.Raw), "\r\n")+"\r\nConnection: close\r\n\r\n"); err == nil {
+				harmless(t, r.Title, a)
+			}
+			continue
+		}
 		for _, path := range []string{r.URI, "/api/v1/things" + query(r.URI)} {
 			var b strings.Builder
-			fmt.Fprintf(&b, "%s %s HTTP/1.1\r\n", r.Method, path)
-			r.Headers["Authorization"] = "Bearer " + d.admin
+			fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nAuthorization: Bearer %s\r\n", r.Method, path, d.admin)
 			for name, value := range r.Headers {
-				if !strings.EqualFold(name, "Content-Length") && !strings.EqualFold(name, "Transfer-Encoding") {
+				switch http.CanonicalHeaderKey(name) {
+				case "Content-Length", "Transfer-Encoding", "Authorization", "Connection", "Expect":
+				default:
 					fmt.Fprintf(&b, "%s: %s\r\n", name, value)
 				}
 			}
@@ -92,7 +120,7 @@ func TestRuleSetRequests(t *testing.T) {
 			}
 			fmt.Fprintf(&b, "Content-Length: %d\r\nConnection: close\r\n\r\n%s", len(r.Data), r.Data)
 			a, err := d.send(t, b.String())
-			if err != nil {
+			if err != nil && r.Method != http.MethodHead { // whose answer tells the length of a body that does not follow
 				t.Errorf("%s: no answer: %v", r.Title, err)
 				continue
 			}

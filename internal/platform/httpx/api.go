@@ -114,8 +114,21 @@ func New(module string) *API {
 	cfg.RejectUnknownQueryParameters = true
 	cfg.Transformers = []huma.Transformer{selectFields}
 	cfg.Formats = map[string]huma.Format{"application/json": jsonFormat, "json": jsonFormat}
-	return &API{huma: humachi.New(mux, cfg), mux: mux}
+	return &API{huma: jsonOnly{humachi.New(mux, cfg), cfg}, mux: mux}
 }
+
+// jsonOnly answers with JSON whatever the client accepts, which is all there is. Huma's own choice panics on some values of Accept
+// ("text/html;q=0.9;charset=x;,*/*"), which clients really send.
+type jsonOnly struct {
+	huma.API
+	cfg huma.Config
+}
+
+// Config is what huma looks for to know whether unknown query parameters are refused.
+func (a jsonOnly) Config() huma.Config { return a.cfg }
+
+// Negotiate implements huma.API.
+func (jsonOnly) Negotiate(string) (string, error) { return "application/json", nil }
 
 // Handler serves the registered routes at their canonical paths.
 func (a *API) Handler() http.Handler { return a.mux }
