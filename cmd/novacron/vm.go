@@ -47,7 +47,7 @@ func newVMList(e *env) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&f.Name, "name", "", "only the one of this name")
 	cmd.Flags().StringVar(&f.NamePrefix, "name-prefix", "", "only those whose names begin so")
-	cmd.Flags().StringVar(&f.Tag, "tag", "", "only those with this tag: KEY=VALUE, or KEY for any value")
+	cmd.Flags().StringArrayVar(&f.Tags, "tag", nil, "only those with this tag: KEY=VALUE, or KEY for any value; may be repeated, for those with all of them")
 	cmd.Flags().StringVar(&f.Text, "search", "", "only those in whose name, description or tags words begin so")
 	cmd.Flags().StringVar(&f.Node, "node", "", "only those on the node of this id")
 	cmd.Flags().StringVar(&f.Image, "image", "", "only those made from the image of this id")

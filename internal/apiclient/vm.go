@@ -60,7 +60,7 @@ type VMFilter struct {
 	Name       string
 	State      string
 	NamePrefix string
-	Tag        string // key=value, or key
+	Tags       []string // each key=value, or key
 	Text       string
 	Node       string // ids
 	Image      string
@@ -83,7 +83,7 @@ const (
 
 // ListVMs gives the virtual machines, newest first.
 func (c *Client) ListVMs(ctx context.Context, f VMFilter) iter.Seq2[Object[vm.VM], error] {
-	q := url.Values{"name": {f.Name}, "state": {f.State}, "name_prefix": {f.NamePrefix}, "tag": {f.Tag}, "q": {f.Text}, "node_id": {f.Node},
+	q := url.Values{"name": {f.Name}, "state": {f.State}, "name_prefix": {f.NamePrefix}, "tag": f.Tags, "q": {f.Text}, "node_id": {f.Node},
 		"image_id": {f.Image}, "owner_id": {f.Owner}, "sort": {f.Sort}}
 	if f.AllTenants {
 		q.Set("tenant_id", "all")
