@@ -311,6 +311,7 @@ func TestEdit(t *testing.T) {
 		t.Errorf("defined as %+v", def)
 	}
 	w.problem(http.MethodPatch, vmPath(id), map[string]any{"description": "late"}, http.StatusPreconditionFailed, "vm.version_mismatch", "If-Match", tag)
+	w.problem(http.MethodDelete, vmPath(id), nil, http.StatusPreconditionFailed, "vm.version_mismatch", "If-Match", tag)
 	w.act(id, "restart", nil)
 	if m := w.get(id); len(m.Pending) != 0 {
 		t.Errorf("pending after a restart: %+v", m.Pending)
@@ -342,7 +343,7 @@ func TestEdit(t *testing.T) {
 	}
 	w.eventually("it is in error", func() bool { return w.get(id).State == vm.StateError })
 	decode[vm.VM](t, w.do(http.MethodPatch, vmPath(id), map[string]any{"delete_protection": false, "name": "web-4"}), http.StatusOK)
-	decode[op](t, w.do(http.MethodDelete, vmPath(id)+"?wait=60s", nil), http.StatusOK)
+	decode[op](t, w.do(http.MethodDelete, vmPath(id)+"?wait=60s", nil, "If-Match", w.do(http.MethodGet, vmPath(id), nil).Header().Get("ETag")), http.StatusOK)
 }
 
 func TestHistory(t *testing.T) {
