@@ -24,8 +24,10 @@ type VMCreate struct {
 	SSHKeys    []string     `json:"ssh_keys,omitempty"`
 	UserData   string       `json:"user_data,omitempty"`
 	vm.CloudInit
-	Tags  map[string]string `json:"tags,omitempty"`
-	Start *bool             `json:"start,omitempty"`
+	Tags             map[string]string `json:"tags,omitempty"`
+	Description      string            `json:"description,omitempty"`
+	DeleteProtection bool              `json:"delete_protection,omitempty"`
+	Start            *bool             `json:"start,omitempty"`
 	// CDROM is an ISO image for the drive.
 	CDROM      *uuid.UUID     `json:"cdrom_image_id,omitempty"`
 	DirectBoot *vm.DirectBoot `json:"direct_boot,omitempty"`
