@@ -46,7 +46,7 @@ func (a *API) registerNetworks(kit *httpx.API) {
 			if err != nil {
 				return nil, err
 			}
-			if op, err = a.await(ctx, op, networkWait); err != nil {
+			if op, err = a.svc.Await(ctx, op, networkWait); err != nil {
 				return nil, err
 			}
 			if op.EndedAt != nil && op.Status != operation.StatusSucceeded {
@@ -108,7 +108,7 @@ func (a *API) registerNetworks(kit *httpx.API) {
 			if err != nil {
 				return nil, err
 			}
-			if op, err = a.await(ctx, op, networkWait); err != nil {
+			if op, err = a.svc.Await(ctx, op, networkWait); err != nil {
 				return nil, err
 			}
 			if op.EndedAt != nil && op.Status != operation.StatusSucceeded {
