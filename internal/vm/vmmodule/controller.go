@@ -121,6 +121,10 @@ func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Se
 	c.streams = streams
 	svc.Bind(service.Backends{Store: st, Ops: ops, Placer: deps.Scheduler, Images: images, Streams: streams, Box: box, Fetcher: imagefetch.New(rules), Consoles: consoleRecorder{c.consoles, rec}, Drift: c.drifts,
 		Nodes: &nodeapi.Client{Bus: deps.Bus, InstallationID: installation}})
+	// A process that was killed may have left half an upload, which can be as large as uploads may be.
+	if err := svc.SweepImages(ctx, 0); err != nil {
+		deps.Log.WarnContext(ctx, "sweep of images failed", "error", err)
+	}
 	// Nodes are heard before operations go on, which may need them at once.
 	if c.reports, err = bus.Serve(deps.Bus, bus.SubjectNodeReports, bus.ServeOptions{Queue: "vm.controller"}, svc.Report); err != nil {
 		return nil, fmt.Errorf("serve node reports: %w", err)
@@ -158,7 +162,7 @@ func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Se
 	keys := idempotency.New(c.pool)
 	c.idempotent = idempotent.Middleware(keys, httpx.WriteError)
 	c.sweeper = startstop.Every(time.Hour, func(ctx context.Context) {
-		if err := errors.Join(svc.SweepImages(ctx), svc.SweepStorage(ctx), svc.ForgetHistory(ctx), c.webhooks.Sweep(ctx), keys.Sweep(ctx)); err != nil {
+		if err := errors.Join(svc.SweepImages(ctx, service.ImageGrace), svc.SweepStorage(ctx), svc.ForgetHistory(ctx), c.webhooks.Sweep(ctx), keys.Sweep(ctx)); err != nil {
 			deps.Log.WarnContext(ctx, "sweep failed", "error", err)
 		}
 	})
