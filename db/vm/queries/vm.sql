@@ -31,7 +31,8 @@ UPDATE vms SET provisioned = true, updated_at = now() WHERE id = @id AND generat
 -- name: VMSetObserved :exec
 UPDATE vms SET observed_state = @observed_state, observed_reason = @observed_reason, observed_node = @observed_node,
     observed_epoch = @observed_epoch, observed_at = @observed_at, state = @state, network_config = @network_config,
-    desired_state = @desired_state, error = @error, suspended = @suspended, pending = @pending, ready_at = @ready_at, updated_at = now()
+    desired_state = @desired_state, error = @error, suspended = @suspended, pending = @pending, ready_at = @ready_at,
+    observed_boot = @observed_boot, updated_at = now()
 WHERE id = @id;
 
 -- name: VMEndIntent :exec

@@ -326,7 +326,8 @@ func (w *world) restartRealNode() {
 }
 
 // restartNode ends the node role and starts it again on the same guests.
-func (w *world) restartNode() {
+// restartNode ends the node role and starts it anew on the same guests, after what is done to them meanwhile.
+func (w *world) restartNode(meanwhile ...func()) {
 	w.t.Helper()
 	w.vm.mu.Lock()
 	defer w.vm.mu.Unlock()
@@ -334,6 +335,9 @@ func (w *world) restartNode() {
 		w.t.Fatal(err)
 	}
 	w.driver = w.driver.Reborn()
+	for _, does := range meanwhile {
+		does()
+	}
 	n, err := startNode(w.t.Context(), w.vm.cfg, w.vm.deps, w.vm.newDriver)
 	if err != nil {
 		w.t.Fatal(err)

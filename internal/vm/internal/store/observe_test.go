@@ -76,6 +76,32 @@ func TestObserveInAnyOrder(t *testing.T) {
 			t.Errorf("after %s it is %s with %v", step.name, r.State, r.Networks[0].Addresses)
 		}
 	}
+	ready, later := now.Add(time.Minute), now.Add(time.Hour)
+	for _, step := range []struct {
+		name   string
+		status nodeapi.Status
+		ready  *time.Time
+	}{
+		{"a node that tells no boot", nodeapi.Status{At: now.Add(2 * time.Second), ReadyAt: &ready}, &ready},
+		{"one that tells it", nodeapi.Status{At: now.Add(3 * time.Second), Boot: "k/1"}, &ready},
+		{"the same boot, told again", nodeapi.Status{At: now.Add(4 * time.Second), Boot: "k/1", ReadyAt: &later}, &ready},
+		{"another boot", nodeapi.Status{At: now.Add(5 * time.Second), Boot: "k/2"}, nil},
+		{"the boot before, late", nodeapi.Status{At: now.Add(4 * time.Second), Boot: "k/1", ReadyAt: &ready}, nil},
+		{"it is ready", nodeapi.Status{At: now.Add(6 * time.Second), Boot: "k/2", ReadyAt: &later}, &later},
+		{"another one that is ready when it is first told", nodeapi.Status{At: now.Add(7 * time.Second), Boot: "k/3", ReadyAt: &ready}, &ready},
+	} {
+		step.status.VMID, step.status.Observed = id, nodeapi.ObservedRunning
+		if _, err := s.Observe(ctx, node, 3, step.status); err != nil {
+			t.Fatal(err)
+		}
+		r, err := s.GetVM(ctx, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (r.ReadyAt == nil) != (step.ready == nil) || r.ReadyAt != nil && !r.ReadyAt.Equal(*step.ready) {
+			t.Errorf("after %s it is ready at %v, want %v", step.name, r.ReadyAt, step.ready)
+		}
+	}
 	if known, err := s.Observe(ctx, uuid.New(), 9, nodeapi.Status{VMID: id}); err != nil || known {
 		t.Errorf("a node that does not have it: %v %v", known, err)
 	}

@@ -182,6 +182,7 @@ type Vm struct {
 	RebuildImageID    *uuid.UUID
 	CloudInit         []byte
 	ReadyAt           *time.Time
+	ObservedBoot      string
 }
 
 type VmMacGroup struct {
