@@ -325,7 +325,6 @@ func (w *world) restartRealNode() {
 	w.vm.node = n
 }
 
-// restartNode ends the node role and starts it again on the same guests.
 // restartNode ends the node role and starts it anew on the same guests, after what is done to them meanwhile.
 func (w *world) restartNode(meanwhile ...func()) {
 	w.t.Helper()
