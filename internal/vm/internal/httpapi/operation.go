@@ -126,6 +126,7 @@ func (a *API) await(ctx context.Context, op operation.Operation, d time.Duration
 	ended, err := a.svc.Operations().Wait(waiting, op.ID)
 	switch {
 	case err == nil:
+		a.svc.RenewStatus(ctx, ended.TargetID)
 		return ended, nil
 	case errors.Is(err, context.DeadlineExceeded):
 		return ended, nil // the time was up first

@@ -183,6 +183,7 @@ type Vm struct {
 	CloudInit         []byte
 	ReadyAt           *time.Time
 	ObservedBoot      string
+	Revision          int64
 }
 
 type VmMacGroup struct {
