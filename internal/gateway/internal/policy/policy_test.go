@@ -26,7 +26,7 @@ func TestMostSpecificRuleDecides(t *testing.T) {
 	}{
 		{"GET", "/api/v1/vms", "500/hour", "/api/v1/vms/*", time.Minute, 5}, // it replaced the built-in rule of that path
 		{"GET", "/api/v1/vms/{id}", "500/hour", "/api/v1/vms/*", time.Minute, 1},
-		{"DELETE", "/api/v1/vms/{id}", "20/minute", "/api/v1/vms/{id}", time.Minute, 50},
+		{"DELETE", "/api/v1/vms/{id}", "20/minute", "/api/v1/vms/{id} DELETE", time.Minute, 50},
 		{"POST", "/api/v1/vms/{vm}/console", "10/minute", "/api/v1/vms/{id}/console", time.Second, 5},
 		{"GET", "/api/v1/vms/{id}/console/log", "500/hour", "/api/v1/vms/*", time.Minute, 5},
 		{"GET", "/api/v1/vmsx", "", "", time.Hour, 5},
