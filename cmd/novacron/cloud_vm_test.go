@@ -6,8 +6,11 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/google/uuid"
+
 	"github.com/novacron/novacron/internal/apiclient"
 	"github.com/novacron/novacron/internal/platform/errs"
+	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/vm"
 )
 
@@ -61,6 +64,19 @@ func (c *cloud) handleVMs(handle register) {
 			}
 		})
 	}
+	one("POST /api/v1/vms/{id}/migrate", func(w http.ResponseWriter, r *http.Request, i int) {
+		var to struct {
+			NodeID *uuid.UUID `json:"node_id"`
+		}
+		switch err := json.NewDecoder(r.Body).Decode(&to); {
+		case err != nil:
+			refuse(w, httpx.ErrMalformed)
+		case to.NodeID != nil && c.vms[i].NodeID != nil && *to.NodeID == *c.vms[i].NodeID:
+			refuse(w, vm.ErrOnNode)
+		default:
+			refuse(w, vm.ErrNoOtherNode)
+		}
+	})
 	one("GET /api/v1/vms/{id}/console/log", func(w http.ResponseWriter, r *http.Request, i int) {
 		log := c.logs[c.vms[i].ID]
 		if log == "" {

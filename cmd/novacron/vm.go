@@ -24,7 +24,7 @@ func newVM(e *env) *cobra.Command {
 		newVMAction(e, apiclient.ActionSuspend, "Save the memory of machines to disk and power them off; start goes on from there", "Suspended"),
 		newVMResize(e), newVMRename(e), newVMSet(e), newVMProtect(e, "protect", "Protect a machine from deletion", "Protected", true),
 		newVMProtect(e, "unprotect", "Let a machine be deleted again", "Unprotected", false), newVMHistory(e),
-		newVMDelete(e), newVMClone(e), newVMRebuild(e), newVMDisk(e), newVMCDROM(e), newVMInterface(e), newVMSnapshot(e), newVMConsole(e), newVMVNC(e), newVMScreenshot(e), newVMLogs(e),
+		newVMDelete(e), newVMClone(e), newVMRebuild(e), newVMMigrate(e), newVMDisk(e), newVMCDROM(e), newVMInterface(e), newVMSnapshot(e), newVMConsole(e), newVMVNC(e), newVMScreenshot(e), newVMLogs(e),
 		newGuestInfo(e), newVMExec(e), newVMCopy(e), newVMSetPassword(e), newVMSyncTime(e), newVMMetrics(e), newVMTop(e))
 	return cmd
 }

@@ -12,6 +12,8 @@ var (
 	ErrDiskLost     = errs.New(errs.Conflict, "vm.disk_lost", "a disk of the virtual machine is gone from the node").WithAction("Put the file back on the node, from a backup for example, or delete the virtual machine.")
 	ErrProtected    = errs.New(errs.Conflict, "vm.protected", "the virtual machine is protected from deletion").WithAction("Remove the protection first: PATCH it with delete_protection false.")
 	ErrVersion      = errs.New(errs.Precondition, "vm.version_mismatch", "the virtual machine has changed since you read it").WithAction("Read it again and repeat the change.")
+	ErrNoOtherNode  = errs.New(errs.Conflict, "vm.no_other_node", "there is no other node that the virtual machine could move to").WithAction("It stays where it is: nodes do not hand machines to each other yet.")
+	ErrOnNode       = errs.New(errs.Conflict, "vm.already_on_node", "the virtual machine is on that node already")
 	ErrNoConsoleLog = errs.New(errs.NotFound, "vm.no_console_log", "the virtual machine has not written to its console yet")
 )
 
@@ -45,7 +47,7 @@ var (
 
 // Errors lists the contract's errors for the reference.
 func Errors() []*errs.Error {
-	return append([]*errs.Error{ErrNotFound, ErrNameTaken, ErrWrongState, ErrInvalid, ErrVanished, ErrDiskLost, ErrProtected, ErrVersion, ErrNoConsoleLog,
+	return append([]*errs.Error{ErrNotFound, ErrNameTaken, ErrWrongState, ErrInvalid, ErrVanished, ErrDiskLost, ErrProtected, ErrVersion, ErrNoOtherNode, ErrOnNode, ErrNoConsoleLog,
 		ErrLocked, ErrVolumeNotFound, ErrVolumeTaken, ErrVolumeInvalid, ErrVolumeInUse, ErrVolumeDetached, ErrVolumeElsewhere, ErrVolumeHeld,
 		ErrVolumeSnapshots, ErrVolumeBusy, ErrVolumeNotReady, ErrVolumeShrink, ErrVolumeVersion, ErrDiskNotFound, ErrTooManyDisks, ErrPoolNotFound,
 		ErrSnapshotNotFound, ErrSnapshotTaken, ErrSnapshotNotReady, ErrSnapshotConfig, ErrSnapshotRaw, ErrSnapshotMemory, ErrSnapshotTooMany, ErrNotFrozen}, append(append(append(imageErrors(), networkErrors()...), guestErrors()...), append(append(catalogErrors(), eventErrors()...), append(cloneErrors(), driftErrors()...)...)...)...)

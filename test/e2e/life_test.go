@@ -67,6 +67,8 @@ func TestCommandLine(t *testing.T) {
 		must("web-1", "vm", verb, "web-1")
 	}
 	refused(5, "vm.wrong_state", "vm", "resume", "web-1")
+	refused(5, "vm.no_other_node", "vm", "migrate", "web-1")
+	refused(5, "vm.already_on_node", "vm", "migrate", "web-1", "--node", "host-1")
 	must("vm.restart", "operation", "list", "--kind", "vm.restart")
 	must("host-1", "node", "list")
 	must("gateway", "modules")

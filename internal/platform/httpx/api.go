@@ -379,6 +379,11 @@ func Authorize(ctx context.Context, permission string, owned bool) error {
 	return authorize(ctx, Op{Permission: permission, Owned: owned, WhilePending: true})
 }
 
+// AuthorizeCall tells whether the principal in ctx may make a call of a contract that routes do not stand before, by the rules of routes.
+func AuthorizeCall(ctx context.Context, permission string, owned bool) error {
+	return authorize(ctx, Op{Permission: permission, Owned: owned})
+}
+
 // authorize tells whether the principal in ctx may use a route. Handle and Raw ask it before every handler.
 func authorize(ctx context.Context, op Op) error {
 	if op.Permission == identity.Public {

@@ -26,6 +26,7 @@ func Register(kit *httpx.API, svc *service.Service, cfg Config) {
 	a.registerVMs(kit)
 	a.registerActions(kit)
 	a.registerClones(kit)
+	a.registerMigrations(kit)
 	a.registerConsole(kit)
 	a.registerImages(kit)
 	a.registerNetworks(kit)

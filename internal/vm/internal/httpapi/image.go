@@ -155,7 +155,7 @@ func (a *API) uploadImage(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if wait := (WaitParams{Wait: q.Get("wait"), Prefer: r.Header.Get("Prefer")}); image.OperationID != nil {
-		if _, err := a.await(r.Context(), operation.Operation{ID: *image.OperationID}, wait.duration()); err != nil {
+		if _, err := a.svc.Await(r.Context(), operation.Operation{ID: *image.OperationID}, wait.duration()); err != nil {
 			httpx.WriteError(w, r, err)
 			return
 		}

@@ -51,7 +51,7 @@ func (a *API) registerNetworks(kit *httpx.API) {
 			if err != nil {
 				return nil, err
 			}
-			if op, err = a.await(ctx, op, cmp.Or(in.duration(), networkWait)); err != nil {
+			if op, err = a.svc.Await(ctx, op, cmp.Or(in.duration(), networkWait)); err != nil {
 				return nil, err
 			}
 			if op.EndedAt != nil && op.Status != operation.StatusSucceeded {
@@ -113,7 +113,7 @@ func (a *API) registerNetworks(kit *httpx.API) {
 			if err != nil {
 				return nil, err
 			}
-			if op, err = a.await(ctx, op, networkWait); err != nil {
+			if op, err = a.svc.Await(ctx, op, networkWait); err != nil {
 				return nil, err
 			}
 			if op.EndedAt != nil && op.Status != operation.StatusSucceeded {
