@@ -55,7 +55,7 @@ type TLSConfig struct {
 type GatewayConfig struct {
 	Timeout   time.Duration      `mapstructure:"timeout" doc:"How long an answer may take on routes that have no timeout of their own; streams and requests with wait aside. 0: no limit. Read anew on SIGHUP, as everything below gateway."`
 	RateLimit GatewayRatesConfig `mapstructure:"rate_limit"`
-	Services  []GatewayService   `mapstructure:"services" doc:"Modules that run in other processes. Not read anew on SIGHUP."`
+	Services  []GatewayService   `mapstructure:"services" doc:"Modules that run in other processes."`
 	Routes    []GatewayRoute     `mapstructure:"routes" doc:"What holds for routes besides the built-in rules, which GET /api/v1/gateway/routes shows. The most specific path decides."`
 }
 

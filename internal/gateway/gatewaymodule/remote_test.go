@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -577,4 +578,102 @@ func TestModuleThatComesLate(t *testing.T) {
 		}
 		<-time.After(50 * time.Millisecond)
 	}
+}
+
+// Where a module runs can change while requests are served and streams are open.
+func TestServicesChangeWithAReload(t *testing.T) {
+	a := newAuthority(t)
+	first, second := newThings(), newThings()
+	before, after := a.elsewhere(t, first, "127.0.0.1:0"), a.elsewhere(t, second, "127.0.0.1:0")
+	defer stopServer(t, after)
+	defer stopServer(t, before)
+	service := func(s *hop.Server, retries int) []gatewaymodule.Service {
+		return []gatewaymodule.Service{{Name: "things", URLs: []string{"https://" + s.Addr().String()}, Retries: retries}}
+	}
+	d := through(t, a, service(before, 0)[0])
+	d.reached(t)
+	cert, key := a.files("gateway")
+	cfg := gatewaymodule.Default()
+	cfg.Internal = gatewaymodule.TLS{CertFile: cert, KeyFile: key, ClientCAFile: a.ca}
+
+	// A stream and a websocket, which must outlive all that follows.
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, "GET", d.url+"/api/v1/events", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Body.Close()
+	if line, err := bufio.NewReader(stream.Body).ReadString('\n'); err != nil || line != "data: hello\n" {
+		t.Fatalf("event %q: %v", line, err)
+	}
+	socket, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(d.url, "http")+"/api/v1/socket", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.CloseNow()
+	<-first.entered
+	socketCtx := socket.CloseRead(ctx)
+
+	// Requests that go on all the time.
+	stop := make(chan struct{})
+	var busy sync.WaitGroup
+	for range 2 {
+		busy.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if got := d.do(t, "GET", aThing(), d.admin, nil); got.status != 200 {
+					t.Errorf("while services change: %d %s", got.status, got.body)
+					return
+				}
+			}
+		})
+	}
+	for i := range 10 {
+		for _, server := range []*hop.Server{after, before, after} {
+			cfg.Services = service(server, i)
+			if err := d.Reload(cfg); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if text := d.do(t, "GET", "/api/v1/gateway/routes", d.admin, nil).body; !strings.Contains(text, after.Addr().String()) || strings.Contains(text, before.Addr().String()) {
+		t.Error("the table does not name the new address alone")
+	}
+	close(stop)
+	busy.Wait()
+	if socketCtx.Err() != nil {
+		t.Errorf("the websocket has ended: %v", context.Cause(socketCtx))
+	}
+	ended := make(chan error, 1)
+	go func() { // ends with the body
+		_, err := stream.Body.Read(make([]byte, 1))
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		t.Errorf("the stream has ended: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+
+	cfg.Services = nil
+	if err := d.Reload(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if got := d.do(t, "GET", "/api/v1/things", d.admin, nil); got.status != 404 {
+		t.Errorf("without the service: %d", got.status)
+	}
+	cfg.Services = service(after, 0)
+	if err := d.Reload(cfg); err != nil {
+		t.Fatal(err)
+	}
+	d.reached(t)
 }
