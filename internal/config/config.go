@@ -47,7 +47,7 @@ type TLSConfig struct {
 	Names        []string      `mapstructure:"names" doc:"Host names and addresses for that certificate, besides localhost, the host name and the address of http.listen."`
 	CertFile     string        `mapstructure:"cert_file" doc:"Certificate in PEM. It and its key may be replaced at any time; SIGHUP makes that take effect at once."`
 	KeyFile      string        `mapstructure:"key_file" doc:"Its key."`
-	ClientCAFile string        `mapstructure:"client_ca_file" doc:"If given, clients must show a certificate that one of these authorities signed."`
+	ClientCAFile string        `mapstructure:"client_ca_file" doc:"If given, clients must show a certificate that one of these authorities signed. SIGHUP reads the file anew."`
 	HSTS         time.Duration `mapstructure:"hsts" doc:"How long browsers shall insist on TLS. 0: they are not told."`
 }
 

@@ -4,6 +4,7 @@ package gatewaymodule
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -80,8 +81,9 @@ type Module struct {
 	limits   *limit.Limiter       // the first one; nil: nothing is limited
 	remotes  remotes
 
-	keeper *keep.Keeper             // nil: no answer is kept
-	pair   atomic.Pointer[pki.Pair] // of the listener; nil: it speaks plain HTTP
+	keeper *keep.Keeper               // nil: no answer is kept
+	pair   atomic.Pointer[pki.Pair]   // of the listener; nil: it speaks plain HTTP
+	mutual atomic.Pointer[tls.Config] // with the authorities of clients; nil: they need not show a certificate
 	http   *telemetry.HTTP
 
 	ready    readiness

@@ -11,16 +11,14 @@ import (
 )
 
 // Reload takes over routes, modules in other processes, rates, time limits, origins and trusted proxies from another configuration, and the
-// certificate from its files. Requests that are being answered go on by the rules they began with. Where the configuration is not valid,
+// certificate and the authorities of clients from their files. Requests that are being answered go on by the rules they began with. Where the configuration is not valid,
 // nothing changes.
 func (m *Module) Reload(cfg Config) error {
 	if err := errors.Join(cfg.Validate()...); err != nil {
 		return err
 	}
-	if pair := m.pair.Load(); pair != nil {
-		if err := pair.Reload(); err != nil {
-			return fmt.Errorf("gateway: %w", err)
-		}
+	if err := m.reloadTLS(); err != nil {
+		return fmt.Errorf("gateway: %w", err)
 	}
 	m.changing.Lock()
 	before := m.remotes.now()
