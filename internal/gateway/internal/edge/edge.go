@@ -217,6 +217,20 @@ func (e *Edge) serve(state *State, w *writer, r *http.Request, x *exchange) {
 		r.Method = found.Method // HEAD, answered by GET; the server drops the body
 	}
 	e.answer(w, r, x)
+	e.forget(w, r, x)
+}
+
+// forget makes kept answers old that a change may have touched, so that whoever made it sees it (RFC 9111, section 4.4). Events tell of what
+// comes later, of what others do, and to other gateways; not everything that changes has one.
+func (e *Edge) forget(w *writer, r *http.Request, x *exchange) {
+	if e.deps.Keeper == nil || !x.known || w.status >= http.StatusBadRequest || r.Method == http.MethodGet || r.Method == http.MethodHead {
+		return
+	}
+	if x.principal.Scope == identity.ScopePlatform { // it may have been about anybody
+		e.deps.Keeper.ForgetAll(uuid.NewString())
+		return
+	}
+	e.deps.Keeper.Forget(x.principal.TenantID, uuid.NewString())
 }
 
 // admit finds out who asks, and whether there is room for the request and the caller may make it. It gives the request with the caller in
