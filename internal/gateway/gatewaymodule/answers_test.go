@@ -192,7 +192,9 @@ func TestEventsMakeAnswersOld(t *testing.T) {
 func TestChangesMakeAnswersOld(t *testing.T) {
 	d, _ := keeping(t, memory(t), nil, 0)
 	d.auth.SetRole("writer", identity.ScopeTenant, "thing:write")
-	login := func(name string, tenant uuid.UUID) string { return d.auth.Issue(d.auth.AddUser(name, "writer", tenant).ID, time.Hour) }
+	login := func(name string, tenant uuid.UUID) string {
+		return d.auth.Issue(d.auth.AddUser(name, "writer", tenant).ID, time.Hour)
+	}
 	writer, colleague, stranger := login("writer", d.tenant), login("colleague", d.tenant), login("stranger", uuid.New())
 	seen := func(token string) string { return d.do(t, "GET", view, token, nil).header.Get("X-Cache") }
 	for _, token := range []string{writer, colleague, stranger, d.admin} {

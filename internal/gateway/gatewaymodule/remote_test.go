@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,12 +18,14 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
 	"github.com/novacron/novacron/internal/auth"
 	"github.com/novacron/novacron/internal/gateway"
 	"github.com/novacron/novacron/internal/gateway/gatewaymodule"
 	"github.com/novacron/novacron/internal/platform/hop"
+	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/pki"
 )
 
@@ -241,6 +244,42 @@ func TestNobodyForgesACaller(t *testing.T) {
 	// Through the gateway the client's own headers are dropped.
 	if a := d.do(t, "GET", "/api/v1/whoami", d.viewer, nil, hop.HeaderCaller, good, "X-Novacron-Client", "192.0.2.77", "X-Forwarded-For", "192.0.2.77"); !strings.Contains(a.body, `"eve"`) || strings.Contains(a.body, "192.0.2.77") {
 		t.Errorf("a client that says it is somebody else: %s", a.body)
+	}
+}
+
+// The table of routes tells what is in force, wherever it was said.
+func TestTableOfRoutes(t *testing.T) {
+	a := newAuthority(t)
+	server := a.elsewhere(t, newThings(), "127.0.0.1:0")
+	defer stopServer(t, server)
+	address := "https://" + server.Addr().String()
+	d := through(t, a, gatewaymodule.Service{Name: "things", URLs: []string{address}, Retries: 2, Failures: 3},
+		gatewaymodule.Rule{Path: "/api/things/{id}", Timeout: 7 * time.Second, Retries: 1, CacheTTL: 5 * time.Second, RateLimit: "10/second", Cost: 3, Deprecated: "2026-12-31", Sunset: "2027-06-30",
+			Permissions: []string{"other:read"}})
+	d.reached(t)
+	rows := map[string]gateway.Route{}
+	var page httpx.Page[gateway.Route]
+	if err := json.Unmarshal([]byte(d.do(t, "GET", "/api/v1/gateway/routes", d.admin, nil).body), &page); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range page.Items {
+		rows[r.OperationID] = r
+	}
+	elsewhere := &gateway.CircuitBreaker{Failures: 3, OpenForMS: 5000}
+	for _, want := range []gateway.Route{
+		{Method: "GET", Path: "/api/v1/things/{id}", Module: "things", Permission: "thing:read", OperationID: "thing-get", Upstream: address, AuthRequired: true,
+			Permissions: []string{"thing:read", "other:read"}, RateLimit: "10/second", Cost: 3, CacheSeconds: 5, TimeoutMS: 7000, Retries: 2, Deprecated: "2026-12-31",
+			Sunset: "2027-06-30", CircuitBreaker: elsewhere, MaxInFlight: 2000},
+		{Method: "POST", Path: "/api/v1/things", Module: "things", Permission: "thing:write", OperationID: "thing-create", Upstream: address, AuthRequired: true,
+			Permissions: []string{"thing:write"}, Cost: 5, TimeoutMS: 60_000, Retries: 2, CircuitBreaker: elsewhere, MaxInFlight: 2000},
+		{Method: "GET", Path: "/api/v1/events", Module: "things", Permission: "public", OperationID: "get-api-v1-events", Upstream: address, Permissions: []string{}, Cost: 5,
+			Retries: 2, CircuitBreaker: elsewhere, MaxInFlight: 2000},
+		{Method: "GET", Path: "/api/v1/gateway/routes", Module: "gateway", Permission: "gateway:read", OperationID: "gateway-route-list", Upstream: "local", AuthRequired: true,
+			Permissions: []string{"gateway:read"}, Cost: 5, TimeoutMS: 60_000},
+	} {
+		if diff := cmp.Diff(want, rows[want.OperationID]); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", want.OperationID, diff)
+		}
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/novacron/novacron/internal/gateway/internal/encode"
 	"github.com/novacron/novacron/internal/gateway/internal/keep"
 	"github.com/novacron/novacron/internal/gateway/internal/limit"
+	"github.com/novacron/novacron/internal/gateway/internal/policy"
 	"github.com/novacron/novacron/internal/gateway/internal/upstream"
 	"github.com/novacron/novacron/internal/platform/audit"
 	"github.com/novacron/novacron/internal/platform/errs"
@@ -274,15 +275,20 @@ func (e *Edge) admit(state *State, w *writer, r *http.Request, x *exchange) (*ht
 // withDeadline ends the context of a request when its answer takes too long. Streams and requests that ask to be held take as long as they
 // take.
 func withDeadline(r *http.Request, found *entry, usual time.Duration) (*http.Request, context.CancelFunc) {
-	d := found.policy.Timeout
-	if d == 0 && !found.Raw {
-		d = usual
-	}
+	d := timeLimit(found.Route, found.policy, usual)
 	if d == 0 || held(found, r) {
 		return r.WithContext(r.Context()), func() {} // a copy all the same: the caller changes it
 	}
 	ctx, cancel := context.WithTimeoutCause(r.Context(), d, gateway.ErrTimeout)
 	return r.WithContext(ctx), cancel
+}
+
+// timeLimit is how long an answer on a route may take; 0: as long as it takes.
+func timeLimit(route httpx.Route, p policy.Policy, usual time.Duration) time.Duration {
+	if p.Timeout == 0 && !route.Raw {
+		return usual
+	}
+	return p.Timeout
 }
 
 // held tells whether a request asks for its answer to be held back until work is done. Only some routes do that: elsewhere the words would

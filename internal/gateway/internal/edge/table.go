@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 
@@ -146,6 +147,9 @@ type Row struct {
 	URL    string // of the process it runs in; empty: this one
 	Policy policy.Policy
 }
+
+// TimeLimit is how long an answer may take where routes that say nothing take the usual time; 0: as long as it takes.
+func (r Row) TimeLimit(usual time.Duration) time.Duration { return timeLimit(r.Route, r.Policy, usual) }
 
 // Rows lists the table by path and method.
 func (t *Table) Rows() []Row {
