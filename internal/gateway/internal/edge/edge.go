@@ -195,6 +195,8 @@ func (e *Edge) serve(state *State, w *writer, r *http.Request, x *exchange) {
 		w.Header()["Sunset"] = []string{found.policy.Sunset}
 	}
 	x.stages.edge = time.Since(x.began)
+	r, cancel := withDeadline(r, found, state.Timeout)
+	defer cancel()
 	r, err := e.admit(state, w, r, x)
 	x.stages.admit = time.Since(x.began) - x.stages.edge
 	if err != nil {
@@ -208,8 +210,6 @@ func (e *Edge) serve(state *State, w *writer, r *http.Request, x *exchange) {
 		return
 	}
 	defer leave()
-	r, cancel := withDeadline(r, found, state.Timeout)
-	defer cancel()
 	if found.policy.Retries > 0 && found.url != "" {
 		r = r.WithContext(upstream.WithRetries(r.Context(), found.policy.Retries))
 	}
@@ -240,7 +240,7 @@ func (e *Edge) admit(state *State, w *writer, r *http.Request, x *exchange) (*ht
 	ctx, found := r.Context(), x.entry
 	who := limit.Caller{Addr: httpx.ClientInfo(ctx).Addr}
 	if !found.public {
-		p, known, err := e.authenticate(r)
+		p, known, err := e.authenticateSoon(state, r)
 		if err != nil {
 			if state.Limits != nil && errs.From(err).Kind == errs.Unauthenticated {
 				if limited := state.Limits.TakeRefused(ctx, w.Header(), who.Addr); limited != nil {
@@ -270,6 +270,20 @@ func (e *Edge) admit(state *State, w *writer, r *http.Request, x *exchange) (*ht
 		}
 	}
 	return r, nil
+}
+
+// authenticateSoon bounds authenticate where the answer may take as long as it takes: finding out who asks is no part of that.
+func (e *Edge) authenticateSoon(state *State, r *http.Request) (identity.Principal, bool, error) {
+	if _, bounded := r.Context().Deadline(); bounded || state.Timeout == 0 {
+		return e.authenticate(r)
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), state.Timeout)
+	defer cancel()
+	p, known, err := e.authenticate(r.WithContext(ctx))
+	if err != nil && ctx.Err() != nil && r.Context().Err() == nil {
+		err = gateway.ErrTimeout.Wrap(err)
+	}
+	return p, known, err
 }
 
 // withDeadline ends the context of a request when its answer takes too long. Streams and requests that ask to be held take as long as they
