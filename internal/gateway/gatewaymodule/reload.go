@@ -51,6 +51,9 @@ func (m *Module) rebuild(cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("gateway: %w", err)
 	}
+	for _, r := range table.Idle(cfg.Routes) {
+		m.deps.Log.Warn("a rule in gateway.routes applies to no route that is served", "path", r.Path, "service", r.Service, "methods", r.Methods)
+	}
 	spec, err := m.mergeSpecs()
 	if err != nil {
 		return fmt.Errorf("gateway: %w", err)

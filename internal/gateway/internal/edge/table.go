@@ -140,6 +140,23 @@ func (t *Table) unreached(path string) string {
 	return ""
 }
 
+// Idle lists the rules that apply to no route; none while there are modules whose routes nobody knows yet.
+func (t *Table) Idle(rules []policy.Rule) (idle []policy.Rule) {
+	if len(t.away) > 0 {
+		return nil
+	}
+	for _, r := range rules {
+		used := false
+		for _, e := range t.entries {
+			used = used || policy.Matches(r, e.module, e.Route, canonical)
+		}
+		if !used {
+			idle = append(idle, r)
+		}
+	}
+	return idle
+}
+
 // Row is a route with the module it belongs to and what holds for it.
 type Row struct {
 	httpx.Route

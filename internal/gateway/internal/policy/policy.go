@@ -151,6 +151,12 @@ func (s *Set) For(module string, route httpx.Route) Policy {
 	return p
 }
 
+// Matches tells whether a rule applies to a route of a module at all.
+func Matches(r Rule, module string, route httpx.Route, canonical func(string) string) bool {
+	c := rule{Rule: r, segments: strings.Split(strings.Trim(canonical(r.Path), "/"), "/")}
+	return (r.Service == "" || r.Module() == module) && c.covers(route.Method, strings.Split(strings.Trim(route.Path, "/"), "/"))
+}
+
 // Below tells whether a path is below one of the patterns, which are written as those of rules.
 func Below(path string, patterns []string, canonical func(string) string) bool {
 	segments := strings.Split(strings.Trim(path, "/"), "/")
