@@ -170,9 +170,10 @@ func (c Config) cors() *cors.Cors {
 		AllowedOrigins: c.Origins,
 		AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete},
 		AllowedHeaders: []string{"Authorization", "Content-Type", "Accept", "Idempotency-Key", "If-Match", "If-None-Match", "Prefer", "X-API-Key", "X-Request-ID",
-			"API-Version", "Last-Event-ID", "Traceparent", "X-Tenant-ID"},
+			"API-Version", "Last-Event-ID", "Traceparent", "X-Tenant-ID", "Content-Range", "Upload-Offset", "Cache-Control"},
 		ExposedHeaders: []string{"API-Version", "ETag", "Location", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "Retry-After", "X-Request-ID",
-			"Server-Timing", "Age", "X-Cache", "Deprecation", "Sunset", "Content-Disposition"},
+			"Server-Timing", "Age", "X-Cache", "Deprecation", "Sunset", "Content-Disposition", "Idempotency-Replayed", "Upload-Offset", "Upload-Length",
+			"X-Console-Offset", "X-Console-Size"},
 		MaxAge: int((10 * time.Minute).Seconds()),
 	})
 }
