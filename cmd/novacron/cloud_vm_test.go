@@ -19,7 +19,8 @@ func (c *cloud) handleVMs(handle register) {
 		items := []*vm.VM{}
 		q := r.URL.Query()
 		for _, m := range c.vms {
-			if (q.Get("name") == "" || q.Get("name") == m.Name) && (q.Get("state") == "" || q.Get("state") == string(m.State)) {
+			if (q.Get("name") == "" || q.Get("name") == m.Name) && (q.Get("state") == "" || q.Get("state") == string(m.State)) &&
+				(q.Get("image_id") == "" || q.Get("image_id") == m.ImageID.String()) && (q.Get("node_id") == "" || q.Get("node_id") == m.NodeID.String()) {
 				items = append(items, m)
 			}
 		}
@@ -129,7 +130,7 @@ func (c *cloud) createVM(w http.ResponseWriter, r *http.Request) {
 	host := node
 	m := &vm.VM{ID: c.id(), Name: in.Name, State: vm.StateRunning, DesiredState: vm.DesiredRunning, HypervisorType: "kvm", NodeID: &host, OwnerID: owner, TenantID: tenant,
 		ImageID: in.ImageID, Flavor: in.Flavor, Resources: size, Networks: []vm.Interface{}, Disks: []vm.Disk{{Name: "root", SizeBytes: size.DiskGiB << 30}},
-		Tags: in.Tags, Generation: 1, CreatedAt: day, UpdatedAt: day}
+		Tags: in.Tags, Description: in.Description, Settings: vm.Settings{DeleteProtection: in.DeleteProtection}, Generation: 1, CreatedAt: day, UpdatedAt: day}
 	if in.Tags == nil {
 		m.Tags = map[string]string{}
 	}

@@ -24,8 +24,10 @@ type VMCreate struct {
 	SSHKeys    []string     `json:"ssh_keys,omitempty"`
 	UserData   string       `json:"user_data,omitempty"`
 	vm.CloudInit
-	Tags  map[string]string `json:"tags,omitempty"`
-	Start *bool             `json:"start,omitempty"`
+	Tags             map[string]string `json:"tags,omitempty"`
+	Description      string            `json:"description,omitempty"`
+	DeleteProtection bool              `json:"delete_protection,omitempty"`
+	Start            *bool             `json:"start,omitempty"`
 	// CDROM is an ISO image for the drive.
 	CDROM      *uuid.UUID     `json:"cdrom_image_id,omitempty"`
 	DirectBoot *vm.DirectBoot `json:"direct_boot,omitempty"`
@@ -60,7 +62,7 @@ type VMFilter struct {
 	Name       string
 	State      string
 	NamePrefix string
-	Tag        string // key=value, or key
+	Tags       []string // each key=value, or key
 	Text       string
 	Node       string // ids
 	Image      string
@@ -83,7 +85,7 @@ const (
 
 // ListVMs gives the virtual machines, newest first.
 func (c *Client) ListVMs(ctx context.Context, f VMFilter) iter.Seq2[Object[vm.VM], error] {
-	q := url.Values{"name": {f.Name}, "state": {f.State}, "name_prefix": {f.NamePrefix}, "tag": {f.Tag}, "q": {f.Text}, "node_id": {f.Node},
+	q := url.Values{"name": {f.Name}, "state": {f.State}, "name_prefix": {f.NamePrefix}, "tag": f.Tags, "q": {f.Text}, "node_id": {f.Node},
 		"image_id": {f.Image}, "owner_id": {f.Owner}, "sort": {f.Sort}}
 	if f.AllTenants {
 		q.Set("tenant_id", "all")

@@ -46,7 +46,7 @@ func (c Config) GatewayModule() gatewaymodule.Config {
 	m.Timeout, m.Rates = c.Gateway.Timeout, gatewaymodule.Rates(c.Gateway.RateLimit)
 	t := c.HTTP.TLS
 	m.TLS = gatewaymodule.TLS{CertFile: t.CertFile, KeyFile: t.KeyFile, ClientCAFile: t.ClientCAFile}
-	m.HSTS, m.Origins = t.HSTS, c.HTTP.CORSOrigins
+	m.HSTS, m.Origins, m.Proxies = t.HSTS, c.HTTP.CORSOrigins, c.HTTP.TrustedProxies
 	m.Internal = gatewaymodule.TLS{CertFile: c.Internal.CertFile, KeyFile: c.Internal.KeyFile, ClientCAFile: c.Internal.CAFile}
 	for _, s := range c.Gateway.Services {
 		m.Services = append(m.Services, gatewaymodule.Service{Name: s.Name, URLs: s.URLs, Timeout: s.Timeout, Retries: s.Retries,

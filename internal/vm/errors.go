@@ -19,7 +19,7 @@ var (
 
 // The errors of storage.
 var (
-	ErrLocked           = errs.New(errs.Locked, "vm.locked", "an operation is at work on the virtual machine").WithAction("Wait for the operation, or cancel it.")
+	ErrLocked           = errs.New(errs.Locked, "vm.locked", "an operation is at work on the virtual machine").WithRetryable(true).WithAction("Wait for the operation, or cancel it.")
 	ErrVolumeNotFound   = errs.New(errs.NotFound, "volume.not_found", "there is no such volume")
 	ErrVolumeTaken      = errs.New(errs.Conflict, "volume.name_taken", "a volume of this name exists in the tenant").WithAction("Choose another name or delete the other one.")
 	ErrVolumeInvalid    = errs.New(errs.Invalid, "volume.invalid", "the volume cannot be made as asked")
@@ -28,7 +28,7 @@ var (
 	ErrVolumeElsewhere  = errs.New(errs.Conflict, "volume.other_node", "the volume is on another node than the virtual machine").WithAction("Create a volume for this virtual machine with vm_id, or use one on its node.")
 	ErrVolumeHeld       = errs.New(errs.Conflict, "volume.held_by_guest", "the guest did not let go of the disk").WithAction("Unmount it in the guest and try again, or stop the virtual machine first.")
 	ErrVolumeSnapshots  = errs.New(errs.Conflict, "volume.in_snapshots", "snapshots of the virtual machine hold the volume").WithAction("Delete those snapshots first.")
-	ErrVolumeBusy       = errs.New(errs.Locked, "volume.locked", "an operation is at work on the volume").WithAction("Wait for the operation, or cancel it.")
+	ErrVolumeBusy       = errs.New(errs.Locked, "volume.locked", "an operation is at work on the volume").WithRetryable(true).WithAction("Wait for the operation, or cancel it.")
 	ErrVolumeNotReady   = errs.New(errs.Conflict, "volume.not_ready", "the volume is being made or deleted")
 	ErrVolumeShrink     = errs.New(errs.Invalid, "disk.shrink", "a disk can grow but never shrink: what lies beyond the new end would be lost")
 	ErrVolumeVersion    = errs.New(errs.Precondition, "volume.version_mismatch", "the volume has changed since you read it").WithAction("Read it again and repeat the change.")

@@ -18,6 +18,7 @@ import (
 
 	"github.com/novacron/novacron/internal/bus"
 	"github.com/novacron/novacron/internal/gateway"
+	"github.com/novacron/novacron/internal/gateway/internal/docs"
 	"github.com/novacron/novacron/internal/gateway/internal/edge"
 	"github.com/novacron/novacron/internal/gateway/internal/encode"
 	"github.com/novacron/novacron/internal/gateway/internal/keep"
@@ -101,6 +102,8 @@ type live struct {
 	cfg   Config
 	state edge.State
 	spec  []byte // the merged OpenAPI document
+	json  *docs.File
+	yaml  func() (*docs.File, error) // made when it is first asked for: it takes long, and seldom is
 }
 
 // New makes the route table and the OpenAPI document. It fails where two modules claim one route, one operation id or one error code, and

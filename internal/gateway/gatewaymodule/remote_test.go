@@ -357,6 +357,17 @@ func newBroken(t testing.TB, a authority) *broken {
 	return b
 }
 
+// known waits until a gateway knows what it serves.
+func (b *broken) known(t testing.TB, d *door) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for !strings.Contains(d.do(t, "GET", "/api/v1/gateway/routes", d.admin, nil).body, "thing-get") {
+		if time.Now().After(deadline) {
+			t.Fatal("not reached")
+		}
+	}
+}
+
 // plainWriter writes one whole answer and no more.
 type plainWriter struct {
 	c net.Conn
@@ -377,12 +388,7 @@ func TestModulesThatMisbehave(t *testing.T) {
 	defer close(release)
 	d := through(t, a, gatewaymodule.Service{Name: "things", URLs: []string{"https://" + b.l.Addr().String()}, Failures: 1000},
 		gatewaymodule.Rule{Path: "/api/things/*", Timeout: 400 * time.Millisecond})
-	deadline := time.Now().Add(patience)
-	for d.do(t, "GET", "/api/v1/gateway/routes", d.admin, nil); !strings.Contains(d.do(t, "GET", "/api/v1/gateway/routes", d.admin, nil).body, "thing-get"); {
-		if time.Now().After(deadline) {
-			t.Fatal("not reached")
-		}
-	}
+	b.known(t, d)
 	say := func(text string) func(net.Conn, *http.Request) {
 		return func(c net.Conn, _ *http.Request) { _, _ = io.WriteString(c, text) }
 	}
@@ -433,12 +439,7 @@ func TestOnlySafeRequestsAreSentAgain(t *testing.T) {
 	a := newAuthority(t)
 	b := newBroken(t, a)
 	d := through(t, a, gatewaymodule.Service{Name: "things", URLs: []string{"https://" + b.l.Addr().String()}, Retries: 3, Failures: 1000})
-	deadline := time.Now().Add(patience)
-	for !strings.Contains(d.do(t, "GET", "/api/v1/gateway/routes", d.admin, nil).body, "thing-get") {
-		if time.Now().After(deadline) {
-			t.Fatal("not reached")
-		}
-	}
+	b.known(t, d)
 	const body = `{"id":"01930000-0000-7000-8000-000000000001","name":"b","count":3}`
 	for name, test := range map[string]struct {
 		method, path, body string
@@ -470,6 +471,55 @@ func TestOnlySafeRequestsAreSentAgain(t *testing.T) {
 				t.Errorf("%d %s after %d tries", got.status, got.body, b.conns.Load())
 			}
 		})
+	}
+}
+
+// One process of a module that is gone costs nobody an answer, also where nothing may be sent twice: what was never sent is no second time.
+func TestOneOfTwoProcessesIsGone(t *testing.T) {
+	a := newAuthority(t)
+	server := a.elsewhere(t, newThings(), "127.0.0.1:0")
+	defer stopServer(t, server)
+	reserved, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := reserved.Addr().String()
+	reserved.Close()
+	d := through(t, a, gatewaymodule.Service{Name: "things", URLs: []string{"https://" + gone, "https://" + server.Addr().String()}, Failures: 3, OpenFor: time.Hour})
+	d.reached(t)
+	const body = `{"id":"01930000-0000-7000-8000-000000000001","name":"b","count":3}`
+	for i := range 20 {
+		if got := d.do(t, "POST", "/api/v1/things", d.admin, strings.NewReader(body), "Content-Type", "application/json"); got.status != 200 {
+			t.Fatalf("request %d: %d %s", i, got.status, got.body)
+		}
+		if got := d.do(t, "PUT", "/api/v1/upload", d.admin, strings.NewReader(strings.Repeat("x", 200<<10))); got.status != 200 || strings.TrimSpace(got.body) != fmt.Sprint(200<<10) {
+			t.Fatalf("upload %d: %d %s", i, got.status, got.body)
+		}
+	}
+	if got := d.do(t, "GET", "/ready", "", nil); got.status != 200 {
+		t.Errorf("not ready, although one process answers: %s", got.body)
+	}
+}
+
+// One that takes requests and answers none is left alone soon, and the other one goes on.
+func TestOneOfTwoProcessesIsBroken(t *testing.T) {
+	a := newAuthority(t)
+	b := newBroken(t, a)
+	server := a.elsewhere(t, newThings(), "127.0.0.1:0")
+	defer stopServer(t, server)
+	d := through(t, a, gatewaymodule.Service{Name: "things", URLs: []string{"https://" + b.l.Addr().String(), "https://" + server.Addr().String()}, Failures: 3, OpenFor: time.Hour})
+	b.known(t, d)
+	failed := 0
+	for range 40 {
+		if got := d.do(t, "GET", aThing(), d.admin, nil); got.status != 200 {
+			failed++
+		}
+	}
+	if failed != 3 {
+		t.Errorf("%d of 40 failed", failed)
+	}
+	if strings.Contains(d.do(t, "GET", "/metrics", "", nil).body, `gateway_upstream_breaker_open{service="things"} 1`) {
+		t.Error("the module counts as away, although one process answers")
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 
 	"github.com/novacron/novacron/internal/gateway"
 	"github.com/novacron/novacron/internal/gateway/internal/docs"
-	"github.com/novacron/novacron/internal/gateway/internal/openapi"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/identity"
 )
@@ -96,20 +95,15 @@ func (m *Module) registerDocs() error {
 		pages.File(func(r *http.Request) string { return chi.URLParam(r, "file") }))
 	// The document has these two routes in it, so it is complete only when they are registered.
 	page("openapi-json", "/api/v1/openapi.json", "The OpenAPI 3.1 document of everything that is served, as JSON", "application/json",
-		func(w http.ResponseWriter, r *http.Request) { m.specFile(false).ServeHTTP(w, r) })
+		func(w http.ResponseWriter, r *http.Request) { m.live.Load().json.ServeHTTP(w, r) })
 	page("openapi-yaml", "/api/v1/openapi.yaml", "The OpenAPI 3.1 document of everything that is served, as YAML", "application/yaml",
-		func(w http.ResponseWriter, r *http.Request) { m.specFile(true).ServeHTTP(w, r) })
+		func(w http.ResponseWriter, r *http.Request) {
+			file, err := m.live.Load().yaml()
+			if err != nil {
+				httpx.WriteError(w, r, err)
+				return
+			}
+			file.ServeHTTP(w, r)
+		})
 	return nil
-}
-
-// specFile gives the document to serve. It is asked for rarely and YAML seldom, so nothing but the JSON is kept.
-func (m *Module) specFile(asYAML bool) http.Handler {
-	if !asYAML {
-		return docs.NewFile("application/json", m.live.Load().spec)
-	}
-	text, err := openapi.YAML(m.live.Load().spec)
-	if err != nil {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { httpx.WriteError(w, r, err) })
-	}
-	return docs.NewFile("application/yaml", text)
 }

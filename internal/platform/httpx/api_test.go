@@ -136,6 +136,20 @@ func TestValuesInErrors(t *testing.T) {
 	}
 }
 
+// Whatever a client says that it accepts, it is answered in JSON.
+func TestAcceptIsNoMatter(t *testing.T) {
+	a := things(t)
+	for _, accept := range []string{"", "*/*", "text/html", "application/json;q=0", ";", "a;", "a;,", ",;,", `text/html;q=0.9;charset="windows-1252";,*/*;q=0.8`, "\xff", "a;q"} {
+		r := httptest.NewRequest(http.MethodPost, "/things/"+uuid.NewString(), strings.NewReader(`{"name":"a","count":1}`))
+		r.Header["Accept"], r.Header["Content-Type"] = []string{accept}, []string{"application/json"}
+		w := httptest.NewRecorder()
+		a.Handler().ServeHTTP(w, r.WithContext(identity.With(t.Context(), identity.Principal{Permissions: []string{"thing:*"}})))
+		if w.Code != 200 || w.Header().Get("Content-Type") != "application/json" {
+			t.Errorf("%q: %d %s", accept, w.Code, w.Header().Get("Content-Type"))
+		}
+	}
+}
+
 func TestUnknownRouteAndMethod(t *testing.T) {
 	a := things(t)
 	for path, want := range map[string]int{"/nothing": 404, "/things/" + uuid.NewString(): 405} {

@@ -136,6 +136,7 @@ func TestLifeOfAVolume(t *testing.T) {
 	if p := decode[errs.Problem](t, w.do(http.MethodPatch, w.volumePath(empty), map[string]any{"name": "x"}, "If-Match", first.Header().Get("ETag")), http.StatusPreconditionFailed); p.Code != "volume.version_mismatch" {
 		t.Errorf("a lost race: %s", p.Code)
 	}
+	w.problem(http.MethodDelete, w.volumePath(empty), nil, http.StatusPreconditionFailed, "volume.version_mismatch", "If-Match", first.Header().Get("ETag"))
 	w.refused(http.MethodPatch, w.volumePath(empty), map[string]any{"name": "data-2"}, http.StatusConflict, "volume.name_taken")
 
 	// Growth, and none downwards.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"runtime/debug"
@@ -53,6 +52,7 @@ type State struct {
 	Limits  *limit.Limiter // may be nil: nothing is limited
 	Timeout time.Duration  // of routes that have none of their own; 0: none
 	CORS    *cors.Cors     // may be nil: no page of another origin may read answers
+	Proxies []netip.Prefix // that stand before the gateway, and are believed whom they were asked by
 	HSTS    string         // value of Strict-Transport-Security; empty: it is not sent
 }
 
@@ -91,17 +91,23 @@ type exchange struct {
 	span      tracing.Span
 	stages    stages // how long what came before the module took
 	panicked  any    // what the handler panicked with
-	stack     []byte // where
+	stack     []byte // where; set before where that was in another goroutine
 }
 
 // ServeHTTP implements http.Handler.
 func (e *Edge) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	x := &exchange{began: time.Now(), method: r.Method}
-	ctx, cancel := context.WithCancelCause(e.contextOf(r))
+	state := e.state.Load()
+	ctx, cancel := context.WithCancelCause(contextOf(r, state.Proxies))
 	defer cancel(nil)
 	ctx, x.span = enter(ctx, r)
 	r = r.WithContext(ctx)
 	stdHeaders(rw.Header(), httpx.RequestID(ctx))
+	if r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 {
+		// The server has dropped a Content-Length that came beside it. Whoever stands before us may have gone by that one, and take what is left
+		// for somebody else's request (RFC 9112, section 6.3): so nothing more is read from this connection.
+		rw.Header()["Connection"] = []string{"close"}
+	}
 
 	w := &writer{ResponseWriter: rw, ctl: http.NewResponseController(rw), stall: e.cfg.WriteStall, hasBody: r.Body != nil && r.Body != http.NoBody}
 	endStream := func() {}
@@ -123,11 +129,11 @@ func (e *Edge) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	e.inflight.begin()
 	func() {
 		defer func() {
-			if x.panicked = recover(); x.panicked != nil {
+			if x.panicked = recover(); x.panicked != nil && x.stack == nil {
 				x.stack = debug.Stack()
 			}
 		}()
-		e.serve(w, r, x)
+		e.serve(state, w, r, x)
 	}()
 	endStream()
 	incomplete := x.panicked != nil && !e.answerPanic(w, r, x)
@@ -140,8 +146,7 @@ func (e *Edge) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 }
 
 // serve checks, routes and authenticates a request, lets it in if the limits allow it, and hands it to its module.
-func (e *Edge) serve(w *writer, r *http.Request, x *exchange) {
-	state := e.state.Load()
+func (e *Edge) serve(state *State, w *writer, r *http.Request, x *exchange) {
 	if state.HSTS != "" {
 		w.Header()["Strict-Transport-Security"] = []string{state.HSTS}
 	}
@@ -231,7 +236,7 @@ func (e *Edge) admit(state *State, w *writer, r *http.Request, x *exchange) (*ht
 		}
 		if known {
 			x.principal, x.known = p, true
-			who.User, who.Tenant = p.UserID, p.TenantID
+			who.User, who.Key, who.Tenant = p.UserID, p.APIKeyID, p.TenantID
 			ctx = identity.With(ctx, p)
 			r = r.WithContext(ctx)
 		}
@@ -259,15 +264,19 @@ func withDeadline(r *http.Request, found *entry, usual time.Duration) (*http.Req
 	if d == 0 && !found.Raw {
 		d = usual
 	}
-	if d == 0 || held(r) {
+	if d == 0 || held(found, r) {
 		return r.WithContext(r.Context()), func() {} // a copy all the same: the caller changes it
 	}
 	ctx, cancel := context.WithTimeoutCause(r.Context(), d, gateway.ErrTimeout)
 	return r.WithContext(ctx), cancel
 }
 
-// held tells whether a request asks for its answer to be held back until work is done.
-func held(r *http.Request) bool {
+// held tells whether a request asks for its answer to be held back until work is done. Only some routes do that: elsewhere the words would
+// be nothing but a way around the limits of time and load.
+func held(found *entry, r *http.Request) bool {
+	if !found.Holds {
+		return false
+	}
 	return strings.Contains(r.URL.RawQuery, "wait=") || strings.Contains(r.Header.Get("Prefer"), "wait")
 }
 
@@ -360,18 +369,13 @@ func remoteOf(ctx context.Context) string {
 }
 
 // contextOf makes the context of a request: its id, its path as the client wrote it, the client and the trace.
-func (e *Edge) contextOf(r *http.Request) context.Context {
+func contextOf(r *http.Request, proxies []netip.Prefix) context.Context {
 	path := r.URL.Path
 	if len(path) > maxShownPath {
 		path = path[:maxShownPath]
 	}
 	ctx := httpx.WithRequest(r.Context(), requestID(r.Header), strings.ToValidUTF8(path, "\uFFFD"))
-	info := httpx.Client{UserAgent: r.UserAgent()}
-	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
-		if addr, err := netip.ParseAddr(host); err == nil {
-			info.Addr = addr
-		}
-	}
+	info := httpx.Client{Addr: clientAddr(r, proxies), UserAgent: r.UserAgent()}
 	return tracing.FromClient(httpx.WithClientInfo(ctx, info), r.Header.Get)
 }
 

@@ -15,7 +15,7 @@ import (
 
 // Policy is what holds for one route.
 type Policy struct {
-	Rule         string        // path of the rule that gave the rate limit; requests to all routes of it are counted together
+	Rule         string        // path and methods of the rule that gave the rate limit; requests to all routes of it are counted together
 	Rate         cache.Limit   // for each caller; zero: none
 	RateText     string        // as it was written
 	Cost         int           // what a request takes of the tenant's budget
@@ -60,6 +60,14 @@ func NewSet(rules []Rule, canonical func(string) string) *Set {
 
 // forSome is 1 for a rule that names methods, which goes before one for all.
 func (r rule) forSome() int { return min(len(r.Methods), 1) }
+
+// name tells it from the other rules: for one path there may be one for reading and another for changes, which count apart.
+func (r rule) name() string {
+	if len(r.Methods) == 0 {
+		return r.Path
+	}
+	return r.Path + " " + strings.Join(r.Methods, ",")
+}
 
 // weight is how specific a path is: segments that are said in full count most, then those that stand for any one.
 func (r rule) weight() int {
@@ -111,7 +119,7 @@ func (s *Set) For(module string, route httpx.Route) Policy {
 			continue
 		}
 		if p.RateText == "" && r.RateLimit != "" {
-			p.Rate, p.RateText, p.Rule = r.rate, r.RateLimit, r.Path
+			p.Rate, p.RateText, p.Rule = r.rate, r.RateLimit, r.name()
 		}
 		if !cost && r.Cost > 0 {
 			p.Cost, cost = r.Cost, true

@@ -16,9 +16,10 @@ import (
 type Request struct {
 	VMID           uuid.UUID
 	IdempotencyKey string
-	Force          bool           // stop, restart: power off at once
-	DeleteVolumes  bool           // delete: the attached volumes too, which are only detached otherwise
-	Grace          *time.Duration // stop, restart: how long the guest may take; nil: the configured time
+	Force          bool             // stop, restart: power off at once
+	DeleteVolumes  bool             // delete: the attached volumes too, which are only detached otherwise
+	IfMatch        func(vm.VM) bool // delete: whether it is the version that the caller has read; nil: any
+	Grace          *time.Duration   // stop, restart: how long the guest may take; nil: the configured time
 }
 
 // grace is how long the guest gets to shut down.
@@ -155,6 +156,9 @@ func (s *Service) Delete(ctx context.Context, req Request) (operation.Operation,
 		}
 	}
 	return s.begin(ctx, req, store.KindDelete, "vm:delete", func(r store.Record, live *operation.Operation) (store.Intent, error) {
+		if req.IfMatch != nil && !req.IfMatch(r.VM) {
+			return store.Intent{}, vm.ErrVersion
+		}
 		if r.DeleteProtection && (live == nil || live.Kind != store.KindDelete) {
 			return store.Intent{}, vm.ErrProtected
 		}
