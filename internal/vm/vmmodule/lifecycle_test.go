@@ -149,7 +149,7 @@ func TestNewSagasFailAtEveryStep(t *testing.T) {
 	w := newWorld(t)
 	id := w.create("web-1", w.image().ID).TargetID
 	for kind, steps := range map[string][]string{
-		"vm.resize": {"reserve", "define", "apply", "book", "shrink"}, "vm.update": {"define", "tune"}, "vm.suspend": {"plug", "suspend"},
+		"vm.resize": {"reserve", "define", "apply", "book", "shrink"}, "vm.update": {"media", "define", "tune"}, "vm.suspend": {"plug", "suspend"},
 	} {
 		for _, step := range steps {
 			for _, when := range []string{"before do", "after do"} {

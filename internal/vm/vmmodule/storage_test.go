@@ -247,6 +247,10 @@ func TestDisksAreAttachedAndDetached(t *testing.T) {
 			w.refused(http.MethodDelete, w.vmPath(id)+"/disks/"+volume.String(), nil, http.StatusNotFound, "disk.not_found")
 		})
 	}
+	if page := decode[struct{ Items []map[string]any }](t, w.do(http.MethodGet, w.vmPath(id)+"/disks?limit=1&fields=name", nil), http.StatusOK); len(page.Items) != 1 ||
+		len(page.Items[0]) != 1 || page.Items[0]["name"] != "root" {
+		t.Errorf("a page of one: %+v", page)
+	}
 	disks := w.disks(id)
 	if disks[0].Name != "root" || disks[0].AllocatedBytes == nil || *disks[0].AllocatedBytes <= 0 {
 		t.Errorf("the root disk is %+v", disks[0])

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -238,7 +239,7 @@ func uploadBody(r *http.Request, q url.Values) (io.Reader, error) {
 		}
 		for fields := 0; ; {
 			part, err := form.NextPart()
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				return nil, vm.ErrImageInvalid.WithMessage("the form has no file")
 			}
 			if err != nil {
