@@ -11,7 +11,8 @@ import (
 	"github.com/novacron/novacron/internal/vm/vmgrpc/vmpb"
 )
 
-// Client is a vm.Service in another process. Where that cannot be reached, every call fails with grpcx.ErrUnreachable.
+// Client is a vm.Service in another process. Where that cannot be reached, every call fails with grpcx.ErrUnreachable, or with grpcx.ErrRefused where
+// it does not take calls of this process.
 type Client struct{ rpc vmpb.VMServiceClient }
 
 var _ vm.Service = (*Client)(nil)

@@ -249,7 +249,7 @@ func TestWhoMayCall(t *testing.T) {
 	t.Cleanup(func() { grpcxtest.Stop(server) })
 	address := server.Addr().String()
 	_, err := vmgrpc.NewClient(a.Dial(t, grpcxtest.Stranger, address)).ListVMs(t.Context(), vm.ListVMsRequest{})
-	if !errors.Is(err, grpcx.ErrRefused) {
+	if !errors.Is(err, grpcx.ErrRefused) || errs.From(err).Kind != errs.Unavailable { // the user is not told that they may not
 		t.Errorf("a process that is not one of ours: %v", err)
 	}
 	_, err = vmgrpc.NewClient(other.Dial(t, grpcxtest.Client, address)).ListVMs(t.Context(), vm.ListVMsRequest{})
