@@ -23,7 +23,8 @@ type vmSpec struct {
 	vendorData, networkConfig          string
 	hostname, passwordHash             string
 	networks, keys, tags               []string
-	noStart                            bool
+	description                        string
+	noStart, protect                   bool
 	cdrom, kernel, initrd, commandLine string
 	bootOrder                          []string
 	partial                            bool // of a template: what is left out is for others to give
@@ -77,6 +78,8 @@ func newVMCreate(e *env) *cobra.Command {
 	for _, flag := range []string{"cdrom", "kernel", "initrd"} {
 		must(cmd.RegisterFlagCompletionFunc(flag, e.completion(0, imageNames)))
 	}
+	flags.StringVar(&spec.description, "description", "", "text for people")
+	flags.BoolVar(&spec.protect, "protect", false, "refuse to delete it until 'novacron vm unprotect'")
 	flags.BoolVar(&spec.noStart, "no-start", false, "leave it powered off")
 	w.addTo(cmd)
 	must(cmd.RegisterFlagCompletionFunc("template", e.completion(0, templateNames)))
@@ -130,6 +133,7 @@ func (s *vmSpec) body(name string) (apiclient.VMCreate, error) {
 		body.SSHKeys = append(body.SSHKeys, keys...)
 	}
 	body.Hostname, body.PasswordHash = s.hostname, s.passwordHash
+	body.Description, body.DeleteProtection = s.description, s.protect
 	for _, file := range []struct {
 		flag, path string
 		to         *string

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -90,6 +91,48 @@ func TestOpenAPIDocumentIsWhole(t *testing.T) {
 		if doc.Components.Schemas[name] == nil {
 			t.Errorf("the schema %s is referred to, but missing", name)
 		}
+	}
+}
+
+// TestListsTakeTheParametersOfLists: a client that knows one list knows them all. The exceptions say that they are never cut to pages.
+func TestListsTakeTheParametersOfLists(t *testing.T) {
+	whole := []string{"/api/v1/me/tenants", "/api/v1/permissions", "/api/v1/signing-keys", "/api/v1/gateway/routes", "/api/v1/multicloud/providers"}
+	var doc struct {
+		Paths map[string]map[string]json.RawMessage
+	}
+	if err := json.Unmarshal(built(t).gateway.Spec(), &doc); err != nil {
+		t.Fatal(err)
+	}
+	lists := 0
+	for path, methods := range doc.Paths {
+		if methods["get"] == nil || slices.Contains(whole, path) {
+			continue
+		}
+		var get struct {
+			Parameters []struct{ Name string }
+			Responses  map[string]struct {
+				Content map[string]struct {
+					Schema struct {
+						Ref string `json:"$ref"`
+					}
+				}
+			}
+		}
+		if err := json.Unmarshal(methods["get"], &get); err != nil {
+			t.Fatal(err)
+		}
+		if name := get.Responses["200"].Content["application/json"].Schema.Ref; !strings.Contains(name, "Page") {
+			continue
+		}
+		lists++
+		for _, want := range []string{"limit", "cursor", "fields"} {
+			if !slices.ContainsFunc(get.Parameters, func(p struct{ Name string }) bool { return p.Name == want }) {
+				t.Errorf("GET %s does not take %q", path, want)
+			}
+		}
+	}
+	if lists < 25 {
+		t.Errorf("only %d lists", lists)
 	}
 }
 

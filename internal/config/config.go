@@ -81,8 +81,8 @@ type InternalConfig struct {
 	Gateways []string `mapstructure:"gateways" doc:"Names in the certificates of gateways."`
 
 	GRPCListen string         `mapstructure:"grpc_listen" doc:"HOST:PORT on which this process answers calls of modules in other processes. Empty: it does not."`
-	Peers      []string       `mapstructure:"peers" doc:"Names in the certificates of processes that may make such calls."`
-	Remotes    []RemoteModule `mapstructure:"remotes" doc:"Modules that modules of this process need and that run elsewhere. Today auth can."`
+	Peers      []string       `mapstructure:"peers" doc:"Names in the certificates of processes that may make such calls. They are believed for whom they call."`
+	Remotes    []RemoteModule `mapstructure:"remotes" doc:"Modules that modules of this process need and that run elsewhere. Today auth and vm can."`
 }
 
 // RemoteModule is where the contract of a module is served.

@@ -121,8 +121,8 @@ func (c Config) innerMistakes() []error {
 	}
 	for n, r := range i.Remotes {
 		switch _, _, err := net.SplitHostPort(r.Address); {
-		case r.Module != "auth":
-			list = append(list, fmt.Errorf("internal.remotes[%d].module: %q cannot be reached in another process; auth can", n, r.Module))
+		case r.Module != "auth" && r.Module != "vm":
+			list = append(list, fmt.Errorf("internal.remotes[%d].module: %q cannot be reached in another process; auth and vm can", n, r.Module))
 		case c.Has(r.Module):
 			list = append(list, fmt.Errorf("internal.remotes[%d].module: %s runs in this process", n, r.Module))
 		case err != nil:

@@ -44,7 +44,7 @@ UPDATE images SET status = 'ready', sha256 = @sha256, size_bytes = @size_bytes, 
 WHERE id = @id AND status <> 'ready';
 
 -- name: ImageFailed :exec
-UPDATE images SET status = 'failed', operation_id = NULL, error = @error, updated_at = now() WHERE id = @id AND status = 'importing';
+UPDATE images SET status = 'failed', operation_id = NULL, error = @error, updated_at = now() WHERE id = @id;
 
 -- name: ImageDelete :execrows
 DELETE FROM images WHERE id = @id;

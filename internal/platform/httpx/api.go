@@ -308,10 +308,31 @@ func (a *API) declare(op Op) huma.Operation {
 			watch.refused(r, err)
 			return
 		}
+		if name, ok := repeated(ctx); ok {
+			r, w := humachi.Unwrap(ctx)
+			WriteError(w, r, ErrInvalid.WithField("query."+name, "is given more than once", ""))
+			return
+		}
 		traceRoute(ctx.Context(), op)
 		watch.typed(ctx, next)
 	}}
 	return hop
+}
+
+// repeated finds a parameter of a GET that is there twice and takes one value: all but the first would be passed over in silence.
+func repeated(ctx huma.Context) (string, bool) {
+	u, op := ctx.URL(), ctx.Operation()
+	if u.RawQuery == "" || op.Method != http.MethodGet {
+		return "", false
+	}
+	for name, values := range u.Query() {
+		if len(values) > 1 && !slices.ContainsFunc(op.Parameters, func(p *huma.Param) bool {
+			return p.In == "query" && p.Name == name && p.Schema.Type == huma.TypeArray
+		}) {
+			return name, true
+		}
+	}
+	return "", false
 }
 
 // traceRoute names the span of a request by its route.
@@ -356,6 +377,11 @@ func statuses(op Op) []int {
 // Authorize tells whether the principal in ctx holds a permission, for a door before the route's own; owned says that the route minds who owns what.
 func Authorize(ctx context.Context, permission string, owned bool) error {
 	return authorize(ctx, Op{Permission: permission, Owned: owned, WhilePending: true})
+}
+
+// AuthorizeCall tells whether the principal in ctx may make a call of a contract that routes do not stand before, by the rules of routes.
+func AuthorizeCall(ctx context.Context, permission string, owned bool) error {
+	return authorize(ctx, Op{Permission: permission, Owned: owned})
 }
 
 // authorize tells whether the principal in ctx may use a route. Handle and Raw ask it before every handler.

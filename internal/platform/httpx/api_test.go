@@ -186,6 +186,37 @@ func TestCursor(t *testing.T) {
 	}
 }
 
+func TestPagesOfWholeLists(t *testing.T) {
+	items := []string{"a", "b", "c", "d", "e"}
+	for limit, want := range map[int]string{0: "abcde", 1: "a|b|c|d|e", 2: "ab|cd|e", 4: "abcd|e", 5: "abcde", 9: "abcde"} {
+		var pages []string
+		for params := (WholeParams{Limit: limit}); ; {
+			page, err := Whole(params, items)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pages = append(pages, strings.Join(page.Items, ""))
+			if params.Cursor = page.NextCursor; params.Cursor == "" {
+				break
+			}
+		}
+		if got := strings.Join(pages, "|"); got != want {
+			t.Errorf("pages of %d are %s, want %s", limit, got, want)
+		}
+	}
+	// A list that has become shorter meanwhile, and cursors of other lists.
+	beyond := Cursor{CreatedAt: time.Unix(1, 0), Sort: wholeSort, Name: "7"}.Key()
+	if page, err := Whole(WholeParams{Cursor: beyond}, items); err != nil || len(page.Items) != 0 || page.Items == nil || page.NextCursor != "" {
+		t.Errorf("beyond the end: %+v, %v", page, err)
+	}
+	for _, foreign := range []Cursor{{CreatedAt: time.Now(), ID: uuid.New()}, {CreatedAt: time.Now(), Sort: "name", Name: "1"},
+		{CreatedAt: time.Now(), Sort: wholeSort, Name: "x"}, {CreatedAt: time.Now(), Sort: wholeSort, Name: "-1"}} {
+		if _, err := Whole(WholeParams{Cursor: foreign.Key()}, items); !errors.Is(err, ErrCursor) {
+			t.Errorf("%+v: %v", foreign, err)
+		}
+	}
+}
+
 func FuzzParseCursor(f *testing.F) {
 	f.Add(Cursor{CreatedAt: time.Unix(1, 0), ID: uuid.New()}.Key())
 	f.Add("x")

@@ -45,6 +45,13 @@ func TestBlueprintRules(t *testing.T) {
 	if login.Rate.Rate != 100 || login.Rate.Per != time.Minute || login.AuthRequired {
 		t.Errorf("login: %+v", login)
 	}
+	if vms := set.For("vm", httpx.Route{Method: "GET", Path: "/api/v1/vms", Permission: "vm:read"}); vms.Rate.Rate != 1000 || vms.Rate.Per != time.Minute || !vms.AuthRequired {
+		t.Errorf("virtual machines: %+v", vms)
+	}
+	// A browser brings a ticket to the console's websocket, and can bring nothing else.
+	if console := set.For("vm", httpx.Route{Method: "GET", Path: "/api/v1/vms/{id}/console/ws", Permission: "public"}); console.AuthRequired || console.RateText != "1000/minute" {
+		t.Errorf("console: %+v", console)
+	}
 	read := set.For("federation", httpx.Route{Method: "GET", Path: "/api/v1/multicloud/providers", Permission: "provider:read"})
 	write := set.For("federation", httpx.Route{Method: "PATCH", Path: "/api/v1/multicloud/providers/{id}", Permission: "multicloud:write"})
 	if !slices.Equal(read.Permissions, []string{"provider:read", "multicloud:read"}) || !slices.Equal(write.Permissions, []string{"multicloud:write"}) {

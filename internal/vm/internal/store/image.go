@@ -164,7 +164,8 @@ func (s *Store) ImageImported(ctx context.Context, id uuid.UUID, sha256 string, 
 	return pg.Map(err)
 }
 
-// EndImage is what the end of an import does to the image's row.
+// EndImage is what the end of an import does to the image's row. Behind one that did not succeed there is no file, also where it had said already
+// that there is.
 func (s *Store) EndImage(ctx context.Context, tx pgx.Tx, op operation.Operation) error {
 	if op.Status == operation.StatusSucceeded {
 		return nil

@@ -25,7 +25,7 @@ func (q *Queries) ImageDelete(ctx context.Context, db DBTX, id uuid.UUID) (int64
 }
 
 const imageFailed = `-- name: ImageFailed :exec
-UPDATE images SET status = 'failed', operation_id = NULL, error = $1, updated_at = now() WHERE id = $2 AND status = 'importing'
+UPDATE images SET status = 'failed', operation_id = NULL, error = $1, updated_at = now() WHERE id = $2
 `
 
 type ImageFailedParams struct {
