@@ -46,8 +46,14 @@ type viewer struct {
 	wait  chan struct{} // where not nil, an answer waits for it
 }
 
-func (v *viewer) Name() string             { return "monitoring" }
-func (v *viewer) Routes() []httpx.Route    { return v.kit.Routes() }
+func (v *viewer) Name() string { return "monitoring" }
+func (v *viewer) Routes() []httpx.Route {
+	list := v.kit.Routes()
+	for i := range list {
+		list[i].Audited = list[i].Path == recorded
+	}
+	return list
+}
 func (v *viewer) Handler() http.Handler    { return v.kit.Handler() }
 func (v *viewer) OpenAPI() ([]byte, error) { return v.kit.OpenAPI() }
 
@@ -58,27 +64,38 @@ func newViewer() *viewer {
 		Size  int    `query:"size" maximum:"1000000"`
 		Fail  bool   `query:"fail"`
 		Break bool   `query:"break"`
+		Store string `query:"store"`
+		Vary  string `query:"vary"`
 	}
-	type output struct{ Body views }
-	httpx.Handle(v.kit, httpx.Op{ID: "view", Method: http.MethodGet, Path: "/api/v1/monitoring/view", Permission: identity.Authenticated, Summary: "View"},
-		func(ctx context.Context, in *input) (*output, error) {
-			n := v.asked.Add(1)
-			if v.wait != nil {
-				<-v.wait
-			}
-			if in.Break {
-				panic("the handler is broken")
-			}
-			if in.Fail {
-				return nil, errs.New(errs.Conflict, "test.fail", "it fails")
-			}
-			p, _ := identity.From(ctx)
-			return &output{Body: views{Caller: p.Username, Tenant: p.TenantID.String(), Count: n, Filler: strings.Repeat("filler ", in.Size/7)}}, nil
-		})
+	type output struct {
+		CacheControl string `header:"Cache-Control"`
+		Vary         string `header:"Vary"`
+		Body         views
+	}
+	look := func(ctx context.Context, in *input) (*output, error) {
+		n := v.asked.Add(1)
+		if v.wait != nil {
+			<-v.wait
+		}
+		if in.Break {
+			panic("the handler is broken")
+		}
+		if in.Fail {
+			return nil, errs.New(errs.Conflict, "test.fail", "it fails")
+		}
+		p, _ := identity.From(ctx)
+		return &output{CacheControl: in.Store, Vary: in.Vary, Body: views{Caller: p.Username, Tenant: p.TenantID.String(), Count: n, Filler: strings.Repeat("filler ", in.Size/7)}}, nil
+	}
+	for id, path := range map[string]string{"view": view, "recorded": recorded} {
+		httpx.Handle(v.kit, httpx.Op{ID: id, Method: http.MethodGet, Path: path, Permission: identity.Authenticated, Summary: "View"}, look)
+	}
 	return v
 }
 
-const view = "/api/v1/monitoring/view"
+const (
+	recorded = "/api/v1/monitoring/recorded" // a view that leaves an audit record
+	view     = "/api/v1/monitoring/view"
+)
 
 // keeping opens a gateway that keeps answers of /api/monitoring/*, which the blueprint's rule says.
 func keeping(t testing.TB, store cache.Cache, b bus.Bus, ttl time.Duration) (*door, *viewer) {
@@ -185,6 +202,25 @@ func TestEventsMakeAnswersOld(t *testing.T) {
 	// The other tenant's user is an administrator of the platform, who sees every tenant's.
 	if d.do(t, "GET", view, other, nil).body == otherFirst {
 		t.Error("who sees every tenant is given what was before the event")
+	}
+}
+
+// What its module calls a secret is not kept, nor what depends on more than the question, nor what must leave a record each time.
+func TestWhatIsNotKept(t *testing.T) {
+	for path, kept := range map[string]bool{
+		view: true, view + "?store=private": true, view + "?vary=Accept,%20authorization": true,
+		view + "?fail=true": false, view + "?store=no-store": false, view + "?store=private,%20no-store": false, view + "?vary=Accept-Language": false, view + "?vary=*": false, recorded: false,
+	} {
+		d, v := keeping(t, memory(t), nil, 0)
+		for range 3 {
+			a := d.do(t, "GET", path, d.admin, nil)
+			if a.status != 200 && a.status != 409 || a.header.Get("Server-Timing") == "" && !kept || strings.Contains(path, "vary") && a.header.Get("Vary") == "" && !kept {
+				t.Fatalf("%s: %d %v %s", path, a.status, a.header, a.body)
+			}
+		}
+		if asked := v.asked.Load(); kept && asked != 1 || !kept && asked != 3 {
+			t.Errorf("%s: asked %d times of 3", path, asked)
+		}
 	}
 }
 
