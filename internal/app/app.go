@@ -21,6 +21,7 @@ import (
 	"github.com/novacron/novacron/internal/config"
 	"github.com/novacron/novacron/internal/platform/audit"
 	"github.com/novacron/novacron/internal/platform/cache"
+	"github.com/novacron/novacron/internal/platform/gcroom"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/logx"
 	"github.com/novacron/novacron/internal/platform/pg/pgserver"
@@ -43,7 +44,7 @@ type Options struct {
 	Reload func() (config.Config, error)
 }
 
-// memoryCacheEntries bounds the cache in process: some 20 MiB when it is full.
+// memoryCacheEntries bounds the cache in process, and the limits in it: some 35 MiB when it is full.
 const memoryCacheEntries = 100_000
 
 // answersBytes bounds the answers that the gateway keeps in process.
@@ -55,7 +56,9 @@ const databaseStopTimeout = 30 * time.Second
 // Run runs the configured modules until ctx ends or one of them fails. What it starts it stops in the reverse order: modules, bus,
 // cache, and the database last. Guests run on.
 func Run(ctx context.Context, cfg config.Config, opts Options) (err error) {
-	log, _, err := logx.New(logx.Options{Level: cfg.Log.Level, Format: cfg.Log.Format,
+	held := logx.Hold(os.Stderr, cfg.Log.Hold)
+	defer func() { err = errors.Join(err, held.Close()) }() // last of all, so that it writes what the others said
+	log, _, err := logx.New(logx.Options{Writer: held, Level: cfg.Log.Level, Format: cfg.Log.Format,
 		Context: []logx.Extractor{logx.FromString("trace_id", tracing.ID), logx.FromString("request_id", httpx.RequestID)}})
 	if err != nil {
 		return err
@@ -162,6 +165,8 @@ func (b *builder) run(ctx context.Context, hangup <-chan os.Signal) error {
 	stopInner, innerErr := func(context.Context) error { return nil }, error(nil)
 	running, end := context.WithCancel(ctx)
 	defer end()
+	stopRoom := func() {}
+	defer func() { stopRoom() }()
 	runtime, err := topology.New(graph, modules, topology.Options{Log: b.log,
 		OnRunning: func() {
 			if stopInner, innerErr = b.inner(ctx); innerErr != nil {
@@ -179,6 +184,7 @@ func (b *builder) run(ctx context.Context, hangup <-chan os.Signal) error {
 			if b.opts.OnRunning != nil {
 				b.opts.OnRunning(b.address())
 			}
+			stopRoom = gcroom.Keep(b.cfg.Runtime.GCRoomBytes)
 		},
 		OnStopping: func(error) {
 			b.notify(systemd.Stopping("stopping"))

@@ -16,6 +16,7 @@ type Config struct {
 	Database  DatabaseConfig  `mapstructure:"database"`
 	Redis     RedisConfig     `mapstructure:"redis"`
 	Log       LogConfig       `mapstructure:"log"`
+	Runtime   RuntimeConfig   `mapstructure:"runtime"`
 	Telemetry TelemetryConfig `mapstructure:"telemetry"`
 	Auth      AuthConfig      `mapstructure:"auth"`
 	Mail      MailConfig      `mapstructure:"mail"`
@@ -142,6 +143,13 @@ type RedisConfig struct {
 type LogConfig struct {
 	Level  string `mapstructure:"level" doc:"debug, info, warn or error."`
 	Format string `mapstructure:"format" doc:"json, text, or auto: text on a terminal and json elsewhere."`
+	// Hold is short enough that whoever follows the log does not notice.
+	Hold time.Duration `mapstructure:"hold" doc:"Lines of level info wait so long for others, to be written together; warnings and errors take those before them along at once. A process that is killed may lose what waits. 0: each line is written at once."`
+}
+
+// RuntimeConfig is about the process itself.
+type RuntimeConfig struct {
+	GCRoomBytes int64 `mapstructure:"gc_room_bytes" doc:"Garbage may take up so many bytes before it is collected, where less than that is in use; a process that uses more collects as Go does by itself. 0: always as Go does. The environment variable GOGC, where it is set, holds instead."`
 }
 
 // TelemetryConfig is about traces; metrics are always there, at /metrics.

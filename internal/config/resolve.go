@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // moduleNames in the order of the documentation.
@@ -67,6 +68,12 @@ func (c *Config) resolve() []error {
 	}
 	if !slices.Contains([]string{"json", "text", "auto"}, c.Log.Format) {
 		bad("log.format", "%q is none of json, text, auto", c.Log.Format)
+	}
+	if c.Log.Hold < 0 || c.Log.Hold > time.Second {
+		bad("log.hold", "%v is not from 0 to 1s", c.Log.Hold)
+	}
+	if c.Runtime.GCRoomBytes < 0 || c.Runtime.GCRoomBytes > 1<<40 {
+		bad("runtime.gc_room_bytes", "%d is not from 0 to 1 TiB", c.Runtime.GCRoomBytes)
 	}
 	if t := &c.HTTP.TLS; t.Auto {
 		if t.CertFile != "" || t.KeyFile != "" {

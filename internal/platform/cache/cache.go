@@ -29,7 +29,7 @@ type Cache interface {
 	Allow(ctx context.Context, key string, limit Limit) (Decision, error)
 	// AllowAll asks whether an event is within all of several limits, and counts it with all of them or with none. It gives the decision
 	// that the client should go by, and the place of the ask it belongs to: Allowed is true only where every limit has room. At most 8
-	// limits can be asked, each with a key of its own.
+	// limits can be asked, each with a key of its own. The asks are only read, so that they can be used again.
 	AllowAll(ctx context.Context, asks ...Ask) (d Decision, which int, err error)
 	// SetNewer keeps each item for ttl in place of one of a lower or the same version, and leaves one of a higher version as it is: who
 	// writes late does not undo what was written since. Keys of versions must not be used for anything else.

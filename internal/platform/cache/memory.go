@@ -13,8 +13,13 @@ import (
 
 // Memory is a cache within the process. It forgets the least useful entries when it is full.
 type Memory struct {
-	mu      sync.Mutex // makes read-modify-write of Add, Incr and Allow one step; Get needs none
+	mu      sync.Mutex // makes read-modify-write of Add and Incr one step; Get needs none
 	entries *otter.Cache[string, entry]
+
+	limiting sync.Mutex // guards tats
+	// tats are the theoretical arrival times of limits, see decide. They are apart from the entries because every request asks for several,
+	// and has them changed where they are. One that is in the past says no more than none does.
+	tats *Recent[string, *time.Time]
 }
 
 type entry struct {
@@ -24,9 +29,9 @@ type entry struct {
 
 var _ Cache = (*Memory)(nil)
 
-// NewMemory makes a cache of at most so many entries, which must be positive.
+// NewMemory makes a cache of at most so many entries and as many limits, which must be positive.
 func NewMemory(maxEntries int) *Memory {
-	return &Memory{entries: otter.Must(&otter.Options[string, entry]{
+	return &Memory{tats: NewRecent[string, *time.Time](maxEntries), entries: otter.Must(&otter.Options[string, entry]{
 		MaximumSize:      maxEntries,
 		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[string, entry]) time.Duration { return time.Until(e.Value.expires) }),
 	})}
@@ -37,7 +42,7 @@ const entryOverhead = 200
 
 // NewMemoryBytes makes a cache of at most about so many bytes, which must be positive and below 4 GiB.
 func NewMemoryBytes(maxBytes uint32) *Memory {
-	return &Memory{entries: otter.Must(&otter.Options[string, entry]{
+	return &Memory{tats: NewRecent[string, *time.Time](int(maxBytes / entryOverhead)), entries: otter.Must(&otter.Options[string, entry]{
 		MaximumWeight:    uint64(maxBytes),
 		Weigher:          func(key string, e entry) uint32 { return uint32(len(key)+len(e.value)) + entryOverhead }, //nolint:gosec // values are far below 4 GiB
 		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[string, entry]) time.Duration { return time.Until(e.Value.expires) }),
@@ -119,8 +124,11 @@ func (m *Memory) Incr(_ context.Context, key string, delta int64, ttl time.Durat
 func (m *Memory) Delete(_ context.Context, keys ...string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.limiting.Lock()
+	defer m.limiting.Unlock()
 	for _, key := range keys {
 		m.entries.Invalidate(key)
+		m.tats.Delete(key)
 	}
 	return nil
 }
@@ -136,26 +144,34 @@ func (m *Memory) AllowAll(_ context.Context, asks ...Ask) (Decision, int, error)
 	if err := checkAsks(asks); err != nil {
 		return Decision{}, 0, err
 	}
-	var space [maxAsks]Decision // so that the usual few need no room of their own
-	decisions, tats, all := space[:0], [maxAsks]time.Duration{}, true
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	var (
+		tats      [maxAsks]*time.Time
+		afters    [maxAsks]time.Duration
+		decisions [maxAsks]Decision
+	)
+	all := true
+	m.limiting.Lock()
+	defer m.limiting.Unlock()
 	now := time.Now()
 	for i, a := range asks {
 		var tat time.Duration
-		if e, ok := m.get(a.Key, now); ok {
-			tat = e.expires.Sub(now) // the entry lives exactly until its theoretical arrival time
+		if at, ok := m.tats.Get(a.Key); ok {
+			tats[i], tat = at, at.Sub(now)
 		}
 		after, allowed := decide(tat, a)
-		tats[i], all = after, all && allowed
-		decisions = append(decisions, decision(after, allowed, a))
+		afters[i], all = after, all && allowed
+		decisions[i] = decision(after, allowed, a)
 	}
 	if all {
 		for i, a := range asks {
-			m.entries.Set(a.Key, entry{expires: now.Add(tats[i])})
+			if tats[i] == nil {
+				tats[i] = new(time.Time)
+				m.tats.Set(a.Key, tats[i])
+			}
+			*tats[i] = now.Add(afters[i])
 		}
 	}
-	i := tightest(decisions)
+	i := tightest(decisions[:len(asks)])
 	return decisions[i], i, nil
 }
 

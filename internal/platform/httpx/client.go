@@ -13,7 +13,21 @@ type Client struct {
 	UserAgent string     // as the client says it: valid UTF-8 without NUL, at most 256 bytes
 }
 
+// clientInfo is a context with a Client in it.
+type clientInfo struct {
+	context.Context
+	client Client
+}
+
 type clientKey struct{}
+
+// Value implements context.Context.
+func (c *clientInfo) Value(key any) any {
+	if _, ok := key.(clientKey); ok {
+		return &c.client
+	}
+	return c.Context.Value(key)
+}
 
 // maxUserAgent bounds what a client can make the server keep.
 const maxUserAgent = 256
@@ -26,11 +40,13 @@ func WithClientInfo(ctx context.Context, c Client) context.Context {
 		c.UserAgent = c.UserAgent[:maxUserAgent]
 	}
 	c.UserAgent = strings.ReplaceAll(strings.ToValidUTF8(c.UserAgent, ""), "\x00", "")
-	return context.WithValue(ctx, clientKey{}, c)
+	return &clientInfo{Context: ctx, client: c}
 }
 
 // ClientInfo gives what WithClientInfo put in, or the zero value.
 func ClientInfo(ctx context.Context) Client {
-	c, _ := ctx.Value(clientKey{}).(Client)
-	return c
+	if c, ok := ctx.Value(clientKey{}).(*Client); ok {
+		return *c
+	}
+	return Client{}
 }

@@ -12,7 +12,9 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
+// requestInfo is the context of a request, and what it knows of it: so it takes one piece of memory and not three.
 type requestInfo struct {
+	context.Context
 	id   string
 	path string
 	code atomic.Pointer[string] // of the problem that it was answered with
@@ -20,9 +22,17 @@ type requestInfo struct {
 
 type requestKey struct{}
 
+// Value implements context.Context.
+func (r *requestInfo) Value(key any) any {
+	if _, ok := key.(requestKey); ok {
+		return r
+	}
+	return r.Context.Value(key)
+}
+
 // WithRequest puts the request's id and path into the context. The gateway does it, before anything else runs.
 func WithRequest(ctx context.Context, id, path string) context.Context {
-	return context.WithValue(ctx, requestKey{}, &requestInfo{id: id, path: path})
+	return &requestInfo{Context: ctx, id: id, path: path}
 }
 
 // RequestID gives the id of the request that ctx belongs to, or "".

@@ -85,15 +85,31 @@ func (p Principal) OwnerFilter(permission string) *uuid.UUID {
 	return &p.UserID
 }
 
+// principalContext is a context with a Principal in it.
+type principalContext struct {
+	context.Context
+	principal Principal
+}
+
 type contextKey struct{}
+
+// Value implements context.Context.
+func (c *principalContext) Value(key any) any {
+	if _, ok := key.(contextKey); ok {
+		return &c.principal
+	}
+	return c.Context.Value(key)
+}
 
 // With puts the principal into the context.
 func With(ctx context.Context, p Principal) context.Context {
-	return context.WithValue(ctx, contextKey{}, p)
+	return &principalContext{Context: ctx, principal: p}
 }
 
 // From takes the principal out of the context; false means that the caller is anonymous.
 func From(ctx context.Context) (Principal, bool) {
-	p, ok := ctx.Value(contextKey{}).(Principal)
-	return p, ok
+	if p, ok := ctx.Value(contextKey{}).(*Principal); ok {
+		return *p, true
+	}
+	return Principal{}, false
 }

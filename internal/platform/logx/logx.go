@@ -4,6 +4,7 @@ package logx
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -24,7 +25,7 @@ type Extractor func(ctx context.Context) (slog.Attr, bool)
 
 // Options say how to log.
 type Options struct {
-	Writer  io.Writer   // nil: standard error
+	Writer  io.Writer   // nil: standard error; a Held writes warnings and errors at once
 	Format  string      // FormatAuto, FormatJSON or FormatText; empty means FormatAuto
 	Level   string      // debug, info, warn or error; empty means info
 	Context []Extractor // what to add to every line; an attribute that the line has already is not added
@@ -42,7 +43,7 @@ func New(opts Options) (*slog.Logger, *slog.LevelVar, error) {
 	if w == nil {
 		w = os.Stderr
 	}
-	handlerOpts := &slog.HandlerOptions{Level: level, ReplaceAttr: redact}
+	handlerOpts := &slog.HandlerOptions{Level: level}
 	var h slog.Handler
 	switch format := opts.Format; {
 	case format == FormatText, (format == FormatAuto || format == "") && isTerminal(w):
@@ -52,10 +53,14 @@ func New(opts Options) (*slog.Logger, *slog.LevelVar, error) {
 	default:
 		return nil, nil, fmt.Errorf("log format %q is none of auto, json, text", format)
 	}
-	return slog.New(&contextHandler{Handler: h, extract: opts.Context}), level, nil
+	held, _ := w.(*Held)
+	return slog.New(&contextHandler{Handler: &cleaner{Handler: h, keys: newVerdicts()}, extract: opts.Context, held: held}), level, nil
 }
 
 func isTerminal(w io.Writer) bool {
+	if held, ok := w.(*Held); ok {
+		w = held.to
+	}
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
@@ -75,6 +80,7 @@ func FromString(key string, find func(context.Context) string) Extractor {
 type contextHandler struct {
 	slog.Handler
 	extract []Extractor
+	held    *Held // where lines wait; nil: they do not
 }
 
 // Handle implements slog.Handler.
@@ -88,7 +94,11 @@ func (h *contextHandler) Handle(ctx context.Context, r slog.Record) error {
 			r.AddAttrs(a)
 		}
 	}
-	return h.Handler.Handle(ctx, r)
+	err := h.Handler.Handle(ctx, r)
+	if h.held != nil && r.Level >= slog.LevelWarn {
+		err = errors.Join(err, h.held.Flush())
+	}
+	return err
 }
 
 func holds(r slog.Record, key string) bool {
@@ -102,10 +112,10 @@ func holds(r slog.Record, key string) bool {
 
 // WithAttrs implements slog.Handler.
 func (h *contextHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return &contextHandler{Handler: h.Handler.WithAttrs(attrs), extract: h.extract}
+	return &contextHandler{Handler: h.Handler.WithAttrs(attrs), extract: h.extract, held: h.held}
 }
 
 // WithGroup implements slog.Handler.
 func (h *contextHandler) WithGroup(name string) slog.Handler {
-	return &contextHandler{Handler: h.Handler.WithGroup(name), extract: h.extract}
+	return &contextHandler{Handler: h.Handler.WithGroup(name), extract: h.extract, held: h.held}
 }

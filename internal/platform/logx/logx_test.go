@@ -57,19 +57,29 @@ func TestContextAttributes(t *testing.T) {
 	}
 }
 
+// laterSecret gives its value when it is written.
+type laterSecret string
+
+func (s laterSecret) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("password", string(s)))
+}
+
 func TestRedaction(t *testing.T) {
 	log, _, b := logTo(t, logx.Options{Format: logx.FormatJSON})
 	const secret = "hunter2hunter2"
-	log.With("api_key", secret).WithGroup("login").Info("try",
+	log.With("api_key", secret, slog.Group("session", "token", secret)).WithGroup("login").Info("try with bearer "+secret,
 		"password", secret, "Authorization", "Bearer "+secret, "new-password", secret, "refreshToken", secret, "user_data", secret,
 		slog.Group("cookie", "value", secret),
 		"url", "postgres://nova:"+secret+"@db.example:5432/nova?sslmode=require",
 		"error", errors.New("dial redis://:"+secret+"@cache:6379: refused"),
 		"header", "authorization: bearer "+secret,
 		"text", "key nck_abcdefghijkl_"+secret+" was sent",
+		slog.Group("deep", slog.Group("deeper", "secret", secret), "text", "basic is not bearer "+secret),
+		"later", laterSecret(secret), "secret_later", laterSecret("x"),
 		"note", "sent eyJhbGciOiJSUzI1NiJ9."+secret+"."+secret,
 		"api_key_id", "k-9", "password_file", "/var/lib/novacron/initial-admin-password", "token_id", "t-7", "username", "ada",
 	)
+	log.WithGroup("credentials").WithGroup("of").With("first", secret).Info("two", "second", secret, slog.Group("third", "fourth", secret))
 	if strings.Contains(b.String(), "hunter2") {
 		t.Errorf("a secret is in the log: %s", b)
 	}

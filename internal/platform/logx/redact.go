@@ -1,10 +1,13 @@
 package logx
 
 import (
-	"bytes"
+	"context"
 	"log/slog"
+	"maps"
 	"regexp"
 	"strings"
+	"sync"
+	"sync/atomic"
 )
 
 // Redacted stands where a secret would have been.
@@ -25,64 +28,131 @@ var (
 	jwt      = regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*`)
 )
 
-// redact is a ReplaceAttr function. slog calls it for every attribute, also those of groups.
-func redact(groups []string, a slog.Attr) slog.Attr {
-	if secretKey(a.Key) {
-		return slog.String(a.Key, Redacted)
-	}
-	for _, g := range groups {
-		if secretKey(g) {
-			return slog.String(a.Key, Redacted)
+// cleaner takes secrets out of records before a handler writes them. Nearly every line holds none and goes on as it came.
+type cleaner struct {
+	slog.Handler
+	keys   *verdicts
+	secret bool // an open group is named like a secret: so is what is in it
+}
+
+// Handle implements slog.Handler.
+func (c *cleaner) Handle(ctx context.Context, r slog.Record) error {
+	message := scrub(r.Message)
+	clean := message == r.Message
+	r.Attrs(func(a slog.Attr) bool {
+		if clean {
+			_, clean = c.redact(a)
 		}
+		return clean
+	})
+	if clean {
+		return c.Handler.Handle(ctx, r)
+	}
+	changed := slog.NewRecord(r.Time, r.Level, message, r.PC)
+	r.Attrs(func(a slog.Attr) bool {
+		a, _ = c.redact(a)
+		changed.AddAttrs(a)
+		return true
+	})
+	return c.Handler.Handle(ctx, changed)
+}
+
+// WithAttrs implements slog.Handler.
+func (c *cleaner) WithAttrs(attrs []slog.Attr) slog.Handler {
+	attrs, _ = c.redactAll(attrs)
+	return &cleaner{Handler: c.Handler.WithAttrs(attrs), keys: c.keys, secret: c.secret}
+}
+
+// WithGroup implements slog.Handler.
+func (c *cleaner) WithGroup(name string) slog.Handler {
+	return &cleaner{Handler: c.Handler.WithGroup(name), keys: c.keys, secret: c.secret || c.keys.secret(name)}
+}
+
+// redact gives an attribute as it may be written, and whether it may be written as it is.
+func (c *cleaner) redact(a slog.Attr) (_ slog.Attr, clean bool) {
+	if c.secret || c.keys.secret(a.Key) {
+		return slog.String(a.Key, Redacted), false
 	}
 	switch a.Value.Kind() { // Any would take room for every text and number
 	case slog.KindString:
 		v := a.Value.String()
-		if clean := scrub(v); clean != v {
-			return slog.String(a.Key, clean)
+		if s := scrub(v); s != v {
+			return slog.String(a.Key, s), false
 		}
+	case slog.KindGroup:
+		if members, clean := c.redactAll(a.Value.Group()); !clean {
+			return slog.Attr{Key: a.Key, Value: slog.GroupValue(members...)}, false
+		}
+	case slog.KindLogValuer:
+		a, _ = c.redact(slog.Attr{Key: a.Key, Value: a.Value.Resolve()})
+		return a, false
 	case slog.KindAny:
-		switch v := a.Value.Any().(type) {
-		case string:
-			if clean := scrub(v); clean != v {
-				return slog.String(a.Key, clean)
-			}
-		case error:
-			return slog.String(a.Key, scrub(v.Error()))
+		if err, ok := a.Value.Any().(error); ok {
+			return slog.String(a.Key, scrub(err.Error())), false
 		}
-	default:
+	default: // numbers and times
 	}
-	return a
+	return a, true
+}
+
+func (c *cleaner) redactAll(attrs []slog.Attr) (_ []slog.Attr, clean bool) {
+	changed := make([]slog.Attr, len(attrs))
+	clean = true
+	for i, a := range attrs {
+		var as bool
+		changed[i], as = c.redact(a)
+		clean = clean && as
+	}
+	return changed, clean
+}
+
+// verdicts remembers which keys look like those of secrets. Keys are constants of the program, so the first lines teach it all.
+type verdicts struct {
+	mu    sync.Mutex // makes replacing known one step
+	known atomic.Pointer[map[string]bool]
+}
+
+// maxVerdicts bounds what is remembered, should keys be made up after all.
+const maxVerdicts = 500
+
+func newVerdicts() *verdicts {
+	v := &verdicts{}
+	v.known.Store(&map[string]bool{})
+	return v
+}
+
+func (v *verdicts) secret(key string) bool {
+	secret, ok := (*v.known.Load())[key]
+	if !ok {
+		secret = secretKey(key)
+		v.remember(key, secret)
+	}
+	return secret
+}
+
+func (v *verdicts) remember(key string, secret bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	known := *v.known.Load()
+	if len(known) >= maxVerdicts {
+		return
+	}
+	more := maps.Clone(known)
+	more[strings.Clone(key)] = secret
+	v.known.Store(&more)
 }
 
 // separators are left out before words are looked for.
 var separators = strings.NewReplacer("_", "", "-", "", ".", "")
 
-// secretKey is asked for every attribute of every line, so the usual key, short and plain ASCII, takes no room on the heap.
 func secretKey(key string) bool {
-	var space [48]byte
-	plain := space[:0]
-	for i := range len(key) {
-		switch c := key[i]; {
-		case c >= 0x80 || len(plain) == len(space):
-			return secretWord([]byte(separators.Replace(strings.ToLower(key))))
-		case c == '_' || c == '-' || c == '.':
-		case c >= 'A' && c <= 'Z':
-			plain = append(plain, c+'a'-'A')
-		default:
-			plain = append(plain, c)
-		}
-	}
-	return secretWord(plain)
-}
-
-func secretWord(key []byte) bool {
+	key = separators.Replace(strings.ToLower(key))
 	for _, word := range secretWords {
-		if !bytes.Contains(key, []byte(word)) {
+		if !strings.Contains(key, word) {
 			continue
 		}
 		for _, suffix := range harmlessSuffixes {
-			if bytes.HasSuffix(key, []byte(suffix)) {
+			if strings.HasSuffix(key, suffix) {
 				return false
 			}
 		}
@@ -96,7 +166,7 @@ func scrub(s string) string {
 		s = userInfo.ReplaceAllString(s, "$1:"+Redacted+"@")
 	}
 	if len(s) > 12 {
-		if lower := strings.ToLower(s); strings.Contains(lower, "bearer") || strings.Contains(lower, "basic") {
+		if namesScheme(s) {
 			s = bearer.ReplaceAllString(s, "$1 "+Redacted)
 		}
 		if strings.Contains(s, "nck_") { // what names the key may be seen
@@ -107,4 +177,19 @@ func scrub(s string) string {
 		}
 	}
 	return s
+}
+
+// namesScheme tells whether a text holds the name of a way to authenticate, in any case. It is asked of every text, and so takes no room.
+func namesScheme(s string) bool {
+	const bearer, basic = "bearer", "basic"
+	for i := range len(s) {
+		if s[i]|0x20 != 'b' {
+			continue
+		}
+		rest := s[i:]
+		if len(rest) >= len(bearer) && strings.EqualFold(rest[:len(bearer)], bearer) || len(rest) >= len(basic) && strings.EqualFold(rest[:len(basic)], basic) {
+			return true
+		}
+	}
+	return false
 }

@@ -3,8 +3,9 @@ package edge
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
-	"fmt"
 	"hash/maphash"
 	"net/http"
 	"strconv"
@@ -106,10 +107,10 @@ func (e *Edge) answer(w *writer, r *http.Request, x *exchange) {
 // sendOwn sends an answer that was made for this request, and is in the header already but for what is only known now.
 func (e *Edge) sendOwn(w *writer, r *http.Request, x *exchange, c *recorder, took time.Duration) {
 	if told := x.timing(x.entry.module, took); told != "" {
-		w.Header()["Server-Timing"] = []string{told}
+		w.Header()["Server-Timing"] = x.value(told)
 	}
 	if r.Method == http.MethodGet && c.status == http.StatusOK && w.Header().Get("Etag") == "" {
-		w.Header()["Etag"] = []string{weakETag(c.body.Bytes())}
+		w.Header()["Etag"] = x.value(weakETag(c.body.Bytes()))
 	}
 	e.send(w, r, c.status, c.body.Bytes())
 }
@@ -133,7 +134,10 @@ var etagSeed = maphash.MakeSeed()
 
 // weakETag names a body. It is weak because a compressed form of the body has the same name.
 func weakETag(body []byte) string {
-	return fmt.Sprintf(`W/"%016x"`, maphash.Bytes(etagSeed, body))
+	var hash [8]byte
+	binary.BigEndian.PutUint64(hash[:], maphash.Bytes(etagSeed, body))
+	name := append(make([]byte, 0, 24), `W/"`...)
+	return string(append(hex.AppendEncode(name, hash[:]), '"'))
 }
 
 // send sends a whole answer: not at all where the client has it already, and compressed where that pays. Our strong ETags name the version
@@ -157,14 +161,14 @@ func (e *Edge) send(w *writer, r *http.Request, status int, body []byte) {
 		if worth {
 			if coding := encode.Pick(r.Header.Get("Accept-Encoding")); coding != encode.Identity {
 				if packed, err := e.deps.Encoder.Encode(coding, body); err == nil && len(packed) < len(body) {
-					h["Content-Encoding"] = []string{coding}
+					h["Content-Encoding"] = w.x.value(coding)
 					body = packed
 				}
 			}
 		}
 	}
 	if len(body) > 0 || status != http.StatusNoContent {
-		h["Content-Length"] = []string{strconv.Itoa(len(body))}
+		h["Content-Length"] = w.x.value(strconv.Itoa(len(body)))
 	}
 	w.WriteHeader(status)
 	if len(body) > 0 {
@@ -250,9 +254,9 @@ func (e *Edge) answerKept(w *writer, r *http.Request, x *exchange) bool {
 		h[name] = v
 	}
 	age := max(time.Since(kept.At), 0)
-	h["X-Cache"] = []string{how}
-	h["Age"] = []string{strconv.Itoa(int(age.Seconds()))}
-	h["Cache-Control"] = []string{"private, max-age=" + strconv.Itoa(int(max(ttl-age, 0).Seconds()))}
+	h["X-Cache"] = x.value(how)
+	h["Age"] = x.value(strconv.Itoa(int(age.Seconds())))
+	h["Cache-Control"] = x.value("private, max-age=" + strconv.Itoa(int(max(ttl-age, 0).Seconds())))
 	e.send(w, r, http.StatusOK, kept.Body)
 	return true
 }

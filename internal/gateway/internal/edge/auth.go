@@ -20,7 +20,7 @@ type Authenticator interface {
 }
 
 // authenticate tells who sent a request; false means that it carries no credentials. The module decides whether it wants some.
-func (e *Edge) authenticate(r *http.Request) (identity.Principal, bool, error) {
+func (e *Edge) authenticate(ctx context.Context, r *http.Request) (identity.Principal, bool, error) {
 	bearer, keys := r.Header["Authorization"], r.Header["X-Api-Key"]
 	switch {
 	case len(bearer) == 0 && len(keys) == 0:
@@ -28,7 +28,7 @@ func (e *Edge) authenticate(r *http.Request) (identity.Principal, bool, error) {
 	case len(bearer)+len(keys) > 1:
 		return identity.Principal{}, false, gateway.ErrAmbiguousCredentials
 	case len(keys) == 1:
-		return e.authenticateKey(r, keys[0])
+		return e.authenticateKey(ctx, r, keys[0])
 	}
 	token, ok := httpx.BearerToken(r)
 	switch {
@@ -38,7 +38,7 @@ func (e *Edge) authenticate(r *http.Request) (identity.Principal, bool, error) {
 		return identity.Principal{}, false, gateway.ErrKeyAsBearer
 	}
 	tenant, malformed := actingTenant(r)
-	answer, err := e.deps.Auth.ValidateToken(r.Context(), auth.ValidateTokenRequest{Token: token, TenantID: tenant})
+	answer, err := e.deps.Auth.ValidateToken(ctx, auth.ValidateTokenRequest{Token: token, TenantID: tenant})
 	if err == nil {
 		err = malformed // which comes after what is wrong with the token
 	}
@@ -49,9 +49,9 @@ func (e *Edge) authenticate(r *http.Request) (identity.Principal, bool, error) {
 }
 
 // authenticateKey tells whose API key a request carries.
-func (e *Edge) authenticateKey(r *http.Request, key string) (identity.Principal, bool, error) {
+func (e *Edge) authenticateKey(ctx context.Context, r *http.Request, key string) (identity.Principal, bool, error) {
 	tenant, malformed := actingTenant(r)
-	answer, err := e.deps.Auth.ValidateAPIKey(r.Context(), auth.ValidateAPIKeyRequest{Key: key, TenantID: tenant, Client: httpx.ClientInfo(r.Context()).Addr})
+	answer, err := e.deps.Auth.ValidateAPIKey(ctx, auth.ValidateAPIKeyRequest{Key: key, TenantID: tenant, Client: httpx.ClientInfo(ctx).Addr})
 	if err == nil {
 		err = malformed
 	}

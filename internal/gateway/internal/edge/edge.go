@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"runtime/debug"
 	"strings"
 	"sync/atomic"
@@ -67,7 +68,7 @@ type Edge struct {
 
 // New makes an Edge. It serves once SetState was called.
 func New(cfg Config, deps Deps) *Edge {
-	return &Edge{cfg: cfg, deps: deps, inflight: inflight{streams: map[*writer]context.CancelCauseFunc{}}}
+	return &Edge{cfg: cfg, deps: deps, inflight: inflight{streams: map[*exchange]struct{}{}}}
 }
 
 // SetState lets later requests be served by another State. Those that are being answered go on with theirs.
@@ -82,77 +83,55 @@ func (e *Edge) Resume() { e.inflight.resume() }
 // Wait waits until no request is being answered, websockets included.
 func (e *Edge) Wait(ctx context.Context) error { return e.inflight.wait(ctx) }
 
-// exchange is what is known of one request when it is over.
-type exchange struct {
-	began     time.Time
-	method    string // as the client sent it
-	entry     *entry // nil: no route matched
-	principal identity.Principal
-	known     bool // principal is valid
-	span      tracing.Span
-	stages    stages // how long what came before the module took
-	panicked  any    // what the handler panicked with
-	stack     []byte // where; set before where that was in another goroutine
-}
-
 // ServeHTTP implements http.Handler.
 func (e *Edge) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
-	x := &exchange{began: time.Now(), method: r.Method}
+	x := &exchange{edge: e, began: time.Now(), method: r.Method}
+	var ctx context.Context
 	state := e.state.Load()
-	ctx, cancel := context.WithCancelCause(contextOf(r, state.Proxies))
-	defer cancel(nil)
-	ctx, x.span = enter(ctx, r)
-	r = r.WithContext(ctx)
-	stdHeaders(rw.Header(), httpx.RequestID(ctx))
+	ctx, x.span = enter(contextOf(r, state.Proxies), r)
+	w := &x.writer
+	*w = writer{ResponseWriter: rw, ctl: *http.NewResponseController(rw), x: x, stall: e.cfg.WriteStall, hasBody: r.Body != nil && r.Body != http.NoBody}
+	x.stdHeaders(rw.Header(), httpx.RequestID(ctx))
 	if r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 {
 		// The server has dropped a Content-Length that came beside it. Whoever stands before us may have gone by that one, and take what is left
 		// for somebody else's request (RFC 9112, section 6.3): so nothing more is read from this connection.
-		rw.Header()["Connection"] = []string{"close"}
-	}
-
-	w := &writer{ResponseWriter: rw, ctl: http.NewResponseController(rw), stall: e.cfg.WriteStall, hasBody: r.Body != nil && r.Body != http.NoBody}
-	endStream := func() {}
-	w.onStream = func(kind string) {
-		endStream = e.deps.Metrics.Stream("gateway", kind)
-		e.inflight.stream(w, cancel)
-	}
-	if r.Method == http.MethodHead {
-		w.head = func() { cancel(errors.New("a HEAD request has no body to stream")) }
-	}
-	if w.hasBody {
-		limited := r.Body
-		if e.cfg.MaxUploadBytes > 0 {
-			limited = http.MaxBytesReader(rw, r.Body, e.cfg.MaxUploadBytes)
-		}
-		r.Body = &body{ReadCloser: limited, w: w, stall: e.cfg.ReadStall}
+		rw.Header()["Connection"] = x.value("close")
 	}
 
 	e.inflight.begin()
-	func() {
-		defer func() {
-			if x.panicked = recover(); x.panicked != nil && x.stack == nil {
-				x.stack = debug.Stack()
-			}
-		}()
-		e.serve(state, w, r, x)
-	}()
-	endStream()
-	incomplete := x.panicked != nil && !e.answerPanic(w, r, x)
-	e.finish(w, r, x)
+	e.guarded(ctx, state, w, r, x)
+	x.end(nil)
+	if x.endStream != nil {
+		x.endStream()
+	}
+	incomplete := x.panicked != nil && !e.answerPanic(ctx, w, r, x)
+	e.finish(ctx, w, x)
 	w.renew() // for what is still in the server's buffer
-	e.inflight.end(w)
+	e.inflight.end(x)
 	if incomplete {
 		panic(http.ErrAbortHandler) // the server cuts the connection, which is how the client sees it
 	}
 }
 
-// serve checks, routes and authenticates a request, lets it in if the limits allow it, and hands it to its module.
-func (e *Edge) serve(state *State, w *writer, r *http.Request, x *exchange) {
+// guarded serves a request and notes a panic of its handler.
+func (e *Edge) guarded(ctx context.Context, state *State, w *writer, r *http.Request, x *exchange) {
+	defer func() {
+		if x.panicked = recover(); x.panicked != nil && x.stack == nil {
+			x.stack = debug.Stack()
+		}
+	}()
+	e.serve(ctx, state, w, r, x)
+}
+
+// serve checks, routes and authenticates a request, lets it in if the limits allow it, and hands it to its module. r is the server's own and
+// stays as it is; the module is given a copy under ctx.
+func (e *Edge) serve(ctx context.Context, state *State, w *writer, r *http.Request, x *exchange) {
 	if state.HSTS != "" {
-		w.Header()["Strict-Transport-Security"] = []string{state.HSTS}
+		w.Header()["Strict-Transport-Security"] = x.value(state.HSTS)
 	}
+	refuse := func(err error) { httpx.WriteError(w, r.WithContext(ctx), err) }
 	if err := sane(r); err != nil {
-		httpx.WriteError(w, r, err)
+		refuse(err)
 		return
 	}
 	if state.CORS != nil {
@@ -170,54 +149,48 @@ func (e *Edge) serve(state *State, w *writer, r *http.Request, x *exchange) {
 		}
 	}
 	if err := checkVersion(r); err != nil {
-		httpx.WriteError(w, r, err)
+		refuse(err)
 		return
 	}
 	found, u, allowed := state.Table.route(r.Method, r.URL)
 	switch {
 	case found == nil && len(allowed) > 0:
 		w.Header().Set("Allow", strings.Join(allowed, ", "))
-		httpx.WriteError(w, r, httpx.ErrMethodNotAllowed)
+		refuse(httpx.ErrMethodNotAllowed)
 		return
 	case found == nil:
 		if module := state.Table.unreached(r.URL.Path); module != "" {
-			httpx.WriteError(w, r, gateway.ErrUpstreamAway.WithMeta("service", module))
+			refuse(gateway.ErrUpstreamAway.WithMeta("service", module))
 			return
 		}
-		httpx.WriteError(w, r, httpx.ErrNotFound)
+		refuse(httpx.ErrNotFound)
 		return
 	}
 	x.entry = found
 	if found.policy.Deprecated != "" {
-		w.Header()["Deprecation"] = []string{found.policy.Deprecated}
+		w.Header()["Deprecation"] = x.value(found.policy.Deprecated)
 	}
 	if found.policy.Sunset != "" {
-		w.Header()["Sunset"] = []string{found.policy.Sunset}
+		w.Header()["Sunset"] = x.value(found.policy.Sunset)
 	}
 	x.stages.edge = time.Since(x.began)
-	r, cancel := withDeadline(r, found, state.Timeout)
-	defer cancel()
-	r, err := e.admit(state, w, r, x)
+	if d := timeLimit(found.Route, found.policy, state.Timeout); d > 0 && !held(found, r) {
+		ctx, x.stop = context.WithTimeoutCause(ctx, d, gateway.ErrTimeout)
+	}
+	ctx, err := e.admit(ctx, state, w, r, x)
 	x.stages.admit = time.Since(x.began) - x.stages.edge
 	if err != nil {
-		httpx.WriteError(w, r, err)
-		httpx.RecordRefusal(e.deps.Audit, r, found.Route, x.known, x.principal, err)
+		refuse(err)
+		httpx.RecordRefusal(e.deps.Audit, r.WithContext(ctx), found.Route, x.known, x.principal, err)
 		return
 	}
-	leave, err := e.deps.Load.enter(r, found, x)
+	leave, err := e.deps.Load.enter(ctx, r, found, x)
 	if err != nil {
-		httpx.WriteError(w, r, err)
+		refuse(err)
 		return
 	}
 	defer leave()
-	if found.policy.Retries > 0 && found.url != "" {
-		r = r.WithContext(upstream.WithRetries(r.Context(), found.policy.Retries))
-	}
-	r.URL = u // r is the edge's own copy
-	if found.Method != r.Method {
-		r.Method = found.Method // HEAD, answered by GET; the server drops the body
-	}
-	e.answer(w, r, x)
+	e.answer(w, e.handover(ctx, w, r, u, x), x)
 	e.forget(w, r, x)
 }
 
@@ -234,70 +207,80 @@ func (e *Edge) forget(w *writer, r *http.Request, x *exchange) {
 	e.deps.Keeper.Forget(x.principal.TenantID, uuid.NewString())
 }
 
-// admit finds out who asks, and whether there is room for the request and the caller may make it. It gives the request with the caller in
-// its context, also beside an error.
-func (e *Edge) admit(state *State, w *writer, r *http.Request, x *exchange) (*http.Request, error) {
-	ctx, found := r.Context(), x.entry
+// admit finds out who asks, and whether there is room for the request and the caller may make it. It gives the context with the caller in
+// it, also beside an error.
+func (e *Edge) admit(ctx context.Context, state *State, w *writer, r *http.Request, x *exchange) (context.Context, error) {
+	found := x.entry
 	who := limit.Caller{Addr: httpx.ClientInfo(ctx).Addr}
 	if !found.public {
-		p, known, err := e.authenticateSoon(state, r)
+		p, known, err := e.authenticateSoon(ctx, state, r)
 		if err != nil {
 			if state.Limits != nil && errs.From(err).Kind == errs.Unauthenticated {
 				if limited := state.Limits.TakeRefused(ctx, w.Header(), who.Addr); limited != nil {
-					return r, limited
+					return ctx, limited
 				}
 			}
-			return r, err
+			return ctx, err
 		}
 		if known {
 			x.principal, x.known = p, true
 			who.User, who.Key, who.Tenant = p.UserID, p.APIKeyID, p.TenantID
 			ctx = identity.With(ctx, p)
-			r = r.WithContext(ctx)
 		}
 	}
 	if state.Limits != nil && !found.quiet {
 		if err := state.Limits.Take(ctx, w.Header(), &found.policy, who, cost(found, r)); err != nil {
-			return r, err
+			return ctx, err
 		}
 	}
 	if found.policy.AuthRequired && !x.known {
-		return r, httpx.ErrUnauthenticated
+		return ctx, httpx.ErrUnauthenticated
 	}
 	for _, permission := range found.policy.Permissions {
 		if err := httpx.Authorize(ctx, permission, found.Owned); err != nil {
-			return r, err
+			return ctx, err
 		}
 	}
-	return r, nil
+	return ctx, nil
 }
 
 // authenticateSoon bounds authenticate where the answer may take as long as it takes: finding out who asks is no part of that.
-func (e *Edge) authenticateSoon(state *State, r *http.Request) (identity.Principal, bool, error) {
-	if _, bounded := r.Context().Deadline(); bounded || state.Timeout == 0 {
-		return e.authenticate(r)
+func (e *Edge) authenticateSoon(ctx context.Context, state *State, r *http.Request) (identity.Principal, bool, error) {
+	if _, bounded := ctx.Deadline(); bounded || state.Timeout == 0 {
+		return e.authenticate(ctx, r)
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), state.Timeout)
+	soon, cancel := context.WithTimeout(ctx, state.Timeout)
 	defer cancel()
-	p, known, err := e.authenticate(r.WithContext(ctx))
-	if err != nil && ctx.Err() != nil && r.Context().Err() == nil {
+	p, known, err := e.authenticate(soon, r)
+	if err != nil && soon.Err() != nil && ctx.Err() == nil {
 		err = gateway.ErrTimeout.Wrap(err)
 	}
 	return p, known, err
 }
 
-// withDeadline ends the context of a request when its answer takes too long. Streams and requests that ask to be held take as long as they
-// take.
-func withDeadline(r *http.Request, found *entry, usual time.Duration) (*http.Request, context.CancelFunc) {
-	d := timeLimit(found.Route, found.policy, usual)
-	if d == 0 || held(found, r) {
-		return r.WithContext(r.Context()), func() {} // a copy all the same: the caller changes it
+// handover makes the request that the module is given: under the URL and the method by which it knows the route, with a body that is bounded,
+// and with a context that ends when the process wants to end.
+func (e *Edge) handover(ctx context.Context, w *writer, r *http.Request, u *url.URL, x *exchange) *http.Request {
+	found := x.entry
+	if found.Raw || r.Method == http.MethodHead { // what may turn out to be a stream
+		ctx, x.cancel = context.WithCancelCause(ctx)
 	}
-	ctx, cancel := context.WithTimeoutCause(r.Context(), d, gateway.ErrTimeout)
-	return r.WithContext(ctx), cancel
+	if found.policy.Retries > 0 && found.url != "" {
+		ctx = upstream.WithRetries(ctx, found.policy.Retries)
+	}
+	own := r.WithContext(ctx)
+	own.URL, own.Method = u, found.Method // HEAD is answered by GET; the server drops the body
+	if w.hasBody {
+		limited := r.Body
+		if e.cfg.MaxUploadBytes > 0 {
+			limited = http.MaxBytesReader(w.ResponseWriter, r.Body, e.cfg.MaxUploadBytes)
+		}
+		own.Body = &body{ReadCloser: limited, w: w, stall: e.cfg.ReadStall}
+	}
+	return own
 }
 
-// timeLimit is how long an answer on a route may take; 0: as long as it takes.
+// timeLimit is how long an answer on a route may take; 0: as long as it takes. Streams have none but their route's own.
 func timeLimit(route httpx.Route, p policy.Policy, usual time.Duration) time.Duration {
 	if p.Timeout == 0 && !route.Raw {
 		return usual
@@ -315,8 +298,8 @@ func held(found *entry, r *http.Request) bool {
 }
 
 // answerPanic answers for a handler that panicked. It tells whether the client has a whole answer.
-func (e *Edge) answerPanic(w *writer, r *http.Request, x *exchange) bool {
-	ctx := r.Context()
+func (e *Edge) answerPanic(ctx context.Context, w *writer, r *http.Request, x *exchange) bool {
+	r = r.WithContext(ctx)
 	if err, ok := x.panicked.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		if w.status != 0 || x.entry == nil || x.entry.url == "" || ctx.Err() != nil {
 			return false
@@ -343,65 +326,6 @@ func clearAnswer(h http.Header) {
 	}
 }
 
-// finish logs and measures the request.
-func (e *Edge) finish(w *writer, r *http.Request, x *exchange) {
-	ctx := r.Context()
-	status, service, endpoint, quiet := w.status, "gateway", telemetry.Unmatched, false
-	if status == 0 { // net/http answers 200 for a handler that wrote nothing; a client that left gets no answer
-		status = http.StatusOK
-		if ctx.Err() != nil {
-			status = statusClientClosed
-		}
-	}
-	if x.entry != nil {
-		service, endpoint, quiet = x.entry.module, x.entry.Path, x.entry.quiet
-	}
-	took := time.Since(x.began)
-	code := httpx.ProblemCode(ctx)
-	e.deps.Metrics.Observe(ctx, service, x.method, endpoint, status, code, took)
-	x.leave(service, endpoint, status, code)
-
-	level := slog.LevelInfo
-	switch {
-	case quiet && status < http.StatusInternalServerError, quiet && status == http.StatusServiceUnavailable:
-		level = slog.LevelDebug
-	case status >= http.StatusInternalServerError:
-		level = slog.LevelWarn
-	}
-	if !e.deps.Log.Enabled(ctx, level) {
-		return
-	}
-	// The query stays out: it may hold tickets and what people search for.
-	attrs := []slog.Attr{
-		slog.String("request_id", httpx.RequestID(ctx)), slog.String("method", x.method), slog.String("path", httpx.InstancePath(ctx)),
-		slog.String("route", endpoint), slog.String("service", service), slog.Int("status", status), slog.Int64("bytes", w.bytes),
-		slog.Duration("duration", took), slog.String("remote", remoteOf(ctx)), slog.String("user_agent", httpx.ClientInfo(ctx).UserAgent),
-	}
-	if x.known {
-		attrs = append(attrs, slog.String("user_id", x.principal.UserID.String()), slog.String("tenant_id", x.principal.TenantID.String()))
-		if x.principal.APIKeyID != uuid.Nil {
-			attrs = append(attrs, slog.String("api_key_id", x.principal.APIKeyID.String()))
-		}
-	}
-	if x.entry != nil && x.entry.url != "" {
-		attrs = append(attrs, slog.String("upstream", x.entry.url))
-	}
-	if code != "" {
-		attrs = append(attrs, slog.String("code", code))
-	}
-	e.deps.Log.LogAttrs(ctx, level, "request", attrs...)
-}
-
-// statusClientClosed is what logs and metrics show for a request whose client left before there was an answer.
-const statusClientClosed = 499
-
-func remoteOf(ctx context.Context) string {
-	if addr := httpx.ClientInfo(ctx).Addr; addr.IsValid() {
-		return addr.String()
-	}
-	return ""
-}
-
 // contextOf makes the context of a request: its id, its path as the client wrote it, the client and the trace.
 func contextOf(r *http.Request, proxies []netip.Prefix) context.Context {
 	path := r.URL.Path
@@ -410,7 +334,11 @@ func contextOf(r *http.Request, proxies []netip.Prefix) context.Context {
 	}
 	ctx := httpx.WithRequest(r.Context(), requestID(r.Header), strings.ToValidUTF8(path, "\uFFFD"))
 	info := httpx.Client{Addr: clientAddr(r, proxies), UserAgent: r.UserAgent()}
-	return tracing.FromClient(httpx.WithClientInfo(ctx, info), r.Header.Get)
+	ctx = httpx.WithClientInfo(ctx, info)
+	if len(r.Header["Traceparent"]) == 0 { // most bring none, and to ask for it by the name that W3C gave it takes room
+		return ctx
+	}
+	return tracing.FromClient(ctx, r.Header.Get)
 }
 
 // maxShownPath is how much of a path goes into logs and problems.
@@ -441,15 +369,4 @@ func saneID(s string) bool {
 		}
 	}
 	return true
-}
-
-// stdHeaders are in every answer. Handlers may replace them: pages for browsers bring their own policy.
-func stdHeaders(h http.Header, id string) {
-	h["Api-Version"] = []string{gateway.APIVersion}
-	h["X-Request-Id"] = []string{id}
-	h["X-Content-Type-Options"] = []string{"nosniff"}
-	h["X-Frame-Options"] = []string{"DENY"}
-	h["Referrer-Policy"] = []string{"no-referrer"}
-	h["Content-Security-Policy"] = []string{"default-src 'none'; frame-ancestors 'none'"}
-	h["Cache-Control"] = []string{"no-store"}
 }

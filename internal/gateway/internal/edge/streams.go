@@ -13,7 +13,7 @@ type inflight struct {
 	draining bool
 	count    int
 	empty    chan struct{} // closed when draining and count is 0; nil until somebody waits
-	streams  map[*writer]context.CancelCauseFunc
+	streams  map[*exchange]struct{}
 }
 
 func (f *inflight) begin() {
@@ -22,10 +22,10 @@ func (f *inflight) begin() {
 	f.mu.Unlock()
 }
 
-func (f *inflight) end(w *writer) {
+func (f *inflight) end(x *exchange) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.streams, w)
+	delete(f.streams, x)
 	f.count--
 	if f.count == 0 && f.empty != nil {
 		close(f.empty)
@@ -34,14 +34,14 @@ func (f *inflight) end(w *writer) {
 }
 
 // stream notes that a request turned out to be a stream. While draining it is ended at once.
-func (f *inflight) stream(w *writer, cancel context.CancelCauseFunc) {
+func (f *inflight) stream(x *exchange) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.draining {
-		cancel(gateway.ErrDraining)
+		x.end(gateway.ErrDraining)
 		return
 	}
-	f.streams[w] = cancel
+	f.streams[x] = struct{}{}
 }
 
 // drain tells every stream to end, now and until resume.
@@ -49,8 +49,8 @@ func (f *inflight) drain() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.draining = true
-	for _, cancel := range f.streams {
-		cancel(gateway.ErrDraining)
+	for x := range f.streams {
+		x.end(gateway.ErrDraining)
 	}
 }
 

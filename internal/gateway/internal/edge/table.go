@@ -47,10 +47,13 @@ type entry struct {
 	quiet   bool   // asked every few seconds by machines: logged at debug only, and never refused for there being too many
 }
 
+// place is where a row stands.
+type place struct{ method, pattern string }
+
 // Table is every route of every surface. It is immutable.
 type Table struct {
 	mux     *chi.Mux // finds patterns; it never serves
-	entries map[string]*entry
+	entries map[place]*entry
 	methods []string // that occur at all, sorted
 	away    []string // modules that run elsewhere and were never reached, so that nobody knows their routes
 	pool    sync.Pool
@@ -60,7 +63,7 @@ type Table struct {
 // surfaces claim.
 func NewTable(surfaces []Surface, rules []policy.Rule, quiet ...string) (*Table, error) {
 	set := policy.NewSet(rules, canonical)
-	t := &Table{mux: chi.NewMux(), entries: map[string]*entry{}, pool: sync.Pool{New: func() any { return chi.NewRouteContext() }}}
+	t := &Table{mux: chi.NewMux(), entries: map[place]*entry{}, pool: sync.Pool{New: func() any { return chi.NewRouteContext() }}}
 	var failed []error
 	for _, s := range surfaces {
 		if elsewhere, ok := s.(Elsewhere); ok && !elsewhere.Known() {
@@ -68,13 +71,13 @@ func NewTable(surfaces []Surface, rules []policy.Rule, quiet ...string) (*Table,
 		}
 		handler := s.Handler()
 		for _, r := range s.Routes() {
-			key := r.Method + " " + r.Path
+			key := place{r.Method, r.Path}
 			if other, ok := t.entries[key]; ok {
-				failed = append(failed, fmt.Errorf("route %s is claimed by %s and by %s", key, other.module, s.Name()))
+				failed = append(failed, fmt.Errorf("route %s %s is claimed by %s and by %s", r.Method, r.Path, other.module, s.Name()))
 				continue
 			}
 			if r.Permission == "" {
-				failed = append(failed, fmt.Errorf("route %s of %s declares no permission", key, s.Name()))
+				failed = append(failed, fmt.Errorf("route %s %s of %s declares no permission", r.Method, r.Path, s.Name()))
 				continue
 			}
 			held := set.For(s.Name(), r)
@@ -97,7 +100,7 @@ func (t *Table) find(method, path string) (*entry, []string) {
 	lookup := func(method string) *entry {
 		rctx.Reset()
 		if pattern := t.mux.Find(rctx, method, path); pattern != "" {
-			return t.entries[method+" "+pattern]
+			return t.entries[place{method, pattern}]
 		}
 		return nil
 	}

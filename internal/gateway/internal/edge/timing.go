@@ -18,16 +18,20 @@ type stages struct {
 // how busy the installation is, so only those who run it are given them; other callers get the total, which they can measure
 // themselves, and strangers nothing.
 func (x *exchange) timing(module string, took time.Duration) string {
-	switch {
-	case !x.known:
+	if !x.known {
 		return ""
-	case !x.principal.AllowsPlatform(PermissionTimings):
-		return timing("total", time.Since(x.began))
 	}
-	return timing("edge", x.stages.edge) + ", " + timing("admit", x.stages.admit) + ", " + timing(module, took) + ", " + timing("total", time.Since(x.began))
+	var space [128]byte
+	told := space[:0]
+	if x.principal.AllowsPlatform(PermissionTimings) {
+		told = append(timing(told, "edge", x.stages.edge), ", "...)
+		told = append(timing(told, "admit", x.stages.admit), ", "...)
+		told = append(timing(told, module, took), ", "...)
+	}
+	return string(timing(told, "total", time.Since(x.began)))
 }
 
-// timing is one entry, in milliseconds.
-func timing(name string, d time.Duration) string {
-	return name + ";dur=" + strconv.FormatFloat(float64(d.Microseconds())/1000, 'f', -1, 64)
+// timing appends one entry, in milliseconds.
+func timing(to []byte, name string, d time.Duration) []byte {
+	return strconv.AppendFloat(append(append(to, name...), ";dur="...), float64(d.Microseconds())/1000, 'f', -1, 64)
 }

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -12,18 +13,18 @@ import (
 // The handler's goroutine is the only one that uses it, as with every http.ResponseWriter.
 type writer struct {
 	http.ResponseWriter
-	ctl    *http.ResponseController
-	status int // 0: nothing written yet
+	ctl    http.ResponseController
+	x      *exchange // that it belongs to
+	status int       // 0: nothing written yet
 	bytes  int64
 	stall  time.Duration // how long one write may take
 	until  time.Time     // the write deadline that is set now
 
-	hasBody    bool              // the request has a body to read
-	ownsReads  bool              // the handler sets read deadlines itself
-	ownsWrites bool              // the handler sets write deadlines itself
-	hijacked   bool              // the handler has taken the connection
-	onStream   func(kind string) // told once, when the answer turns out to be a stream
-	head       func()            // for HEAD: ends the handler when it would begin to stream; nil otherwise
+	hasBody    bool // the request has a body to read
+	ownsReads  bool // the handler sets read deadlines itself
+	ownsWrites bool // the handler sets write deadlines itself
+	hijacked   bool // the handler has taken the connection
+	streams    bool // the exchange knows that the answer is a stream
 }
 
 // Unwrap is for http.ResponseController.
@@ -60,6 +61,9 @@ func (w *writer) renew() {
 	}
 }
 
+// errHeadStream ends the handler of a HEAD request when it would begin to stream.
+var errHeadStream = errors.New("a HEAD request has no body to stream")
+
 // Flush implements http.Flusher.
 func (w *writer) Flush() { _ = w.FlushError() } // the interface has no error
 
@@ -68,11 +72,11 @@ func (w *writer) FlushError() error {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
-	if w.head != nil {
-		w.head()
-	} else if w.onStream != nil {
-		w.onStream("stream")
-		w.onStream = nil
+	if w.x.method == http.MethodHead {
+		w.x.end(errHeadStream)
+	} else if !w.streams {
+		w.streams = true
+		w.x.streams("stream")
 	}
 	w.renew()
 	return w.ctl.Flush()
@@ -86,9 +90,9 @@ func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		if w.status == 0 {
 			w.status = http.StatusSwitchingProtocols
 		}
-		if w.onStream != nil {
-			w.onStream("websocket")
-			w.onStream = nil
+		if !w.streams {
+			w.streams = true
+			w.x.streams("websocket")
 		}
 	}
 	return c, rw, err

@@ -55,6 +55,8 @@ type Limiter struct {
 	log    *slog.Logger
 	now    func() time.Time
 
+	questions *questions // of these rates
+
 	away     *atomic.Int64 // until when the shared counters are left alone, in nanoseconds; 0: they answer
 	refused  *prometheus.CounterVec
 	fallback prometheus.GaugeFunc
@@ -63,12 +65,12 @@ type Limiter struct {
 // retryShared is how long counters that do not answer are left alone: a request must not wait for what has just failed.
 const retryShared = time.Second
 
-// localEntries bounds the counters that are kept while the shared ones are away: some 20 MiB when it is full.
+// localEntries bounds the counters that are kept while the shared ones are away: some 15 MiB when it is full.
 const localEntries = 100_000
 
 // New makes a Limiter. shared are the counters of the installation; distributed says that they are in another process and can be away.
 func New(rates Rates, shared Counters, distributed bool, log *slog.Logger, reg prometheus.Registerer) (*Limiter, error) {
-	l := &Limiter{rates: rates, shared: shared, log: log, now: time.Now, away: new(atomic.Int64)}
+	l := &Limiter{rates: rates, shared: shared, log: log, now: time.Now, questions: newQuestions(), away: new(atomic.Int64)}
 	if distributed {
 		l.local = cache.NewMemory(localEntries)
 	}
@@ -87,7 +89,7 @@ func New(rates Rates, shared Counters, distributed bool, log *slog.Logger, reg p
 // WithRates gives a Limiter of other rates that counts with the same counters.
 func (l *Limiter) WithRates(rates Rates) *Limiter {
 	c := *l
-	c.rates = rates
+	c.rates, c.questions = rates, newQuestions()
 	return &c
 }
 
@@ -102,48 +104,13 @@ func (l *Limiter) Close() error {
 // Degraded tells that the shared counters do not answer.
 func (l *Limiter) Degraded() bool { return l.away.Load() != 0 }
 
-// names of the limits in the order in which they are asked, for metrics and answers.
-const (
-	byRoute   = "route"
-	byUser    = "user"
-	byKey     = "key"
-	byTenant  = "tenant"
-	byAddress = "address"
-)
-
 // Take counts a request and tells in h what is left. It fails with ErrRateLimited. cost is what the request takes of the tenant's budget.
 func (l *Limiter) Take(ctx context.Context, h http.Header, p *policy.Policy, who Caller, cost int) error {
-	var asks [5]cache.Ask
-	var names [5]string
-	n := 0
-	add := func(name, key string, limit cache.Limit, cost int) {
-		asks[n], names[n] = cache.Ask{Key: key, Limit: limit, Cost: cost}, name
-		n++
-	}
-	known := who.User != uuid.Nil
-	if p.Rate.Rate > 0 {
-		if known {
-			add(byRoute, "gateway:route:"+p.Rule+":"+string(who.User[:]), p.Rate, 1)
-		} else {
-			add(byRoute, "gateway:route:"+p.Rule+":"+addressKey(who.Addr), p.Rate, 1)
-		}
-	}
-	if known && l.rates.User.Rate > 0 {
-		add(byUser, "gateway:user:"+string(who.User[:]), l.rates.User, 1)
-	}
-	if who.Key != uuid.Nil && l.rates.Key.Rate > 0 {
-		add(byKey, "gateway:key:"+string(who.Key[:]), l.rates.Key, 1)
-	}
-	if known && l.rates.Tenant.Rate > 0 {
-		add(byTenant, "gateway:tenant:"+string(who.Tenant[:]), l.rates.Tenant, cost)
-	}
-	if l.rates.Address.Rate > 0 {
-		add(byAddress, "gateway:address:"+addressKey(who.Addr), l.rates.Address, 1)
-	}
-	if n == 0 {
+	q := l.questions.of(question{rule: p.Rule, rate: p.Rate, who: who, cost: cost}, l.rates)
+	if len(q.asks) == 0 {
 		return nil
 	}
-	return l.ask(ctx, h, asks[:n], names[:n])
+	return l.ask(ctx, h, q)
 }
 
 // TakeRefused counts a request whose credentials were not accepted against its address, ten times as dear as another one, so that guessing
@@ -152,26 +119,27 @@ func (l *Limiter) TakeRefused(ctx context.Context, h http.Header, addr netip.Add
 	if l.rates.Address.Rate == 0 {
 		return nil
 	}
-	return l.ask(ctx, h, []cache.Ask{{Key: "gateway:address:" + addressKey(addr), Limit: l.rates.Address, Cost: 10}}, []string{byAddress})
+	var q asked
+	q.add(byAddress, addressKey(addr), l.rates.Address, 10)
+	return l.ask(ctx, h, &q)
 }
 
-func (l *Limiter) ask(ctx context.Context, h http.Header, asks []cache.Ask, names []string) error {
-	d, which, err := l.decide(ctx, asks)
+func (l *Limiter) ask(ctx context.Context, h http.Header, q *asked) error {
+	d, which, err := l.decide(ctx, q.asks)
 	if err != nil {
 		if ctx.Err() != nil { // the client has gone; nobody reads the answer
 			return nil
 		}
 		return fmt.Errorf("count a request: %w", err)
 	}
-	h["Ratelimit-Limit"] = []string{strconv.Itoa(d.Limit)}
-	h["Ratelimit-Remaining"] = []string{strconv.Itoa(d.Remaining)}
-	h["Ratelimit-Reset"] = []string{httpx.Seconds(d.ResetAfter)}
+	told := [...]string{strconv.Itoa(d.Remaining), httpx.Seconds(d.ResetAfter)}
+	h["Ratelimit-Limit"], h["Ratelimit-Remaining"], h["Ratelimit-Reset"] = q.bursts[which], told[:1:1], told[1:]
 	if d.Allowed {
 		return nil
 	}
-	l.refused.WithLabelValues(names[which]).Inc()
-	return gateway.ErrRateLimited.WithMessage("the limit of this %s is used up", names[which]).
-		WithMeta("limit", names[which]).WithMeta(httpx.MetaRetryAfter, httpx.Seconds(max(d.RetryAfter, time.Second)))
+	l.refused.WithLabelValues(q.names[which]).Inc()
+	return gateway.ErrRateLimited.WithMessage("the limit of this %s is used up", q.names[which]).
+		WithMeta("limit", q.names[which]).WithMeta(httpx.MetaRetryAfter, httpx.Seconds(max(d.RetryAfter, time.Second)))
 }
 
 // decide asks the shared counters, and those of this process while the shared ones are away.
@@ -201,14 +169,4 @@ func (l *Limiter) decide(ctx context.Context, asks []cache.Ask) (cache.Decision,
 		l.log.WarnContext(ctx, "shared rate limits cannot be reached; this gateway counts for itself until they are back", "error", err)
 	}
 	return l.local.AllowAll(ctx, asks...)
-}
-
-// addressKey names a client. Whoever has an IPv6 address usually has the whole network of 64 bits (RFC 6177).
-func addressKey(a netip.Addr) string {
-	if a.Is6() && !a.Is4In6() {
-		if p, err := a.WithZone("").Prefix(64); err == nil {
-			return p.Addr().String()
-		}
-	}
-	return a.Unmap().String()
 }
