@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -27,6 +28,17 @@ func (c *cloud) handleVMs(handle register) {
 		answer(w, 200, map[string]any{"items": items})
 	})
 	handle("POST /api/v1/vms", c.createVM)
+	handle("GET /api/v1/vms/status", func(w http.ResponseWriter, r *http.Request) {
+		items := []vm.Status{}
+		for id := range strings.SplitSeq(r.URL.Query().Get("ids"), ",") {
+			for _, m := range c.vms {
+				if m.ID.String() == id {
+					items = append(items, vm.Status{ID: m.ID, Name: m.Name, State: m.State, DesiredState: m.DesiredState, OperationID: m.OperationID, Addresses: addresses(*m)})
+				}
+			}
+		}
+		answer(w, 200, map[string]any{"items": items})
+	})
 	one := func(pattern string, h func(http.ResponseWriter, *http.Request, int)) {
 		handle(pattern, func(w http.ResponseWriter, r *http.Request) {
 			for i, m := range c.vms {

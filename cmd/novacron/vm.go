@@ -17,7 +17,7 @@ import (
 
 func newVM(e *env) *cobra.Command {
 	cmd := &cobra.Command{Use: "vm", Short: "Virtual machines"}
-	cmd.AddCommand(newVMList(e), newVMCreate(e), newVMShow(e), newVMStop(e, apiclient.ActionStop, "Shut machines down", "Stopped"),
+	cmd.AddCommand(newVMList(e), newVMCreate(e), newVMShow(e), newVMStatus(e), newVMStop(e, apiclient.ActionStop, "Shut machines down", "Stopped"),
 		newVMStop(e, apiclient.ActionRestart, "Shut machines down and power them on again", "Restarted"),
 		newVMAction(e, apiclient.ActionStart, "Power machines on", "Started"), newVMAction(e, apiclient.ActionReset, "Press the reset button of machines", "Reset"),
 		newVMAction(e, apiclient.ActionPause, "Hold the virtual CPUs of machines", "Paused"), newVMAction(e, apiclient.ActionResume, "Let paused machines go on", "Resumed"),

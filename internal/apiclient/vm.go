@@ -6,6 +6,8 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -97,6 +99,28 @@ func (c *Client) ListVMs(ctx context.Context, f VMFilter) iter.Seq2[Object[vm.VM
 // GetVM reads a virtual machine.
 func (c *Client) GetVM(ctx context.Context, id uuid.UUID) (Object[vm.VM], error) {
 	return get[vm.VM](ctx, c, "/api/v1/vms/"+id.String())
+}
+
+// maxStatuses is how many statuses the server gives at once.
+const maxStatuses = 200
+
+// VMStatuses reads the statuses of machines, in their order, each once. Those that are not there are left out.
+func (c *Client) VMStatuses(ctx context.Context, ids []uuid.UUID) ([]Object[vm.Status], error) {
+	var all []Object[vm.Status]
+	for part := range slices.Chunk(ids, maxStatuses) {
+		texts := make([]string, len(part))
+		for i, id := range part {
+			texts[i] = id.String()
+		}
+		var answer struct {
+			Items []Object[vm.Status] `json:"items"`
+		}
+		if err := c.json(ctx, call{method: http.MethodGet, path: "/api/v1/vms/status", query: url.Values{"ids": {strings.Join(texts, ",")}}}, &answer); err != nil {
+			return nil, err
+		}
+		all = append(all, answer.Items...)
+	}
+	return all, nil
 }
 
 // CreateVM begins to create a virtual machine, whose id is the operation's target.

@@ -122,7 +122,7 @@ func (b *builder) modules() ([]topology.Module, error) {
 		{"vm", func() (_ topology.Module, err error) {
 			cfg := b.cfg.VMModule()
 			cfg.Version = b.opts.Build.Version
-			deps := vmmodule.Deps{Bus: b.bus, Log: logx.ForModule(b.log, "vm"), Registerer: b.registry, Fault: fault()}
+			deps := vmmodule.Deps{Bus: b.bus, Cache: b.cache, Log: logx.ForModule(b.log, "vm"), Registerer: b.registry, Fault: fault()}
 			if scheduler != nil {
 				deps.Scheduler = scheduler.Service()
 			}

@@ -2,6 +2,8 @@ package app
 
 import (
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -131,5 +133,43 @@ func TestListsTakeTheParametersOfLists(t *testing.T) {
 	}
 	if lists < 25 {
 		t.Errorf("only %d lists", lists)
+	}
+}
+
+// TestPagesMaySendEveryHeader: what the document says that a request may carry, pages of the origins that are let in may send.
+func TestPagesMaySendEveryHeader(t *testing.T) {
+	b := built(t)
+	cfg := b.cfg.GatewayModule()
+	cfg.Origins = []string{"https://ui.example.org"}
+	if err := b.gateway.Reload(cfg); err != nil {
+		t.Fatal(err)
+	}
+	var doc struct {
+		Paths map[string]map[string]struct{ Parameters []struct{ Name, In string } }
+	}
+	if err := json.Unmarshal(b.gateway.Spec(), &doc); err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]bool{"Authorization": true, "X-API-Key": true, "Idempotency-Key": true, "If-None-Match": true, "X-Tenant-ID": true}
+	for _, methods := range doc.Paths {
+		for _, op := range methods {
+			for _, p := range op.Parameters {
+				names[p.Name] = names[p.Name] || p.In == "header"
+			}
+		}
+	}
+	for name, header := range names {
+		if !header {
+			continue
+		}
+		r := httptest.NewRequest(http.MethodOptions, "/api/v1/images", nil)
+		r.Header.Set("Origin", "https://ui.example.org")
+		r.Header.Set("Access-Control-Request-Method", http.MethodPut)
+		r.Header.Set("Access-Control-Request-Headers", strings.ToLower(name))
+		w := httptest.NewRecorder()
+		b.gateway.Edge().ServeHTTP(w, r)
+		if w.Header().Get("Access-Control-Allow-Origin") == "" {
+			t.Errorf("the header %s is not let through", name)
+		}
 	}
 }

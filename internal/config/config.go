@@ -47,7 +47,7 @@ type TLSConfig struct {
 	Names        []string      `mapstructure:"names" doc:"Host names and addresses for that certificate, besides localhost, the host name and the address of http.listen."`
 	CertFile     string        `mapstructure:"cert_file" doc:"Certificate in PEM. It and its key may be replaced at any time; SIGHUP makes that take effect at once."`
 	KeyFile      string        `mapstructure:"key_file" doc:"Its key."`
-	ClientCAFile string        `mapstructure:"client_ca_file" doc:"If given, clients must show a certificate that one of these authorities signed."`
+	ClientCAFile string        `mapstructure:"client_ca_file" doc:"If given, clients must show a certificate that one of these authorities signed. SIGHUP reads the file anew."`
 	HSTS         time.Duration `mapstructure:"hsts" doc:"How long browsers shall insist on TLS. 0: they are not told."`
 }
 
@@ -55,7 +55,7 @@ type TLSConfig struct {
 type GatewayConfig struct {
 	Timeout   time.Duration      `mapstructure:"timeout" doc:"How long an answer may take on routes that have no timeout of their own; streams and requests with wait aside. 0: no limit. Read anew on SIGHUP, as everything below gateway."`
 	RateLimit GatewayRatesConfig `mapstructure:"rate_limit"`
-	Services  []GatewayService   `mapstructure:"services" doc:"Modules that run in other processes. Not read anew on SIGHUP."`
+	Services  []GatewayService   `mapstructure:"services" doc:"Modules that run in other processes."`
 	Routes    []GatewayRoute     `mapstructure:"routes" doc:"What holds for routes besides the built-in rules, which GET /api/v1/gateway/routes shows. The most specific path decides."`
 }
 

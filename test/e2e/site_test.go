@@ -108,6 +108,23 @@ func tail(text string, lines int) string {
 // start starts the server and waits until it is ready.
 func (s *site) start(env ...string) {
 	s.t.Helper()
+	s.launch(env...)
+	s.eventually("the server is ready", func() bool {
+		resp, err := http.Get("http://" + s.listen + "/ready")
+		if err != nil {
+			return false
+		}
+		defer resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	})
+	if s.token == "" {
+		s.login()
+	}
+}
+
+// launch starts the server, which may be killed before it is ready.
+func (s *site) launch(env ...string) {
+	s.t.Helper()
 	file, err := binary()
 	if err != nil {
 		s.t.Fatal(err)
@@ -119,17 +136,6 @@ func (s *site) start(env ...string) {
 	s.server.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if err := s.server.Start(); err != nil {
 		s.t.Fatal(err)
-	}
-	s.eventually("the server is ready", func() bool {
-		resp, err := http.Get("http://" + s.listen + "/ready")
-		if err != nil {
-			return false
-		}
-		defer resp.Body.Close()
-		return resp.StatusCode == http.StatusOK
-	})
-	if s.token == "" {
-		s.login()
 	}
 }
 

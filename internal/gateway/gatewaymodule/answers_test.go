@@ -188,6 +188,41 @@ func TestEventsMakeAnswersOld(t *testing.T) {
 	}
 }
 
+// Whoever changes something sees it at once, also where no event tells of it; what was refused changes nothing.
+func TestChangesMakeAnswersOld(t *testing.T) {
+	d, _ := keeping(t, memory(t), nil, 0)
+	d.auth.SetRole("writer", identity.ScopeTenant, "thing:write")
+	login := func(name string, tenant uuid.UUID) string {
+		return d.auth.Issue(d.auth.AddUser(name, "writer", tenant).ID, time.Hour)
+	}
+	writer, colleague, stranger := login("writer", d.tenant), login("colleague", d.tenant), login("stranger", uuid.New())
+	seen := func(token string) string { return d.do(t, "GET", view, token, nil).header.Get("X-Cache") }
+	for _, token := range []string{writer, colleague, stranger, d.admin} {
+		seen(token)
+	}
+	write := func(token, body string, want int) {
+		t.Helper()
+		if a := d.do(t, "POST", "/api/v1/things", token, strings.NewReader(body), "Content-Type", "application/json"); a.status != want {
+			t.Fatalf("%d %s", a.status, a.body)
+		}
+	}
+	write(writer, `{}`, 422)
+	if got := seen(writer); got != "hit" {
+		t.Errorf("after what was refused: %s", got)
+	}
+	const good = `{"id":"01930000-0000-7000-8000-000000000001","name":"b","count":3}`
+	write(writer, good, 200)
+	for token, want := range map[string]string{writer: "miss", colleague: "miss", d.admin: "miss", stranger: "hit"} {
+		if got := seen(token); got != want {
+			t.Errorf("after a change in one tenant: %s, want %s", got, want)
+		}
+	}
+	write(d.admin, good, 200)
+	if got := seen(stranger); got != "miss" {
+		t.Errorf("after a change by who reaches every tenant: %s", got)
+	}
+}
+
 func TestManyWhoAskTheSameAskOnce(t *testing.T) {
 	d, v := keeping(t, memory(t), nil, 0)
 	v.wait = make(chan struct{})

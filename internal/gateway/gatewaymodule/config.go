@@ -34,16 +34,16 @@ type Config struct {
 
 	TLS TLS // zero: plain HTTP
 
-	Services []Service // modules that run in other processes
-	Internal TLS       // what the gateway shows to them: a certificate with a key on P-256, and ClientCAFile for theirs
+	Internal TLS // what the gateway shows to them: a certificate with a key on P-256, and ClientCAFile for theirs
 
 	// What follows can be changed by Reload.
-	Origins []string      // of web pages that may use the API: https://ui.example.org; none: only pages of the API's own origin
-	Proxies []string      // ranges of addresses that are believed what they say in X-Forwarded-For
-	HSTS    time.Duration // how long browsers shall insist on TLS; only told over TLS
-	Routes  []Rule        // besides the built-in ones; one of the same path replaces it
-	Rates   Rates         // for all routes together
-	Timeout time.Duration // of answers on routes that have none of their own; 0: none
+	Services []Service     // modules that run in other processes
+	Origins  []string      // of web pages that may use the API: https://ui.example.org; none: only pages of the API's own origin
+	Proxies  []string      // ranges of addresses that are believed what they say in X-Forwarded-For
+	HSTS     time.Duration // how long browsers shall insist on TLS; only told over TLS
+	Routes   []Rule        // besides the built-in ones; one of the same path replaces it
+	Rates    Rates         // for all routes together
+	Timeout  time.Duration // of answers on routes that have none of their own; 0: none
 }
 
 // Service is a module that runs in another process.
@@ -170,9 +170,10 @@ func (c Config) cors() *cors.Cors {
 		AllowedOrigins: c.Origins,
 		AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete},
 		AllowedHeaders: []string{"Authorization", "Content-Type", "Accept", "Idempotency-Key", "If-Match", "If-None-Match", "Prefer", "X-API-Key", "X-Request-ID",
-			"API-Version", "Last-Event-ID", "Traceparent", "X-Tenant-ID"},
+			"API-Version", "Last-Event-ID", "Traceparent", "X-Tenant-ID", "Content-Range", "Upload-Offset", "Cache-Control"},
 		ExposedHeaders: []string{"API-Version", "ETag", "Location", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "Retry-After", "X-Request-ID",
-			"Server-Timing", "Age", "X-Cache", "Deprecation", "Sunset", "Content-Disposition"},
+			"Server-Timing", "Age", "X-Cache", "Deprecation", "Sunset", "Content-Disposition", "Idempotency-Replayed", "Upload-Offset", "Upload-Length",
+			"X-Console-Offset", "X-Console-Size"},
 		MaxAge: int((10 * time.Minute).Seconds()),
 	})
 }

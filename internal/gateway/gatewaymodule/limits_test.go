@@ -309,6 +309,15 @@ func TestReloadDropsNothing(t *testing.T) {
 	if err := d.Reload(bad); err == nil || !strings.Contains(err.Error(), "gateway.routes[0].path") || !strings.Contains(err.Error(), "gateway.routes[0].rate_limit") {
 		t.Errorf("mistakes: %v", err)
 	}
+	// A rule that is mistyped is no mistake, because it may be about a module that is not there; but it is told.
+	cfg.Routes = []gatewaymodule.Rule{{Path: "/api/thingz/*", Cost: 1}, {Path: "/api/things/*", Service: "vm", Cost: 2}, {Path: "/api/things/*", Methods: []string{"DELETE"}, Cost: 3},
+		{Path: "/api/things/*", RateLimit: "100049/second", Timeout: time.Minute}}
+	if err := d.Reload(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Count(d.log.String(), "applies to no route"); got != 3 {
+		t.Errorf("%d rules are told to be idle, want 3", got)
+	}
 	var page httpx.Page[gateway.Route]
 	if err := json.Unmarshal([]byte(d.do(t, "GET", "/api/v1/gateway/routes", d.admin, nil).body), &page); err != nil {
 		t.Fatal(err)

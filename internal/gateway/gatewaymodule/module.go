@@ -4,6 +4,7 @@ package gatewaymodule
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -80,8 +81,9 @@ type Module struct {
 	limits   *limit.Limiter       // the first one; nil: nothing is limited
 	remotes  remotes
 
-	keeper *keep.Keeper             // nil: no answer is kept
-	pair   atomic.Pointer[pki.Pair] // of the listener; nil: it speaks plain HTTP
+	keeper *keep.Keeper               // nil: no answer is kept
+	pair   atomic.Pointer[pki.Pair]   // of the listener; nil: it speaks plain HTTP
+	mutual atomic.Pointer[tls.Config] // with the authorities of clients; nil: they need not show a certificate
 	http   *telemetry.HTTP
 
 	ready    readiness
@@ -145,9 +147,11 @@ func New(cfg Config, deps Deps) (*Module, error) {
 			return nil, fmt.Errorf("gateway: %w", err)
 		}
 	}
-	if err := m.newRemotes(); err != nil {
+	remotes, err := m.remotesOf(cfg)
+	if err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
+	m.remotes.set(remotes)
 	m.edge = edge.New(edge.Config{MaxUploadBytes: cfg.MaxUploadBytes, ReadStall: cfg.ReadStall, WriteStall: cfg.WriteStall},
 		edge.Deps{Auth: deps.Auth, Load: load, Encoder: encoder, Keeper: m.keeper, Metrics: metrics, Log: deps.Log, Audit: deps.Audit})
 	if err := m.rebuild(cfg); err != nil {
@@ -273,7 +277,7 @@ func (m *Module) Edge() http.Handler { return m.edge }
 // Surfaces lists the surfaces that are served, the gateway's own included.
 func (m *Module) Surfaces() []Surface {
 	list := slices.Clone(m.deps.Surfaces)
-	for _, u := range m.remotes.list {
+	for _, u := range m.remotes.now() {
 		list = append(list, u)
 	}
 	return append(list, m)

@@ -19,6 +19,7 @@ import (
 	"github.com/novacron/novacron/internal/gateway/internal/encode"
 	"github.com/novacron/novacron/internal/gateway/internal/keep"
 	"github.com/novacron/novacron/internal/gateway/internal/limit"
+	"github.com/novacron/novacron/internal/gateway/internal/policy"
 	"github.com/novacron/novacron/internal/gateway/internal/upstream"
 	"github.com/novacron/novacron/internal/platform/audit"
 	"github.com/novacron/novacron/internal/platform/errs"
@@ -194,6 +195,8 @@ func (e *Edge) serve(state *State, w *writer, r *http.Request, x *exchange) {
 		w.Header()["Sunset"] = []string{found.policy.Sunset}
 	}
 	x.stages.edge = time.Since(x.began)
+	r, cancel := withDeadline(r, found, state.Timeout)
+	defer cancel()
 	r, err := e.admit(state, w, r, x)
 	x.stages.admit = time.Since(x.began) - x.stages.edge
 	if err != nil {
@@ -207,8 +210,6 @@ func (e *Edge) serve(state *State, w *writer, r *http.Request, x *exchange) {
 		return
 	}
 	defer leave()
-	r, cancel := withDeadline(r, found, state.Timeout)
-	defer cancel()
 	if found.policy.Retries > 0 && found.url != "" {
 		r = r.WithContext(upstream.WithRetries(r.Context(), found.policy.Retries))
 	}
@@ -217,6 +218,20 @@ func (e *Edge) serve(state *State, w *writer, r *http.Request, x *exchange) {
 		r.Method = found.Method // HEAD, answered by GET; the server drops the body
 	}
 	e.answer(w, r, x)
+	e.forget(w, r, x)
+}
+
+// forget makes kept answers old that a change may have touched, so that whoever made it sees it (RFC 9111, section 4.4). Events tell of what
+// comes later, of what others do, and to other gateways; not everything that changes has one.
+func (e *Edge) forget(w *writer, r *http.Request, x *exchange) {
+	if e.deps.Keeper == nil || !x.known || w.status >= http.StatusBadRequest || r.Method == http.MethodGet || r.Method == http.MethodHead {
+		return
+	}
+	if x.principal.Scope == identity.ScopePlatform { // it may have been about anybody
+		e.deps.Keeper.ForgetAll(uuid.NewString())
+		return
+	}
+	e.deps.Keeper.Forget(x.principal.TenantID, uuid.NewString())
 }
 
 // admit finds out who asks, and whether there is room for the request and the caller may make it. It gives the request with the caller in
@@ -225,7 +240,7 @@ func (e *Edge) admit(state *State, w *writer, r *http.Request, x *exchange) (*ht
 	ctx, found := r.Context(), x.entry
 	who := limit.Caller{Addr: httpx.ClientInfo(ctx).Addr}
 	if !found.public {
-		p, known, err := e.authenticate(r)
+		p, known, err := e.authenticateSoon(state, r)
 		if err != nil {
 			if state.Limits != nil && errs.From(err).Kind == errs.Unauthenticated {
 				if limited := state.Limits.TakeRefused(ctx, w.Header(), who.Addr); limited != nil {
@@ -257,18 +272,37 @@ func (e *Edge) admit(state *State, w *writer, r *http.Request, x *exchange) (*ht
 	return r, nil
 }
 
+// authenticateSoon bounds authenticate where the answer may take as long as it takes: finding out who asks is no part of that.
+func (e *Edge) authenticateSoon(state *State, r *http.Request) (identity.Principal, bool, error) {
+	if _, bounded := r.Context().Deadline(); bounded || state.Timeout == 0 {
+		return e.authenticate(r)
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), state.Timeout)
+	defer cancel()
+	p, known, err := e.authenticate(r.WithContext(ctx))
+	if err != nil && ctx.Err() != nil && r.Context().Err() == nil {
+		err = gateway.ErrTimeout.Wrap(err)
+	}
+	return p, known, err
+}
+
 // withDeadline ends the context of a request when its answer takes too long. Streams and requests that ask to be held take as long as they
 // take.
 func withDeadline(r *http.Request, found *entry, usual time.Duration) (*http.Request, context.CancelFunc) {
-	d := found.policy.Timeout
-	if d == 0 && !found.Raw {
-		d = usual
-	}
+	d := timeLimit(found.Route, found.policy, usual)
 	if d == 0 || held(found, r) {
 		return r.WithContext(r.Context()), func() {} // a copy all the same: the caller changes it
 	}
 	ctx, cancel := context.WithTimeoutCause(r.Context(), d, gateway.ErrTimeout)
 	return r.WithContext(ctx), cancel
+}
+
+// timeLimit is how long an answer on a route may take; 0: as long as it takes.
+func timeLimit(route httpx.Route, p policy.Policy, usual time.Duration) time.Duration {
+	if p.Timeout == 0 && !route.Raw {
+		return usual
+	}
+	return p.Timeout
 }
 
 // held tells whether a request asks for its answer to be held back until work is done. Only some routes do that: elsewhere the words would

@@ -26,6 +26,8 @@ type Policy struct {
 	Permissions  []string // that the route and its rules ask for together
 	Deprecated   string   // value of the header Deprecation (RFC 9745); empty: it is not
 	Sunset       string   // value of the header Sunset (RFC 8594)
+	DeprecatedOn string   // the days, as they were written
+	SunsetOn     string
 }
 
 // Set is the rules that are in force. It is immutable.
@@ -134,10 +136,10 @@ func (s *Set) For(module string, route httpx.Route) Policy {
 			p.Timeout = r.Timeout
 		}
 		if day, _ := parseDay(r.Deprecated); p.Deprecated == "" && !day.IsZero() {
-			p.Deprecated = "@" + strconv.FormatInt(day.Unix(), 10)
+			p.Deprecated, p.DeprecatedOn = "@"+strconv.FormatInt(day.Unix(), 10), r.Deprecated
 		}
 		if day, _ := parseDay(r.Sunset); p.Sunset == "" && !day.IsZero() {
-			p.Sunset = day.UTC().Format(http.TimeFormat)
+			p.Sunset, p.SunsetOn = day.UTC().Format(http.TimeFormat), r.Sunset
 		}
 		p.AuthRequired = p.AuthRequired || r.AuthRequired
 		for _, perm := range needed(route.Method, r.Permissions) {
@@ -147,6 +149,12 @@ func (s *Set) For(module string, route httpx.Route) Policy {
 		}
 	}
 	return p
+}
+
+// Matches tells whether a rule applies to a route of a module at all.
+func Matches(r Rule, module string, route httpx.Route, canonical func(string) string) bool {
+	c := rule{Rule: r, segments: strings.Split(strings.Trim(canonical(r.Path), "/"), "/")}
+	return (r.Service == "" || r.Module() == module) && c.covers(route.Method, strings.Split(strings.Trim(route.Path, "/"), "/"))
 }
 
 // Below tells whether a path is below one of the patterns, which are written as those of rules.

@@ -83,6 +83,9 @@ func (u *Upstream) ask(ctx context.Context, p *process) (told hop.Surface, err e
 	return told, nil
 }
 
+// Inherit takes over what another Upstream knows of the same module, until it is asked itself.
+func (u *Upstream) Inherit(from *Upstream) { u.surface.Store(from.surface.Load()) }
+
 // Known tells whether the module has ever told what it serves.
 func (u *Upstream) Known() bool { return u.surface.Load() != nil }
 

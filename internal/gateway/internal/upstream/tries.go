@@ -15,6 +15,7 @@ import (
 	"github.com/failsafe-go/failsafe-go/retrypolicy"
 
 	"github.com/novacron/novacron/internal/gateway"
+	"github.com/novacron/novacron/internal/platform/identity"
 )
 
 // tries is an Upstream as a transport: it sends a request to one process after another until one answers.
@@ -144,8 +145,11 @@ func repeatable(r *http.Request) bool {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodPut, http.MethodDelete:
 		return true
+	case http.MethodPost: // modules keep keys of POST, by who sent them
+		_, known := identity.From(r.Context())
+		return known && r.Header.Get("Idempotency-Key") != ""
 	default:
-		return r.Header.Get("Idempotency-Key") != ""
+		return false
 	}
 }
 

@@ -44,7 +44,7 @@ func (s *Service) begin(ctx context.Context, req Request, kind, permission strin
 			return op, err
 		}
 	}
-	return s.store.Begin(ctx, req.VMID, p.UserID, req.IdempotencyKey, func(r store.Record, live *operation.Operation) (store.Intent, error) {
+	op, err := s.store.Begin(ctx, req.VMID, p.UserID, req.IdempotencyKey, func(r store.Record, live *operation.Operation) (store.Intent, error) {
 		if err := permitted(ctx, r.TenantID, r.OwnerID, permission, "vm:read", vm.ErrNotFound); err != nil {
 			return store.Intent{}, err
 		}
@@ -61,6 +61,10 @@ func (s *Service) begin(ctx context.Context, req Request, kind, permission strin
 		}
 		return decide(r, live)
 	})
+	if err == nil {
+		s.RenewStatus(ctx, req.VMID)
+	}
+	return op, err
 }
 
 // finishRebuilds lists the kinds that may overtake a rebuild: they finish it, or leave nothing to finish.

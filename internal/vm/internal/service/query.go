@@ -119,6 +119,7 @@ func (s *Service) Await(ctx context.Context, op operation.Operation, d time.Dura
 	ended, err := s.ops.Wait(waiting, op.ID)
 	switch {
 	case err == nil:
+		s.RenewStatus(ctx, ended.TargetID)
 		return ended, nil
 	case errors.Is(err, context.DeadlineExceeded):
 		return ended, nil // the time was up first
