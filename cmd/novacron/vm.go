@@ -41,7 +41,7 @@ func newVMList(e *env) *cobra.Command {
 			for _, by := range []struct {
 				arg  *string
 				find func(context.Context, *apiclient.Client, string) (named, error)
-			}{{&f.Node, findNode}, {&f.Image, findImage}, {&f.Owner, findUser}} {
+			}{{&f.Node, findNode}, {&f.Image, findImage}, {&f.Network, findNetwork}, {&f.Owner, findUser}} {
 				if *by.arg == "" {
 					continue
 				}
@@ -64,9 +64,11 @@ func newVMList(e *env) *cobra.Command {
 	cmd.Flags().StringVar(&f.Text, "search", "", "only those in whose name, description or tags words begin so")
 	cmd.Flags().StringVar(&f.Node, "node", "", "only those on this node, by name or id")
 	cmd.Flags().StringVar(&f.Image, "image", "", "only those made from this image, by name or id")
+	cmd.Flags().StringVar(&f.Network, "network", "", "only those that are connected to this network, by name or id")
 	cmd.Flags().StringVar(&f.Owner, "owner", "", "only those of this user, by name or id")
 	must(cmd.RegisterFlagCompletionFunc("node", e.completion(0, nodeNames)))
 	must(cmd.RegisterFlagCompletionFunc("image", e.completion(0, imageNames)))
+	must(cmd.RegisterFlagCompletionFunc("network", e.completion(0, networkNames)))
 	cmd.Flags().StringVar(&f.Sort, "sort", "", "created_at, -created_at (default), name or -name")
 	must(cmd.RegisterFlagCompletionFunc("sort", cobra.FixedCompletions([]string{"created_at", "-created_at", "name", "-name"}, cobra.ShellCompDirectiveNoFileComp)))
 	cmd.Flags().StringVar(&f.State, "state", "", "only those in this state")

@@ -68,6 +68,7 @@ type VMFilter struct {
 	Text       string
 	Node       string // ids
 	Image      string
+	Network    string
 	Owner      string
 	Sort       string
 	AllTenants bool
@@ -88,7 +89,7 @@ const (
 // ListVMs gives the virtual machines, newest first.
 func (c *Client) ListVMs(ctx context.Context, f VMFilter) iter.Seq2[Object[vm.VM], error] {
 	q := url.Values{"name": {f.Name}, "state": {f.State}, "name_prefix": {f.NamePrefix}, "tag": f.Tags, "q": {f.Text}, "node_id": {f.Node},
-		"image_id": {f.Image}, "owner_id": {f.Owner}, "sort": {f.Sort}}
+		"image_id": {f.Image}, "network_id": {f.Network}, "owner_id": {f.Owner}, "sort": {f.Sort}}
 	if f.AllTenants {
 		q.Set("tenant_id", "all")
 	}

@@ -139,7 +139,7 @@ var (
 	ErrNetworkNotFound  = errs.New(errs.NotFound, "network.not_found", "there is no such network")
 	ErrNetworkTaken     = errs.New(errs.Conflict, "network.name_taken", "a network of this name exists in the tenant")
 	ErrNetworkOverlap   = errs.New(errs.Conflict, "network.cidr_overlap", "the address range overlaps with another network")
-	ErrNetworkInUse     = errs.New(errs.Conflict, "network.in_use", "virtual machines are connected to the network").WithAction("Delete them first.")
+	ErrNetworkInUse     = errs.New(errs.Conflict, "network.in_use", "virtual machines are connected to the network").WithAction("Detach their interfaces or delete them first; GET /api/v1/vms?network_id= lists them.")
 	ErrNetworkInvalid   = errs.New(errs.Invalid, "network.invalid", "the network cannot be made as asked")
 	ErrNetworkBusy      = errs.New(errs.Locked, "network.locked", "an operation is at work on the network").WithRetryable(true).WithAction("Wait for the operation, or cancel it.")
 	ErrNetworkVersion   = errs.New(errs.Precondition, "network.version_mismatch", "the network has changed since you read it").WithAction("Read it again and repeat the change.")

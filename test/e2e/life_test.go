@@ -61,7 +61,8 @@ func TestCommandLine(t *testing.T) {
 	s.console("web-1", "echo con$((40+2))sole\n", "con42sole")
 	s.ticketAlone(m.ID)
 	must("10.213.7.", "vm", "interface", "list", "web-1")
-	must("10.213.7.", "vm", "interface", "update", "web-1", m.Networks[0].Addresses[0], "--in", "100000")
+	must("web-1", "vm", "interface", "update", "web-1", m.Networks[0].Addresses[0], "--in", "100000")
+	must("100000 kbit/s", "vm", "interface", "list", "web-1")
 	must("state: running", "vm", "show", "web-1", "-o", "yaml")
 	for _, verb := range []string{"pause", "resume", "restart", "stop", "start"} {
 		must("web-1", "vm", verb, "web-1")

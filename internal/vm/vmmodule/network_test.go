@@ -227,6 +227,12 @@ func TestInterfaces(t *testing.T) {
 		t.Errorf("the guest has %+v, %v", live, err)
 	}
 	w.fails(http.MethodDelete, "/api/v1/networks/"+lan.ID.String(), nil, 409, "network.in_use")
+	if on := w.list("network_id=" + lan.ID.String()); len(on) != 1 || on[0].ID != id {
+		t.Errorf("on the network are %+v", on)
+	}
+	if on := w.list("network_id=" + uuid.NewString()); len(on) != 0 {
+		t.Errorf("on no network are %+v", on)
+	}
 
 	stranger := principal("*")
 	for _, route := range [][2]string{{"GET", path}, {"GET", path + "/" + first.ID.String()}, {"DELETE", path + "/" + first.ID.String()}} {

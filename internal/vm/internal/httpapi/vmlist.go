@@ -28,6 +28,7 @@ type VMListParams struct {
 	NodeID     string   `query:"node_id" format:"uuid" doc:"Only those on this node."`
 	ImageID    string   `query:"image_id" format:"uuid" doc:"Only those made from this image."`
 	OwnerID    string   `query:"owner_id" format:"uuid" doc:"Only those of this user."`
+	NetworkID  string   `query:"network_id" format:"uuid" doc:"Only those that are connected to this network."`
 	Q          string   `query:"q" maxLength:"128" doc:"Only those in whose name, description or tags words begin so."`
 	TenantID   string   `query:"tenant_id" enum:"all" doc:"'all' lists every tenant's; needs the permission on the platform."`
 }
@@ -38,7 +39,7 @@ func (p VMListParams) request() (service.ListRequest, error) {
 	for _, id := range []struct {
 		text string
 		into **uuid.UUID
-	}{{p.NodeID, &req.Filter.NodeID}, {p.ImageID, &req.Filter.ImageID}, {p.OwnerID, &req.Filter.Owner}} {
+	}{{p.NodeID, &req.Filter.NodeID}, {p.ImageID, &req.Filter.ImageID}, {p.OwnerID, &req.Filter.Owner}, {p.NetworkID, &req.Filter.NetworkID}} {
 		if id.text == "" {
 			continue
 		}

@@ -33,7 +33,8 @@ type Filter struct {
 	Owner      *uuid.UUID // of those that are asked for
 	NodeID     *uuid.UUID
 	ImageID    *uuid.UUID
-	Name       string // exact
+	NetworkID  *uuid.UUID // of one that they have an interface on
+	Name       string     // exact
 	NamePrefix string
 	State      vm.State
 	Tags       []Tag
@@ -87,6 +88,9 @@ func queryOf(f Filter) *query {
 		if c.id != nil {
 			q.and(c.condition, *c.id)
 		}
+	}
+	if f.NetworkID != nil {
+		q.and("EXISTS (SELECT 1 FROM vm_macs m WHERE m.vm_id = v.id AND m.network_id = ?)", *f.NetworkID)
 	}
 	if f.Name != "" {
 		q.and("v.name = ?", f.Name)
