@@ -347,6 +347,11 @@ func (s *script) neighbours(p port, chain string) {
 		return
 	}
 	s.bridge(chain, "ether type ip6 ip6 saddr != { ::, fe80::/10%s } drop", own)
+	// Which address of the link a guest has is its own affair, but for the one that all guests know their router by.
+	if p.net.router.IsValid() {
+		s.bridge(chain, "ip6 saddr %s drop", p.net.router)
+		s.bridge(chain, "icmpv6 type nd-neighbor-advert @th,64,128 0x%x drop", p.net.router.As16())
+	}
 	if p.net.prefix6.IsValid() {
 		s.bridge(chain, "ip6 saddr fe80::/10 ip6 daddr %s udp sport 546 udp dport 547 accept", dhcp6Servers)
 	}
