@@ -23,7 +23,8 @@ type vmSpec struct {
 	vendorData, networkConfig          string
 	hostname, passwordHash             string
 	networks, keys, tags               []string
-	noStart                            bool
+	description                        string
+	noStart, protect                   bool
 	cdrom, kernel, initrd, commandLine string
 	bootOrder                          []string
 	hardware                           hardwareFlags
@@ -72,6 +73,8 @@ func newVMCreate(e *env) *cobra.Command {
 	flags.StringVar(&spec.hostname, "hostname", "", "host name of the guest (default: the machine's name)")
 	flags.StringVar(&spec.passwordHash, "password-hash", "", "hash of the default user's password, as 'openssl passwd -6' makes it")
 	flags.StringVar(&spec.template, "template", "", "template that gives what the other flags leave out, by name or id")
+	flags.StringVar(&spec.description, "description", "", "text for people")
+	flags.BoolVar(&spec.protect, "protect", false, "refuse to delete it until 'novacron vm unprotect'")
 	flags.BoolVar(&spec.noStart, "no-start", false, "leave it powered off")
 	w.addTo(cmd)
 	must(cmd.RegisterFlagCompletionFunc("template", e.completion(0, templateNames)))
@@ -134,6 +137,7 @@ func (s *vmSpec) body(name string) (apiclient.VMCreate, error) {
 		body.SSHKeys = append(body.SSHKeys, keys...)
 	}
 	body.Hostname, body.PasswordHash = s.hostname, s.passwordHash
+	body.Description, body.DeleteProtection = s.description, s.protect
 	for _, file := range []struct {
 		flag, path string
 		to         *string

@@ -141,7 +141,7 @@ var (
 	ErrNetworkOverlap   = errs.New(errs.Conflict, "network.cidr_overlap", "the address range overlaps with another network")
 	ErrNetworkInUse     = errs.New(errs.Conflict, "network.in_use", "virtual machines are connected to the network").WithAction("Delete them first.")
 	ErrNetworkInvalid   = errs.New(errs.Invalid, "network.invalid", "the network cannot be made as asked")
-	ErrNetworkBusy      = errs.New(errs.Locked, "network.locked", "an operation is at work on the network")
+	ErrNetworkBusy      = errs.New(errs.Locked, "network.locked", "an operation is at work on the network").WithRetryable(true).WithAction("Wait for the operation, or cancel it.")
 	ErrNetworkVersion   = errs.New(errs.Precondition, "network.version_mismatch", "the network has changed since you read it").WithAction("Read it again and repeat the change.")
 	ErrNetworkProvider  = errs.New(errs.Forbidden, "network.provider_only", "networks that reach outside by themselves are for the platform's administrators").WithAction("Ask for the permission network:provider on the platform, or choose the mode nat or isolated.")
 	ErrNoAddressRange   = errs.New(errs.Conflict, "network.pool_exhausted", "no address range is free for the tenant's default network").WithAction("Create a network with a range of your choice and name it when creating the virtual machine.")

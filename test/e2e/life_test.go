@@ -60,6 +60,9 @@ func TestCommandLine(t *testing.T) {
 		t.Errorf("as JSON: %+v %v", m, err)
 	}
 	s.console("web-1", "echo con$((40+2))sole\n", "con42sole")
+	s.ticketAlone(m.ID)
+	must("10.213.7.", "vm", "interface", "list", "web-1")
+	must("10.213.7.", "vm", "interface", "update", "web-1", m.Networks[0].Addresses[0], "--in", "100000")
 	must("state: running", "vm", "show", "web-1", "-o", "yaml")
 	// What happens to other things than machines is told, too; a template makes another machine like it.
 	must("data", "volume", "create", "data", "--size", "1G")
@@ -80,6 +83,8 @@ func TestCommandLine(t *testing.T) {
 		must("web-1", "vm", verb, "web-1")
 	}
 	refused(5, "vm.wrong_state", "vm", "resume", "web-1")
+	refused(5, "vm.no_other_node", "vm", "migrate", "web-1")
+	refused(5, "vm.already_on_node", "vm", "migrate", "web-1", "--node", "host-1")
 	must("vm.restart", "operation", "list", "--kind", "vm.restart")
 	must("host-1", "node", "list")
 	must("gateway", "modules")

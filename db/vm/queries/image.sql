@@ -38,14 +38,13 @@ RETURNING *;
 UPDATE images SET kind = @kind, format = @format, upload_sha256 = @upload_sha256, virtual_size_bytes = @virtual_size_bytes, updated_at = now()
 WHERE id = @id AND status = 'importing';
 
--- name: ImageReady :one
+-- name: ImageReady :exec
 UPDATE images SET status = 'ready', sha256 = @sha256, size_bytes = @size_bytes, virtual_size_bytes = @virtual_size_bytes, operation_id = NULL,
     error = NULL, updated_at = now()
-WHERE id = @id AND status <> 'ready'
-RETURNING *;
+WHERE id = @id AND status <> 'ready';
 
 -- name: ImageFailed :one
-UPDATE images SET status = 'failed', operation_id = NULL, error = @error, updated_at = now() WHERE id = @id AND status = 'importing'
+UPDATE images SET status = 'failed', operation_id = NULL, error = @error, updated_at = now() WHERE id = @id
 RETURNING *;
 
 -- name: ImageDelete :one

@@ -1,5 +1,5 @@
 // Package grpcx is what every gRPC contract shares: errors that come out as they went in, and servers and clients over mutual TLS with request
-// ids, traces, deadlines and metrics. Only *grpc packages and the composition root use it.
+// ids, the principals that calls are made for, traces and deadlines. Only *grpc packages and the composition root use it.
 package grpcx
 
 import (
@@ -58,7 +58,7 @@ var ErrRefused = errs.New(errs.Internal, "internal.refused", "a module in anothe
 	WithAction("The operator checks the certificates that internal.cert_file and internal.ca_file name.")
 
 // Errors lists the package's errors for the reference.
-func Errors() []*errs.Error { return []*errs.Error{ErrUnreachable, ErrRefused} }
+func Errors() []*errs.Error { return []*errs.Error{ErrUnreachable, ErrRefused, ErrMessage} }
 
 // ToStatus turns an error into what travels. The cause stays behind.
 func ToStatus(err error) error {

@@ -218,7 +218,7 @@ func TestFailuresOfObjectsAreTold(t *testing.T) {
 	if lan := w.eventsAs(w.tenant, "type=network.failed").Items[0].Object; lan.Name != "lan" || len(w.toldOf(lan.ID)) != 1 {
 		t.Errorf("of the network was told %v", w.toldOf(lan.ID))
 	}
-	w.failAt("image.import", "convert", "after do")
+	w.failAt("image.import", "publish", "after do") // it was ready already, and is not any more
 	bad := w.image().ID
 	w.eventually("the failure is told", func() bool { return len(w.toldOf(bad)) == 1 })
 	w.failing(nil)

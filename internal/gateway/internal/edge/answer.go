@@ -3,6 +3,7 @@ package edge
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"net/http"
@@ -84,7 +85,7 @@ func (e *Edge) answer(w *writer, r *http.Request, x *exchange) {
 	case found.Raw:
 		found.handler.ServeHTTP(w, r)
 		return
-	case found.policy.CacheTTL > 0 && e.deps.Keeper != nil && r.Method == http.MethodGet && !held(r):
+	case found.policy.CacheTTL > 0 && e.deps.Keeper != nil && r.Method == http.MethodGet && !held(found, r):
 		if e.answerKept(w, r, x) {
 			return
 		}
@@ -136,14 +137,17 @@ func (e *Edge) send(w *writer, r *http.Request, status int, body []byte) {
 		status = http.StatusOK
 	}
 	if r.Method == http.MethodGet && status == http.StatusOK {
+		worth := encode.Worth(h.Get("Content-Type"), len(body)) && h.Get("Content-Encoding") == ""
+		if worth {
+			h.Add("Vary", "Accept-Encoding")
+		}
 		if match := r.Header.Get("If-None-Match"); match != "" && matches(match, h.Get("Etag")) {
 			h.Del("Content-Type")
 			h.Del("Content-Length")
 			w.WriteHeader(http.StatusNotModified)
 			return
 		}
-		if encode.Worth(h.Get("Content-Type"), len(body)) && h.Get("Content-Encoding") == "" {
-			h.Add("Vary", "Accept-Encoding")
+		if worth {
 			if coding := encode.Pick(r.Header.Get("Accept-Encoding")); coding != encode.Identity {
 				if packed, err := e.deps.Encoder.Encode(coding, body); err == nil && len(packed) < len(body) {
 					h["Content-Encoding"] = []string{coding}
@@ -209,6 +213,11 @@ func (e *Edge) answerKept(w *writer, r *http.Request, x *exchange) bool {
 		}
 		return a, nil
 	})
+	var broken *keep.Panicked
+	if errors.As(err, &broken) {
+		x.stack = broken.Stack
+		panic(broken.Value) // as if the handler had been asked here
+	}
 	if err != nil || kept == nil {
 		return false
 	}

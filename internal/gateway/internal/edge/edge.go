@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"runtime/debug"
@@ -20,6 +19,7 @@ import (
 	"github.com/novacron/novacron/internal/gateway/internal/encode"
 	"github.com/novacron/novacron/internal/gateway/internal/keep"
 	"github.com/novacron/novacron/internal/gateway/internal/limit"
+	"github.com/novacron/novacron/internal/gateway/internal/policy"
 	"github.com/novacron/novacron/internal/gateway/internal/upstream"
 	"github.com/novacron/novacron/internal/platform/audit"
 	"github.com/novacron/novacron/internal/platform/errs"
@@ -53,6 +53,7 @@ type State struct {
 	Limits  *limit.Limiter // may be nil: nothing is limited
 	Timeout time.Duration  // of routes that have none of their own; 0: none
 	CORS    *cors.Cors     // may be nil: no page of another origin may read answers
+	Proxies []netip.Prefix // that stand before the gateway, and are believed whom they were asked by
 	HSTS    string         // value of Strict-Transport-Security; empty: it is not sent
 }
 
@@ -91,17 +92,23 @@ type exchange struct {
 	span      tracing.Span
 	stages    stages // how long what came before the module took
 	panicked  any    // what the handler panicked with
-	stack     []byte // where
+	stack     []byte // where; set before where that was in another goroutine
 }
 
 // ServeHTTP implements http.Handler.
 func (e *Edge) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	x := &exchange{began: time.Now(), method: r.Method}
-	ctx, cancel := context.WithCancelCause(e.contextOf(r))
+	state := e.state.Load()
+	ctx, cancel := context.WithCancelCause(contextOf(r, state.Proxies))
 	defer cancel(nil)
 	ctx, x.span = enter(ctx, r)
 	r = r.WithContext(ctx)
 	stdHeaders(rw.Header(), httpx.RequestID(ctx))
+	if r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 {
+		// The server has dropped a Content-Length that came beside it. Whoever stands before us may have gone by that one, and take what is left
+		// for somebody else's request (RFC 9112, section 6.3): so nothing more is read from this connection.
+		rw.Header()["Connection"] = []string{"close"}
+	}
 
 	w := &writer{ResponseWriter: rw, ctl: http.NewResponseController(rw), stall: e.cfg.WriteStall, hasBody: r.Body != nil && r.Body != http.NoBody}
 	endStream := func() {}
@@ -123,11 +130,11 @@ func (e *Edge) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	e.inflight.begin()
 	func() {
 		defer func() {
-			if x.panicked = recover(); x.panicked != nil {
+			if x.panicked = recover(); x.panicked != nil && x.stack == nil {
 				x.stack = debug.Stack()
 			}
 		}()
-		e.serve(w, r, x)
+		e.serve(state, w, r, x)
 	}()
 	endStream()
 	incomplete := x.panicked != nil && !e.answerPanic(w, r, x)
@@ -140,8 +147,7 @@ func (e *Edge) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 }
 
 // serve checks, routes and authenticates a request, lets it in if the limits allow it, and hands it to its module.
-func (e *Edge) serve(w *writer, r *http.Request, x *exchange) {
-	state := e.state.Load()
+func (e *Edge) serve(state *State, w *writer, r *http.Request, x *exchange) {
 	if state.HSTS != "" {
 		w.Header()["Strict-Transport-Security"] = []string{state.HSTS}
 	}
@@ -189,6 +195,8 @@ func (e *Edge) serve(w *writer, r *http.Request, x *exchange) {
 		w.Header()["Sunset"] = []string{found.policy.Sunset}
 	}
 	x.stages.edge = time.Since(x.began)
+	r, cancel := withDeadline(r, found, state.Timeout)
+	defer cancel()
 	r, err := e.admit(state, w, r, x)
 	x.stages.admit = time.Since(x.began) - x.stages.edge
 	if err != nil {
@@ -202,8 +210,6 @@ func (e *Edge) serve(w *writer, r *http.Request, x *exchange) {
 		return
 	}
 	defer leave()
-	r, cancel := withDeadline(r, found, state.Timeout)
-	defer cancel()
 	if found.policy.Retries > 0 && found.url != "" {
 		r = r.WithContext(upstream.WithRetries(r.Context(), found.policy.Retries))
 	}
@@ -212,6 +218,20 @@ func (e *Edge) serve(w *writer, r *http.Request, x *exchange) {
 		r.Method = found.Method // HEAD, answered by GET; the server drops the body
 	}
 	e.answer(w, r, x)
+	e.forget(w, r, x)
+}
+
+// forget makes kept answers old that a change may have touched, so that whoever made it sees it (RFC 9111, section 4.4). Events tell of what
+// comes later, of what others do, and to other gateways; not everything that changes has one.
+func (e *Edge) forget(w *writer, r *http.Request, x *exchange) {
+	if e.deps.Keeper == nil || !x.known || w.status >= http.StatusBadRequest || r.Method == http.MethodGet || r.Method == http.MethodHead {
+		return
+	}
+	if x.principal.Scope == identity.ScopePlatform { // it may have been about anybody
+		e.deps.Keeper.ForgetAll(uuid.NewString())
+		return
+	}
+	e.deps.Keeper.Forget(x.principal.TenantID, uuid.NewString())
 }
 
 // admit finds out who asks, and whether there is room for the request and the caller may make it. It gives the request with the caller in
@@ -220,7 +240,7 @@ func (e *Edge) admit(state *State, w *writer, r *http.Request, x *exchange) (*ht
 	ctx, found := r.Context(), x.entry
 	who := limit.Caller{Addr: httpx.ClientInfo(ctx).Addr}
 	if !found.public {
-		p, known, err := e.authenticate(r)
+		p, known, err := e.authenticateSoon(state, r)
 		if err != nil {
 			if state.Limits != nil && errs.From(err).Kind == errs.Unauthenticated {
 				if limited := state.Limits.TakeRefused(ctx, w.Header(), who.Addr); limited != nil {
@@ -231,7 +251,7 @@ func (e *Edge) admit(state *State, w *writer, r *http.Request, x *exchange) (*ht
 		}
 		if known {
 			x.principal, x.known = p, true
-			who.User, who.Tenant = p.UserID, p.TenantID
+			who.User, who.Key, who.Tenant = p.UserID, p.APIKeyID, p.TenantID
 			ctx = identity.With(ctx, p)
 			r = r.WithContext(ctx)
 		}
@@ -252,22 +272,45 @@ func (e *Edge) admit(state *State, w *writer, r *http.Request, x *exchange) (*ht
 	return r, nil
 }
 
+// authenticateSoon bounds authenticate where the answer may take as long as it takes: finding out who asks is no part of that.
+func (e *Edge) authenticateSoon(state *State, r *http.Request) (identity.Principal, bool, error) {
+	if _, bounded := r.Context().Deadline(); bounded || state.Timeout == 0 {
+		return e.authenticate(r)
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), state.Timeout)
+	defer cancel()
+	p, known, err := e.authenticate(r.WithContext(ctx))
+	if err != nil && ctx.Err() != nil && r.Context().Err() == nil {
+		err = gateway.ErrTimeout.Wrap(err)
+	}
+	return p, known, err
+}
+
 // withDeadline ends the context of a request when its answer takes too long. Streams and requests that ask to be held take as long as they
 // take.
 func withDeadline(r *http.Request, found *entry, usual time.Duration) (*http.Request, context.CancelFunc) {
-	d := found.policy.Timeout
-	if d == 0 && !found.Raw {
-		d = usual
-	}
-	if d == 0 || held(r) {
+	d := timeLimit(found.Route, found.policy, usual)
+	if d == 0 || held(found, r) {
 		return r.WithContext(r.Context()), func() {} // a copy all the same: the caller changes it
 	}
 	ctx, cancel := context.WithTimeoutCause(r.Context(), d, gateway.ErrTimeout)
 	return r.WithContext(ctx), cancel
 }
 
-// held tells whether a request asks for its answer to be held back until work is done.
-func held(r *http.Request) bool {
+// timeLimit is how long an answer on a route may take; 0: as long as it takes.
+func timeLimit(route httpx.Route, p policy.Policy, usual time.Duration) time.Duration {
+	if p.Timeout == 0 && !route.Raw {
+		return usual
+	}
+	return p.Timeout
+}
+
+// held tells whether a request asks for its answer to be held back until work is done. Only some routes do that: elsewhere the words would
+// be nothing but a way around the limits of time and load.
+func held(found *entry, r *http.Request) bool {
+	if !found.Holds {
+		return false
+	}
 	return strings.Contains(r.URL.RawQuery, "wait=") || strings.Contains(r.Header.Get("Prefer"), "wait")
 }
 
@@ -360,18 +403,13 @@ func remoteOf(ctx context.Context) string {
 }
 
 // contextOf makes the context of a request: its id, its path as the client wrote it, the client and the trace.
-func (e *Edge) contextOf(r *http.Request) context.Context {
+func contextOf(r *http.Request, proxies []netip.Prefix) context.Context {
 	path := r.URL.Path
 	if len(path) > maxShownPath {
 		path = path[:maxShownPath]
 	}
 	ctx := httpx.WithRequest(r.Context(), requestID(r.Header), strings.ToValidUTF8(path, "\uFFFD"))
-	info := httpx.Client{UserAgent: r.UserAgent()}
-	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
-		if addr, err := netip.ParseAddr(host); err == nil {
-			info.Addr = addr
-		}
-	}
+	info := httpx.Client{Addr: clientAddr(r, proxies), UserAgent: r.UserAgent()}
 	return tracing.FromClient(httpx.WithClientInfo(ctx, info), r.Header.Get)
 }
 

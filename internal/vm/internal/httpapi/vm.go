@@ -116,13 +116,15 @@ func (a *API) registerVMs(kit *httpx.API) {
 	type deleteInput struct {
 		VMPath
 		WaitParams
-		DeleteVolumes bool `query:"delete_volumes" doc:"Delete the attached volumes, too; needs volume:delete. They are only detached otherwise."`
+		IfMatch       string `header:"If-Match" maxLength:"128" doc:"The ETag of the version that is to be deleted."`
+		DeleteVolumes bool   `query:"delete_volumes" doc:"Delete the attached volumes, too; needs volume:delete. They are only detached otherwise."`
 	}
 	httpx.Handle(kit, httpx.Op{ID: "vm-delete", Method: http.MethodDelete, Path: "/api/v1/vms/{id}", Permission: "vm:delete", Owned: true,
 		Summary: "Delete a virtual machine with its disks and snapshots, in whatever state it is", Tag: "vms", Status: http.StatusAccepted,
-		Description: "Volumes that are attached to it are detached and stay, unless delete_volumes is set.", Errors: []*errs.Error{vm.ErrNotFound}},
+		Description: "Volumes that are attached to it are detached and stay, unless delete_volumes is set.", Errors: []*errs.Error{vm.ErrNotFound, vm.ErrProtected, vm.ErrVersion}},
 		func(ctx context.Context, in *deleteInput) (*accepted, error) {
-			op, err := a.svc.Delete(ctx, service.Request{VMID: in.ID, DeleteVolumes: in.DeleteVolumes})
+			op, err := a.svc.Delete(ctx, service.Request{VMID: in.ID, DeleteVolumes: in.DeleteVolumes,
+				IfMatch: func(m vm.VM) bool { return matches(in.IfMatch, etag(m)) }})
 			if err != nil {
 				return nil, err
 			}

@@ -127,7 +127,7 @@ func (a *API) registerEdits(kit *httpx.API) {
 		Body vm.VM
 	}
 	edit := func(ctx context.Context, in VMEdit, change func(*store.Edited)) (*output, error) {
-		same := func(m vm.VM) bool { return in.IfMatch == "" || in.IfMatch == "*" || in.IfMatch == etag(m) }
+		same := func(m vm.VM) bool { return matches(in.IfMatch, etag(m)) }
 		machine, err := a.svc.Update(ctx, in.ID, same, followTime, change)
 		if err != nil {
 			return nil, err

@@ -433,8 +433,12 @@ func (s *Service) DeleteImage(ctx context.Context, id uuid.UUID) error {
 	return nil
 }
 
-// SweepImages gives up stale uploads and removes files that no image knows: what a crash left behind.
-func (s *Service) SweepImages(ctx context.Context) error {
+// ImageGrace is how long a file may wait for the row of its image while uploads arrive.
+const ImageGrace = time.Hour
+
+// SweepImages gives up stale uploads and removes files older than grace that no image knows: what a crash left behind. Before the first request
+// nothing is on its way, so that no grace is needed.
+func (s *Service) SweepImages(ctx context.Context, grace time.Duration) error {
 	if err := s.ReapUploads(ctx); err != nil {
 		return err
 	}
@@ -442,7 +446,7 @@ func (s *Service) SweepImages(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	removed, err := s.images.Sweep(known, time.Hour)
+	removed, err := s.images.Sweep(known, grace)
 	if removed > 0 {
 		s.log.InfoContext(ctx, "leftover image files removed", "count", removed)
 	}

@@ -181,16 +181,17 @@ func (s *Store) ImageScreened(ctx context.Context, img ImageRecord) error {
 
 // ImageImported notes that the image's file is in its place.
 func (s *Store) ImageImported(ctx context.Context, id uuid.UUID, sha256 string, size, virtual int64) error {
-	return s.inTx(ctx, func(tx pgx.Tx) error {
-		row, err := s.q.ImageReady(ctx, tx, vmdb.ImageReadyParams{ID: id, Sha256: sha256, SizeBytes: size, VirtualSizeBytes: virtual})
-		return tellRow(ctx, tx, row, err, imageTold, "created", map[string]any{"kind": row.Kind, "format": row.Format, "size_bytes": size, "virtual_size_bytes": virtual})
-	})
+	return pg.Map(s.q.ImageReady(ctx, s.pool, vmdb.ImageReadyParams{ID: id, Sha256: sha256, SizeBytes: size, VirtualSizeBytes: virtual}))
 }
 
-// EndImage is what the end of an import does to the image's row.
+// EndImage is what the end of an import does to the image's row. Behind one that did not succeed there is no file, also where it had said already
+// that there is.
 func (s *Store) EndImage(ctx context.Context, tx pgx.Tx, op operation.Operation) error {
 	if op.Status == operation.StatusSucceeded {
-		return nil
+		row, err := s.q.ImageGet(ctx, tx, op.TargetID)
+		facts := outcome(op)
+		facts["kind"], facts["format"], facts["size_bytes"], facts["virtual_size_bytes"] = row.Kind, row.Format, row.SizeBytes, row.VirtualSizeBytes
+		return tellRow(ctx, tx, row, err, imageTold, "created", facts)
 	}
 	row, err := s.q.ImageFailed(ctx, tx, vmdb.ImageFailedParams{ID: op.TargetID, Error: errs.Encode(op.Error)})
 	return tellRow(ctx, tx, row, err, imageTold, "failed", outcome(op))

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -117,6 +118,38 @@ func (s *Store) UpdateNetwork(ctx context.Context, id uuid.UUID, version *int64,
 		return tell(ctx, tx, networkTold(row), "updated", map[string]any{"operation_id": op.ID.String()})
 	})
 	return begun, err
+}
+
+// NetworkBefore is the input of operations of KindNetworkUpdate: what the network was.
+type NetworkBefore struct {
+	Name string   `json:"name"`
+	DHCP *vm.DHCP `json:"dhcp,omitempty"`
+}
+
+// RestoreNetwork takes a change back. The name stays where somebody else has the one before by now.
+func (s *Store) RestoreNetwork(ctx context.Context, id uuid.UUID, before NetworkBefore) error {
+	restore := func(name string) error {
+		return s.inTx(ctx, func(tx pgx.Tx) error {
+			row, err := s.q.NetworkGetForUpdate(ctx, tx, id)
+			if err != nil {
+				return mapNoRows(err, vm.ErrNetworkNotFound)
+			}
+			update := vmdb.NetworkUpdateParams{ID: id, Name: cmp.Or(name, row.Name), OperationID: row.OperationID, DhcpStart: row.DhcpStart, DhcpEnd: row.DhcpEnd}
+			if before.DHCP != nil {
+				update.DhcpStart, update.DhcpEnd = addrOf(before.DHCP.Start), addrOf(before.DHCP.End)
+			}
+			_, err = s.q.NetworkUpdate(ctx, tx, update)
+			if constraint, _ := pg.Violation(err); constraint == "vm_networks_name_key" {
+				return vm.ErrNetworkTaken
+			}
+			return err
+		})
+	}
+	err := restore(before.Name)
+	if errors.Is(err, vm.ErrNetworkTaken) {
+		err = restore("")
+	}
+	return err
 }
 
 // BeginDeleteNetwork begins to remove a network that nothing is connected to.

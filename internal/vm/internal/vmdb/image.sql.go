@@ -46,7 +46,7 @@ func (q *Queries) ImageDelete(ctx context.Context, db DBTX, id uuid.UUID) (Image
 }
 
 const imageFailed = `-- name: ImageFailed :one
-UPDATE images SET status = 'failed', operation_id = NULL, error = $1, updated_at = now() WHERE id = $2 AND status = 'importing'
+UPDATE images SET status = 'failed', operation_id = NULL, error = $1, updated_at = now() WHERE id = $2
 RETURNING id, tenant_id, owner_id, name, status, format, upload_sha256, sha256, size_bytes, virtual_size_bytes, operation_id, error, created_at, updated_at, kind, visibility, shared_with, source_url, declared_size, said_format, version
 `
 
@@ -371,11 +371,10 @@ func (q *Queries) ImageList(ctx context.Context, db DBTX, arg ImageListParams) (
 	return items, nil
 }
 
-const imageReady = `-- name: ImageReady :one
+const imageReady = `-- name: ImageReady :exec
 UPDATE images SET status = 'ready', sha256 = $1, size_bytes = $2, virtual_size_bytes = $3, operation_id = NULL,
     error = NULL, updated_at = now()
 WHERE id = $4 AND status <> 'ready'
-RETURNING id, tenant_id, owner_id, name, status, format, upload_sha256, sha256, size_bytes, virtual_size_bytes, operation_id, error, created_at, updated_at, kind, visibility, shared_with, source_url, declared_size, said_format, version
 `
 
 type ImageReadyParams struct {
@@ -385,38 +384,14 @@ type ImageReadyParams struct {
 	ID               uuid.UUID
 }
 
-func (q *Queries) ImageReady(ctx context.Context, db DBTX, arg ImageReadyParams) (Image, error) {
-	row := db.QueryRow(ctx, imageReady,
+func (q *Queries) ImageReady(ctx context.Context, db DBTX, arg ImageReadyParams) error {
+	_, err := db.Exec(ctx, imageReady,
 		arg.Sha256,
 		arg.SizeBytes,
 		arg.VirtualSizeBytes,
 		arg.ID,
 	)
-	var i Image
-	err := row.Scan(
-		&i.ID,
-		&i.TenantID,
-		&i.OwnerID,
-		&i.Name,
-		&i.Status,
-		&i.Format,
-		&i.UploadSha256,
-		&i.Sha256,
-		&i.SizeBytes,
-		&i.VirtualSizeBytes,
-		&i.OperationID,
-		&i.Error,
-		&i.CreatedAt,
-		&i.UpdatedAt,
-		&i.Kind,
-		&i.Visibility,
-		&i.SharedWith,
-		&i.SourceUrl,
-		&i.DeclaredSize,
-		&i.SaidFormat,
-		&i.Version,
-	)
-	return i, err
+	return err
 }
 
 const imageScreened = `-- name: ImageScreened :exec

@@ -29,7 +29,7 @@ func (d *Driver) EnsureNetwork(ctx context.Context, def driver.NetworkDef) error
 			if marshalErr != nil {
 				return marshalErr
 			}
-			network, err = c.NetworkDefineXML(xml)
+			network, err = c.NetworkDefineXMLFlags(xml, libvirt.NETWORK_DEFINE_VALIDATE)
 		}
 		if err != nil {
 			return err
@@ -135,7 +135,7 @@ func renew(c *libvirt.Connect, network *libvirt.Network, want *libvirtxml.Networ
 	if err != nil {
 		return active, err
 	}
-	again, err := c.NetworkDefineXML(xml)
+	again, err := c.NetworkDefineXMLFlags(xml, libvirt.NETWORK_DEFINE_VALIDATE)
 	if err != nil {
 		return active, err
 	}

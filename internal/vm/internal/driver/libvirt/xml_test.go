@@ -98,6 +98,15 @@ func TestXML(t *testing.T) {
 			}
 			return n.Marshal()
 		}},
+		"network-routed": {"network", func() (string, error) {
+			def := fixedNetwork(driver.ModeRouted, true)
+			def.CIDR6, def.Gateway6 = "fd12:3456:789a:1::/64", "fd12:3456:789a:1::1"
+			n, err := networkOf(def, "")
+			if err != nil {
+				return "", err
+			}
+			return n.Marshal()
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := c.make()
