@@ -34,6 +34,7 @@ type VMCreate struct {
 	CDROM      *uuid.UUID     `json:"cdrom_image_id,omitempty"`
 	DirectBoot *vm.DirectBoot `json:"direct_boot,omitempty"`
 	BootOrder  []string       `json:"boot_order,omitempty"`
+	vm.Hardware
 }
 
 // VMResources is the size to create; a part that is 0 comes from the flavor.

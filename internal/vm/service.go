@@ -50,6 +50,8 @@ type CreateVMRequest struct {
 	DeleteProtection bool
 	CDROM            *uuid.UUID // ISO image that is in the drive
 	DirectBoot       DirectBoot
+	DiskBoot         bool     // DirectBoot is empty on purpose, whatever the template says
+	Hardware         Hardware // beside its size
 	BootOrder        []string // "root", "cdrom" and "network"; none: root, then what is in the drive
 	Stopped          bool     // leave it powered off
 	IdempotencyKey   string   // the same key of the same user gives the same answer for a day; "": none

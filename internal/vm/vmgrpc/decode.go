@@ -17,7 +17,7 @@ func (d *decoder) createRequest(r *vmpb.CreateVMRequest) vm.CreateVMRequest {
 		Resources: resourcesOf(r.GetResources()), SSHKeys: r.GetSshKeys(), UserData: r.GetUserData(),
 		CloudInit: vm.CloudInit{VendorData: c.GetVendorData(), NetworkConfig: c.GetNetworkConfig(), Hostname: c.GetHostname(), PasswordHash: c.GetPasswordHash()},
 		Tags:      r.GetTags(), Description: r.GetDescription(), DeleteProtection: r.GetDeleteProtection(), CDROM: d.OptionalID(r.GetCdromImageId()),
-		DirectBoot: d.directBoot(r.GetDirectBoot()), BootOrder: r.GetBootOrder(), Stopped: r.GetStopped(), IdempotencyKey: r.GetIdempotencyKey(),
+		DirectBoot: d.directBoot(r.GetDirectBoot()), DiskBoot: r.GetDiskBoot(), Hardware: hardwareOf(r), BootOrder: r.GetBootOrder(), Stopped: r.GetStopped(), IdempotencyKey: r.GetIdempotencyKey(),
 	}
 	for _, n := range r.GetInterfaces() {
 		nic := vm.InterfaceRequest{NetworkID: d.ID(n.GetNetworkId()), MAC: n.GetMac(), IPAddress: n.GetIpAddress(), Down: n.GetDown(),
@@ -26,6 +26,45 @@ func (d *decoder) createRequest(r *vmpb.CreateVMRequest) vm.CreateVMRequest {
 			nic.SecurityGroups = d.IDs(groups.GetValues())
 		}
 		out.Interfaces = append(out.Interfaces, nic)
+	}
+	return out
+}
+
+// hardwareOf reads what is named of it.
+func hardwareOf(r *vmpb.CreateVMRequest) vm.Hardware {
+	var h vm.Hardware
+	if a := r.GetAutostart(); a != nil {
+		h.Autostart = &vm.AutostartChange{Enabled: a.Enabled, Order: narrow(a.Order), DelaySeconds: narrow(a.DelaySeconds)}
+	}
+	if r.GetCpu() != nil {
+		c := cpuOf(r.GetCpu())
+		h.CPU = &c
+	}
+	if w := r.GetWatchdog(); w != nil {
+		h.Watchdog = &vm.Watchdog{Model: w.GetModel(), Action: w.GetAction()}
+	}
+	if len(r.GetIoLimits()) > 0 {
+		h.IOLimits = limitsOf(r.GetIoLimits())
+	}
+	return h
+}
+
+func narrow(n *int64) *int {
+	if n == nil {
+		return nil
+	}
+	i := int(*n)
+	return &i
+}
+
+func cpuOf(c *vmpb.CPU) vm.CPU {
+	return vm.CPU{Model: c.GetModel(), Sockets: int(c.GetSockets()), Cores: int(c.GetCores()), Threads: int(c.GetThreads())}
+}
+
+func limitsOf(list map[string]*vmpb.IOLimits) map[string]vm.IOLimits {
+	out := make(map[string]vm.IOLimits, len(list))
+	for disk, l := range list {
+		out[disk] = vm.IOLimits{ReadIOPS: l.GetReadIops(), WriteIOPS: l.GetWriteIops(), ReadBPS: l.GetReadBytesPerSecond(), WriteBPS: l.GetWriteBytesPerSecond()}
 	}
 	return out
 }
@@ -81,19 +120,15 @@ func (d *decoder) nic(n *vmpb.Interface) vm.Interface {
 }
 
 func (d *decoder) settings(s *vmpb.Settings) vm.Settings {
-	a, c := s.GetAutostart(), s.GetCpu()
-	out := vm.Settings{
+	a := s.GetAutostart()
+	return vm.Settings{
 		DeleteProtection: s.GetDeleteProtection(),
 		Autostart:        vm.Autostart{Enabled: a.GetEnabled(), Order: int(a.GetOrder()), DelaySeconds: int(a.GetDelaySeconds())},
-		CPU:              vm.CPU{Model: c.GetModel(), Sockets: int(c.GetSockets()), Cores: int(c.GetCores()), Threads: int(c.GetThreads())},
-		IOLimits:         map[string]vm.IOLimits{}, Watchdog: vm.Watchdog{Model: s.GetWatchdog().GetModel(), Action: s.GetWatchdog().GetAction()},
+		CPU:              cpuOf(s.GetCpu()),
+		IOLimits:         limitsOf(s.GetIoLimits()), Watchdog: vm.Watchdog{Model: s.GetWatchdog().GetModel(), Action: s.GetWatchdog().GetAction()},
 		BootOrder: grpcx.Some(s.GetBootOrder()), CDROM: vm.CDROM{Drive: s.GetCdrom().GetDrive(), ImageID: d.OptionalID(s.GetCdrom().GetImageId())},
 		DirectBoot: d.directBoot(s.GetDirectBoot()),
 	}
-	for disk, l := range s.GetIoLimits() {
-		out.IOLimits[disk] = vm.IOLimits{ReadIOPS: l.GetReadIops(), WriteIOPS: l.GetWriteIops(), ReadBPS: l.GetReadBytesPerSecond(), WriteBPS: l.GetWriteBytesPerSecond()}
-	}
-	return out
 }
 
 func (d *decoder) directBoot(b *vmpb.DirectBoot) vm.DirectBoot {

@@ -14,8 +14,9 @@ func createRequest(r vm.CreateVMRequest) *vmpb.CreateVMRequest {
 		CloudInit: &vmpb.CloudInit{VendorData: grpcx.Text(r.CloudInit.VendorData), NetworkConfig: grpcx.Text(r.CloudInit.NetworkConfig),
 			Hostname: grpcx.Text(r.CloudInit.Hostname), PasswordHash: grpcx.Text(r.CloudInit.PasswordHash)},
 		Tags: tags(r.Tags), Description: grpcx.Text(r.Description), DeleteProtection: r.DeleteProtection, CdromImageId: grpcx.OptionalID(r.CDROM),
-		DirectBoot: directBoot(r.DirectBoot), BootOrder: texts(r.BootOrder), Stopped: r.Stopped, IdempotencyKey: grpcx.Text(r.IdempotencyKey),
+		DirectBoot: directBoot(r.DirectBoot), DiskBoot: r.DiskBoot, BootOrder: texts(r.BootOrder), Stopped: r.Stopped, IdempotencyKey: grpcx.Text(r.IdempotencyKey),
 	}
+	hardware(r.Hardware, out)
 	for _, n := range r.Interfaces {
 		nic := &vmpb.InterfaceRequest{NetworkId: grpcx.ID(n.NetworkID), Mac: grpcx.Text(n.MAC), IpAddress: grpcx.Text(n.IPAddress), Down: n.Down,
 			Bandwidth: &vmpb.Bandwidth{InKbps: n.Bandwidth.InKbps, OutKbps: n.Bandwidth.OutKbps}}
@@ -23,6 +24,40 @@ func createRequest(r vm.CreateVMRequest) *vmpb.CreateVMRequest {
 			nic.SecurityGroups = &vmpb.Ids{Values: grpcx.IDs(n.SecurityGroups)}
 		}
 		out.Interfaces = append(out.Interfaces, nic)
+	}
+	return out
+}
+
+// hardware writes what is named of it.
+func hardware(h vm.Hardware, out *vmpb.CreateVMRequest) {
+	if a := h.Autostart; a != nil {
+		out.Autostart = &vmpb.AutostartChange{Enabled: a.Enabled, Order: wide(a.Order), DelaySeconds: wide(a.DelaySeconds)}
+	}
+	if h.CPU != nil {
+		out.Cpu = cpu(*h.CPU)
+	}
+	if w := h.Watchdog; w != nil {
+		out.Watchdog = &vmpb.Watchdog{Model: grpcx.Text(w.Model), Action: grpcx.Text(w.Action)}
+	}
+	out.IoLimits = limits(h.IOLimits)
+}
+
+func wide(n *int) *int64 {
+	if n == nil {
+		return nil
+	}
+	w := int64(*n)
+	return &w
+}
+
+func cpu(c vm.CPU) *vmpb.CPU {
+	return &vmpb.CPU{Model: grpcx.Text(c.Model), Sockets: int64(c.Sockets), Cores: int64(c.Cores), Threads: int64(c.Threads)}
+}
+
+func limits(list map[string]vm.IOLimits) map[string]*vmpb.IOLimits {
+	out := make(map[string]*vmpb.IOLimits, len(list))
+	for disk, l := range list {
+		out[grpcx.Text(disk)] = &vmpb.IOLimits{ReadIops: l.ReadIOPS, WriteIops: l.WriteIOPS, ReadBytesPerSecond: l.ReadBPS, WriteBytesPerSecond: l.WriteBPS}
 	}
 	return out
 }
@@ -72,17 +107,13 @@ func nic(n *vm.Interface) *vmpb.Interface {
 }
 
 func settings(s *vm.Settings) *vmpb.Settings {
-	out := &vmpb.Settings{
+	return &vmpb.Settings{
 		DeleteProtection: s.DeleteProtection,
 		Autostart:        &vmpb.Autostart{Enabled: s.Autostart.Enabled, Order: int64(s.Autostart.Order), DelaySeconds: int64(s.Autostart.DelaySeconds)},
-		Cpu:              &vmpb.CPU{Model: s.CPU.Model, Sockets: int64(s.CPU.Sockets), Cores: int64(s.CPU.Cores), Threads: int64(s.CPU.Threads)},
-		IoLimits:         map[string]*vmpb.IOLimits{}, Watchdog: &vmpb.Watchdog{Model: s.Watchdog.Model, Action: s.Watchdog.Action}, BootOrder: s.BootOrder,
+		Cpu:              cpu(s.CPU),
+		IoLimits:         limits(s.IOLimits), Watchdog: &vmpb.Watchdog{Model: s.Watchdog.Model, Action: s.Watchdog.Action}, BootOrder: s.BootOrder,
 		Cdrom: &vmpb.CDROM{Drive: s.CDROM.Drive, ImageId: grpcx.OptionalID(s.CDROM.ImageID)}, DirectBoot: directBoot(s.DirectBoot),
 	}
-	for disk, l := range s.IOLimits {
-		out.IoLimits[disk] = &vmpb.IOLimits{ReadIops: l.ReadIOPS, WriteIops: l.WriteIOPS, ReadBytesPerSecond: l.ReadBPS, WriteBytesPerSecond: l.WriteBPS}
-	}
-	return out
 }
 
 func directBoot(b vm.DirectBoot) *vmpb.DirectBoot {

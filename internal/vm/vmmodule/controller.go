@@ -136,7 +136,7 @@ func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Se
 	if c.reports, err = bus.Serve(deps.Bus, bus.SubjectNodeReports, bus.ServeOptions{Queue: "vm.controller"}, svc.Report); err != nil {
 		return nil, fmt.Errorf("serve node reports: %w", err)
 	}
-	c.relay = outbox.NewRelay(c.pool, deps.Bus, outbox.Config{Subjects: []string{bus.SubjectVMEvents}, Shared: []string{bus.SubjectAuditRecords}, Log: deps.Log})
+	c.relay = outbox.NewRelay(c.pool, deps.Bus, outbox.Config{Subjects: []string{bus.SubjectVMEvents, bus.SubjectVMObjects}, Shared: []string{bus.SubjectAuditRecords}, Log: deps.Log})
 	if err := c.relay.Start(ctx); err != nil {
 		return nil, fmt.Errorf("start outbox relay: %w", err)
 	}

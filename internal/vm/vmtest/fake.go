@@ -161,6 +161,7 @@ func (f *Fake) CreateVM(ctx context.Context, req vm.CreateVMRequest) (vm.CreateV
 		Disks: []vm.Disk{{Name: "root", SizeBytes: req.Resources.DiskGiB << 30}}, Tags: maps.Clone(req.Tags), Networks: interfaces(req.Interfaces),
 		Pending: []vm.Pending{}, Conditions: []vm.Condition{}, Generation: 1, Settings: vm.DefaultSettings(), CreatedAt: now, UpdatedAt: now}
 	m.DeleteProtection, m.DirectBoot = req.DeleteProtection, req.DirectBoot
+	req.Hardware.Apply(&m.Settings)
 	m.CDROM = vm.CDROM{Drive: req.CDROM != nil, ImageID: req.CDROM}
 	if m.HypervisorType == "" {
 		m.HypervisorType = "kvm"

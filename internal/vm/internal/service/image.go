@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/operation"
 	"github.com/novacron/novacron/internal/vm"
@@ -264,7 +265,7 @@ func (s *Service) ReceivePart(ctx context.Context, id uuid.UUID, offset int64, b
 	ctx = context.WithoutCancel(ctx)
 	received, err := s.images.Complete(ctx, id, imagestore.Expected{Kind: s.saidKind(image), Format: image.SaidFormat, Checksum: image.SHA256})
 	if isRefusal(err) {
-		if dropped, dErr := s.store.DropUpload(ctx, id); dErr == nil && dropped {
+		if dropped, dErr := s.store.DropUpload(ctx, id, map[string]any{"code": errs.From(err).Code}); dErr == nil && dropped {
 			s.forget(ctx, id)
 		}
 	}
@@ -297,7 +298,7 @@ func (s *Service) ReapUploads(ctx context.Context) error {
 		if s.images.Busy(id) {
 			continue
 		}
-		dropped, err := s.store.DropUpload(ctx, id)
+		dropped, err := s.store.DropUpload(ctx, id, map[string]any{"reason": "no part came for too long"})
 		if err != nil {
 			return err
 		}

@@ -46,6 +46,11 @@ type CreateVMRequest struct {
 	BootOrder        []string               `protobuf:"bytes,16,rep,name=boot_order,json=bootOrder,proto3" json:"boot_order,omitempty"`
 	Stopped          bool                   `protobuf:"varint,17,opt,name=stopped,proto3" json:"stopped,omitempty"` // leave it powered off
 	IdempotencyKey   string                 `protobuf:"bytes,18,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	DiskBoot         bool                   `protobuf:"varint,19,opt,name=disk_boot,json=diskBoot,proto3" json:"disk_boot,omitempty"` // direct_boot is empty on purpose, whatever the template says
+	Autostart        *AutostartChange       `protobuf:"bytes,20,opt,name=autostart,proto3" json:"autostart,omitempty"`                // this and what follows: none leaves it to the template, or to the default
+	Cpu              *CPU                   `protobuf:"bytes,21,opt,name=cpu,proto3" json:"cpu,omitempty"`
+	Watchdog         *Watchdog              `protobuf:"bytes,22,opt,name=watchdog,proto3" json:"watchdog,omitempty"`
+	IoLimits         map[string]*IOLimits   `protobuf:"bytes,23,rep,name=io_limits,json=ioLimits,proto3" json:"io_limits,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -204,6 +209,41 @@ func (x *CreateVMRequest) GetIdempotencyKey() string {
 		return x.IdempotencyKey
 	}
 	return ""
+}
+
+func (x *CreateVMRequest) GetDiskBoot() bool {
+	if x != nil {
+		return x.DiskBoot
+	}
+	return false
+}
+
+func (x *CreateVMRequest) GetAutostart() *AutostartChange {
+	if x != nil {
+		return x.Autostart
+	}
+	return nil
+}
+
+func (x *CreateVMRequest) GetCpu() *CPU {
+	if x != nil {
+		return x.Cpu
+	}
+	return nil
+}
+
+func (x *CreateVMRequest) GetWatchdog() *Watchdog {
+	if x != nil {
+		return x.Watchdog
+	}
+	return nil
+}
+
+func (x *CreateVMRequest) GetIoLimits() map[string]*IOLimits {
+	if x != nil {
+		return x.IoLimits
+	}
+	return nil
 }
 
 type CreateVMResponse struct {
@@ -2291,6 +2331,66 @@ func (x *Autostart) GetDelaySeconds() int64 {
 	return 0
 }
 
+type AutostartChange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Enabled       *bool                  `protobuf:"varint,1,opt,name=enabled,proto3,oneof" json:"enabled,omitempty"`
+	Order         *int64                 `protobuf:"varint,2,opt,name=order,proto3,oneof" json:"order,omitempty"`
+	DelaySeconds  *int64                 `protobuf:"varint,3,opt,name=delay_seconds,json=delaySeconds,proto3,oneof" json:"delay_seconds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AutostartChange) Reset() {
+	*x = AutostartChange{}
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AutostartChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AutostartChange) ProtoMessage() {}
+
+func (x *AutostartChange) ProtoReflect() protoreflect.Message {
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AutostartChange.ProtoReflect.Descriptor instead.
+func (*AutostartChange) Descriptor() ([]byte, []int) {
+	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *AutostartChange) GetEnabled() bool {
+	if x != nil && x.Enabled != nil {
+		return *x.Enabled
+	}
+	return false
+}
+
+func (x *AutostartChange) GetOrder() int64 {
+	if x != nil && x.Order != nil {
+		return *x.Order
+	}
+	return 0
+}
+
+func (x *AutostartChange) GetDelaySeconds() int64 {
+	if x != nil && x.DelaySeconds != nil {
+		return *x.DelaySeconds
+	}
+	return 0
+}
+
 type CPU struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Model         string                 `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
@@ -2303,7 +2403,7 @@ type CPU struct {
 
 func (x *CPU) Reset() {
 	*x = CPU{}
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[32]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2315,7 +2415,7 @@ func (x *CPU) String() string {
 func (*CPU) ProtoMessage() {}
 
 func (x *CPU) ProtoReflect() protoreflect.Message {
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[32]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2328,7 +2428,7 @@ func (x *CPU) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CPU.ProtoReflect.Descriptor instead.
 func (*CPU) Descriptor() ([]byte, []int) {
-	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{32}
+	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CPU) GetModel() string {
@@ -2371,7 +2471,7 @@ type IOLimits struct {
 
 func (x *IOLimits) Reset() {
 	*x = IOLimits{}
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[33]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2383,7 +2483,7 @@ func (x *IOLimits) String() string {
 func (*IOLimits) ProtoMessage() {}
 
 func (x *IOLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[33]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2396,7 +2496,7 @@ func (x *IOLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IOLimits.ProtoReflect.Descriptor instead.
 func (*IOLimits) Descriptor() ([]byte, []int) {
-	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{33}
+	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *IOLimits) GetReadIops() int64 {
@@ -2437,7 +2537,7 @@ type Watchdog struct {
 
 func (x *Watchdog) Reset() {
 	*x = Watchdog{}
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[34]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2449,7 +2549,7 @@ func (x *Watchdog) String() string {
 func (*Watchdog) ProtoMessage() {}
 
 func (x *Watchdog) ProtoReflect() protoreflect.Message {
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[34]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2462,7 +2562,7 @@ func (x *Watchdog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Watchdog.ProtoReflect.Descriptor instead.
 func (*Watchdog) Descriptor() ([]byte, []int) {
-	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{34}
+	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Watchdog) GetModel() string {
@@ -2489,7 +2589,7 @@ type CDROM struct {
 
 func (x *CDROM) Reset() {
 	*x = CDROM{}
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[35]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2501,7 +2601,7 @@ func (x *CDROM) String() string {
 func (*CDROM) ProtoMessage() {}
 
 func (x *CDROM) ProtoReflect() protoreflect.Message {
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[35]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2514,7 +2614,7 @@ func (x *CDROM) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CDROM.ProtoReflect.Descriptor instead.
 func (*CDROM) Descriptor() ([]byte, []int) {
-	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{35}
+	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CDROM) GetDrive() bool {
@@ -2552,7 +2652,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[36]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2564,7 +2664,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[36]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2577,7 +2677,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{36}
+	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Problem) GetType() string {
@@ -2676,7 +2776,7 @@ type Field struct {
 
 func (x *Field) Reset() {
 	*x = Field{}
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[37]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2688,7 +2788,7 @@ func (x *Field) String() string {
 func (*Field) ProtoMessage() {}
 
 func (x *Field) ProtoReflect() protoreflect.Message {
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[37]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2701,7 +2801,7 @@ func (x *Field) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Field.ProtoReflect.Descriptor instead.
 func (*Field) Descriptor() ([]byte, []int) {
-	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{37}
+	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Field) GetLocation() string {
@@ -2729,7 +2829,7 @@ var File_novacron_vm_v1_vm_proto protoreflect.FileDescriptor
 
 const file_novacron_vm_v1_vm_proto_rawDesc = "" +
 	"\n" +
-	"\x17novacron/vm/v1/vm.proto\x12\x0enovacron.vm.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9b\x06\n" +
+	"\x17novacron/vm/v1/vm.proto\x12\x0enovacron.vm.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf7\b\n" +
 	"\x0fCreateVMRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12'\n" +
 	"\x0fhypervisor_type\x18\x02 \x01(\tR\x0ehypervisorType\x12\x1f\n" +
@@ -2755,10 +2855,18 @@ const file_novacron_vm_v1_vm_proto_rawDesc = "" +
 	"\n" +
 	"boot_order\x18\x10 \x03(\tR\tbootOrder\x12\x18\n" +
 	"\astopped\x18\x11 \x01(\bR\astopped\x12'\n" +
-	"\x0fidempotency_key\x18\x12 \x01(\tR\x0eidempotencyKey\x1a7\n" +
+	"\x0fidempotency_key\x18\x12 \x01(\tR\x0eidempotencyKey\x12\x1b\n" +
+	"\tdisk_boot\x18\x13 \x01(\bR\bdiskBoot\x12=\n" +
+	"\tautostart\x18\x14 \x01(\v2\x1f.novacron.vm.v1.AutostartChangeR\tautostart\x12%\n" +
+	"\x03cpu\x18\x15 \x01(\v2\x13.novacron.vm.v1.CPUR\x03cpu\x124\n" +
+	"\bwatchdog\x18\x16 \x01(\v2\x18.novacron.vm.v1.WatchdogR\bwatchdog\x12J\n" +
+	"\tio_limits\x18\x17 \x03(\v2-.novacron.vm.v1.CreateVMRequest.IoLimitsEntryR\bioLimits\x1a7\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"J\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aU\n" +
+	"\rIoLimitsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12.\n" +
+	"\x05value\x18\x02 \x01(\v2\x18.novacron.vm.v1.IOLimitsR\x05value:\x028\x01\"J\n" +
 	"\x10CreateVMResponse\x12\x13\n" +
 	"\x05vm_id\x18\x01 \x01(\fR\x04vmId\x12!\n" +
 	"\foperation_id\x18\x02 \x01(\fR\voperationId\")\n" +
@@ -2939,7 +3047,15 @@ const file_novacron_vm_v1_vm_proto_rawDesc = "" +
 	"\tAutostart\x12\x18\n" +
 	"\aenabled\x18\x01 \x01(\bR\aenabled\x12\x14\n" +
 	"\x05order\x18\x02 \x01(\x03R\x05order\x12#\n" +
-	"\rdelay_seconds\x18\x03 \x01(\x03R\fdelaySeconds\"e\n" +
+	"\rdelay_seconds\x18\x03 \x01(\x03R\fdelaySeconds\"\x9d\x01\n" +
+	"\x0fAutostartChange\x12\x1d\n" +
+	"\aenabled\x18\x01 \x01(\bH\x00R\aenabled\x88\x01\x01\x12\x19\n" +
+	"\x05order\x18\x02 \x01(\x03H\x01R\x05order\x88\x01\x01\x12(\n" +
+	"\rdelay_seconds\x18\x03 \x01(\x03H\x02R\fdelaySeconds\x88\x01\x01B\n" +
+	"\n" +
+	"\b_enabledB\b\n" +
+	"\x06_orderB\x10\n" +
+	"\x0e_delay_seconds\"e\n" +
 	"\x03CPU\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x18\n" +
 	"\asockets\x18\x02 \x01(\x03R\asockets\x12\x14\n" +
@@ -3001,7 +3117,7 @@ func file_novacron_vm_v1_vm_proto_rawDescGZIP() []byte {
 	return file_novacron_vm_v1_vm_proto_rawDescData
 }
 
-var file_novacron_vm_v1_vm_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_novacron_vm_v1_vm_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_novacron_vm_v1_vm_proto_goTypes = []any{
 	(*CreateVMRequest)(nil),       // 0: novacron.vm.v1.CreateVMRequest
 	(*CreateVMResponse)(nil),      // 1: novacron.vm.v1.CreateVMResponse
@@ -3035,82 +3151,89 @@ var file_novacron_vm_v1_vm_proto_goTypes = []any{
 	(*Condition)(nil),             // 29: novacron.vm.v1.Condition
 	(*Settings)(nil),              // 30: novacron.vm.v1.Settings
 	(*Autostart)(nil),             // 31: novacron.vm.v1.Autostart
-	(*CPU)(nil),                   // 32: novacron.vm.v1.CPU
-	(*IOLimits)(nil),              // 33: novacron.vm.v1.IOLimits
-	(*Watchdog)(nil),              // 34: novacron.vm.v1.Watchdog
-	(*CDROM)(nil),                 // 35: novacron.vm.v1.CDROM
-	(*Problem)(nil),               // 36: novacron.vm.v1.Problem
-	(*Field)(nil),                 // 37: novacron.vm.v1.Field
-	nil,                           // 38: novacron.vm.v1.CreateVMRequest.TagsEntry
-	nil,                           // 39: novacron.vm.v1.VM.TagsEntry
-	nil,                           // 40: novacron.vm.v1.Settings.IoLimitsEntry
-	nil,                           // 41: novacron.vm.v1.Problem.MetaEntry
-	(*timestamppb.Timestamp)(nil), // 42: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 43: google.protobuf.Duration
+	(*AutostartChange)(nil),       // 32: novacron.vm.v1.AutostartChange
+	(*CPU)(nil),                   // 33: novacron.vm.v1.CPU
+	(*IOLimits)(nil),              // 34: novacron.vm.v1.IOLimits
+	(*Watchdog)(nil),              // 35: novacron.vm.v1.Watchdog
+	(*CDROM)(nil),                 // 36: novacron.vm.v1.CDROM
+	(*Problem)(nil),               // 37: novacron.vm.v1.Problem
+	(*Field)(nil),                 // 38: novacron.vm.v1.Field
+	nil,                           // 39: novacron.vm.v1.CreateVMRequest.TagsEntry
+	nil,                           // 40: novacron.vm.v1.CreateVMRequest.IoLimitsEntry
+	nil,                           // 41: novacron.vm.v1.VM.TagsEntry
+	nil,                           // 42: novacron.vm.v1.Settings.IoLimitsEntry
+	nil,                           // 43: novacron.vm.v1.Problem.MetaEntry
+	(*timestamppb.Timestamp)(nil), // 44: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 45: google.protobuf.Duration
 }
 var file_novacron_vm_v1_vm_proto_depIdxs = []int32{
 	18, // 0: novacron.vm.v1.CreateVMRequest.resources:type_name -> novacron.vm.v1.Resources
 	19, // 1: novacron.vm.v1.CreateVMRequest.interfaces:type_name -> novacron.vm.v1.InterfaceRequest
 	22, // 2: novacron.vm.v1.CreateVMRequest.cloud_init:type_name -> novacron.vm.v1.CloudInit
-	38, // 3: novacron.vm.v1.CreateVMRequest.tags:type_name -> novacron.vm.v1.CreateVMRequest.TagsEntry
+	39, // 3: novacron.vm.v1.CreateVMRequest.tags:type_name -> novacron.vm.v1.CreateVMRequest.TagsEntry
 	23, // 4: novacron.vm.v1.CreateVMRequest.direct_boot:type_name -> novacron.vm.v1.DirectBoot
-	17, // 5: novacron.vm.v1.GetVMStatusResponse.vm:type_name -> novacron.vm.v1.VM
-	42, // 6: novacron.vm.v1.ListVMsRequest.after_time:type_name -> google.protobuf.Timestamp
-	17, // 7: novacron.vm.v1.ListVMsResponse.vms:type_name -> novacron.vm.v1.VM
-	43, // 8: novacron.vm.v1.StopVMRequest.grace:type_name -> google.protobuf.Duration
-	43, // 9: novacron.vm.v1.GetOperationRequest.wait:type_name -> google.protobuf.Duration
-	16, // 10: novacron.vm.v1.GetOperationResponse.operation:type_name -> novacron.vm.v1.Operation
-	36, // 11: novacron.vm.v1.Operation.error:type_name -> novacron.vm.v1.Problem
-	42, // 12: novacron.vm.v1.Operation.created_at:type_name -> google.protobuf.Timestamp
-	42, // 13: novacron.vm.v1.Operation.ended_at:type_name -> google.protobuf.Timestamp
-	18, // 14: novacron.vm.v1.VM.resources:type_name -> novacron.vm.v1.Resources
-	24, // 15: novacron.vm.v1.VM.networks:type_name -> novacron.vm.v1.Interface
-	25, // 16: novacron.vm.v1.VM.disks:type_name -> novacron.vm.v1.Disk
-	39, // 17: novacron.vm.v1.VM.tags:type_name -> novacron.vm.v1.VM.TagsEntry
-	42, // 18: novacron.vm.v1.VM.ready_at:type_name -> google.protobuf.Timestamp
-	26, // 19: novacron.vm.v1.VM.pending:type_name -> novacron.vm.v1.Pending
-	27, // 20: novacron.vm.v1.VM.origin:type_name -> novacron.vm.v1.Origin
-	28, // 21: novacron.vm.v1.VM.observed:type_name -> novacron.vm.v1.Observed
-	29, // 22: novacron.vm.v1.VM.conditions:type_name -> novacron.vm.v1.Condition
-	36, // 23: novacron.vm.v1.VM.error:type_name -> novacron.vm.v1.Problem
-	30, // 24: novacron.vm.v1.VM.settings:type_name -> novacron.vm.v1.Settings
-	42, // 25: novacron.vm.v1.VM.created_at:type_name -> google.protobuf.Timestamp
-	42, // 26: novacron.vm.v1.VM.updated_at:type_name -> google.protobuf.Timestamp
-	20, // 27: novacron.vm.v1.InterfaceRequest.security_groups:type_name -> novacron.vm.v1.Ids
-	21, // 28: novacron.vm.v1.InterfaceRequest.bandwidth:type_name -> novacron.vm.v1.Bandwidth
-	21, // 29: novacron.vm.v1.Interface.bandwidth:type_name -> novacron.vm.v1.Bandwidth
-	42, // 30: novacron.vm.v1.Observed.at:type_name -> google.protobuf.Timestamp
-	42, // 31: novacron.vm.v1.Condition.since:type_name -> google.protobuf.Timestamp
-	31, // 32: novacron.vm.v1.Settings.autostart:type_name -> novacron.vm.v1.Autostart
-	32, // 33: novacron.vm.v1.Settings.cpu:type_name -> novacron.vm.v1.CPU
-	40, // 34: novacron.vm.v1.Settings.io_limits:type_name -> novacron.vm.v1.Settings.IoLimitsEntry
-	34, // 35: novacron.vm.v1.Settings.watchdog:type_name -> novacron.vm.v1.Watchdog
-	35, // 36: novacron.vm.v1.Settings.cdrom:type_name -> novacron.vm.v1.CDROM
-	23, // 37: novacron.vm.v1.Settings.direct_boot:type_name -> novacron.vm.v1.DirectBoot
-	37, // 38: novacron.vm.v1.Problem.errors:type_name -> novacron.vm.v1.Field
-	41, // 39: novacron.vm.v1.Problem.meta:type_name -> novacron.vm.v1.Problem.MetaEntry
-	33, // 40: novacron.vm.v1.Settings.IoLimitsEntry.value:type_name -> novacron.vm.v1.IOLimits
-	0,  // 41: novacron.vm.v1.VMService.CreateVM:input_type -> novacron.vm.v1.CreateVMRequest
-	2,  // 42: novacron.vm.v1.VMService.GetVMStatus:input_type -> novacron.vm.v1.GetVMStatusRequest
-	4,  // 43: novacron.vm.v1.VMService.ListVMs:input_type -> novacron.vm.v1.ListVMsRequest
-	6,  // 44: novacron.vm.v1.VMService.StartVM:input_type -> novacron.vm.v1.StartVMRequest
-	8,  // 45: novacron.vm.v1.VMService.StopVM:input_type -> novacron.vm.v1.StopVMRequest
-	10, // 46: novacron.vm.v1.VMService.DeleteVM:input_type -> novacron.vm.v1.DeleteVMRequest
-	12, // 47: novacron.vm.v1.VMService.MigrateVM:input_type -> novacron.vm.v1.MigrateVMRequest
-	14, // 48: novacron.vm.v1.VMService.GetOperation:input_type -> novacron.vm.v1.GetOperationRequest
-	1,  // 49: novacron.vm.v1.VMService.CreateVM:output_type -> novacron.vm.v1.CreateVMResponse
-	3,  // 50: novacron.vm.v1.VMService.GetVMStatus:output_type -> novacron.vm.v1.GetVMStatusResponse
-	5,  // 51: novacron.vm.v1.VMService.ListVMs:output_type -> novacron.vm.v1.ListVMsResponse
-	7,  // 52: novacron.vm.v1.VMService.StartVM:output_type -> novacron.vm.v1.StartVMResponse
-	9,  // 53: novacron.vm.v1.VMService.StopVM:output_type -> novacron.vm.v1.StopVMResponse
-	11, // 54: novacron.vm.v1.VMService.DeleteVM:output_type -> novacron.vm.v1.DeleteVMResponse
-	13, // 55: novacron.vm.v1.VMService.MigrateVM:output_type -> novacron.vm.v1.MigrateVMResponse
-	15, // 56: novacron.vm.v1.VMService.GetOperation:output_type -> novacron.vm.v1.GetOperationResponse
-	49, // [49:57] is the sub-list for method output_type
-	41, // [41:49] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	32, // 5: novacron.vm.v1.CreateVMRequest.autostart:type_name -> novacron.vm.v1.AutostartChange
+	33, // 6: novacron.vm.v1.CreateVMRequest.cpu:type_name -> novacron.vm.v1.CPU
+	35, // 7: novacron.vm.v1.CreateVMRequest.watchdog:type_name -> novacron.vm.v1.Watchdog
+	40, // 8: novacron.vm.v1.CreateVMRequest.io_limits:type_name -> novacron.vm.v1.CreateVMRequest.IoLimitsEntry
+	17, // 9: novacron.vm.v1.GetVMStatusResponse.vm:type_name -> novacron.vm.v1.VM
+	44, // 10: novacron.vm.v1.ListVMsRequest.after_time:type_name -> google.protobuf.Timestamp
+	17, // 11: novacron.vm.v1.ListVMsResponse.vms:type_name -> novacron.vm.v1.VM
+	45, // 12: novacron.vm.v1.StopVMRequest.grace:type_name -> google.protobuf.Duration
+	45, // 13: novacron.vm.v1.GetOperationRequest.wait:type_name -> google.protobuf.Duration
+	16, // 14: novacron.vm.v1.GetOperationResponse.operation:type_name -> novacron.vm.v1.Operation
+	37, // 15: novacron.vm.v1.Operation.error:type_name -> novacron.vm.v1.Problem
+	44, // 16: novacron.vm.v1.Operation.created_at:type_name -> google.protobuf.Timestamp
+	44, // 17: novacron.vm.v1.Operation.ended_at:type_name -> google.protobuf.Timestamp
+	18, // 18: novacron.vm.v1.VM.resources:type_name -> novacron.vm.v1.Resources
+	24, // 19: novacron.vm.v1.VM.networks:type_name -> novacron.vm.v1.Interface
+	25, // 20: novacron.vm.v1.VM.disks:type_name -> novacron.vm.v1.Disk
+	41, // 21: novacron.vm.v1.VM.tags:type_name -> novacron.vm.v1.VM.TagsEntry
+	44, // 22: novacron.vm.v1.VM.ready_at:type_name -> google.protobuf.Timestamp
+	26, // 23: novacron.vm.v1.VM.pending:type_name -> novacron.vm.v1.Pending
+	27, // 24: novacron.vm.v1.VM.origin:type_name -> novacron.vm.v1.Origin
+	28, // 25: novacron.vm.v1.VM.observed:type_name -> novacron.vm.v1.Observed
+	29, // 26: novacron.vm.v1.VM.conditions:type_name -> novacron.vm.v1.Condition
+	37, // 27: novacron.vm.v1.VM.error:type_name -> novacron.vm.v1.Problem
+	30, // 28: novacron.vm.v1.VM.settings:type_name -> novacron.vm.v1.Settings
+	44, // 29: novacron.vm.v1.VM.created_at:type_name -> google.protobuf.Timestamp
+	44, // 30: novacron.vm.v1.VM.updated_at:type_name -> google.protobuf.Timestamp
+	20, // 31: novacron.vm.v1.InterfaceRequest.security_groups:type_name -> novacron.vm.v1.Ids
+	21, // 32: novacron.vm.v1.InterfaceRequest.bandwidth:type_name -> novacron.vm.v1.Bandwidth
+	21, // 33: novacron.vm.v1.Interface.bandwidth:type_name -> novacron.vm.v1.Bandwidth
+	44, // 34: novacron.vm.v1.Observed.at:type_name -> google.protobuf.Timestamp
+	44, // 35: novacron.vm.v1.Condition.since:type_name -> google.protobuf.Timestamp
+	31, // 36: novacron.vm.v1.Settings.autostart:type_name -> novacron.vm.v1.Autostart
+	33, // 37: novacron.vm.v1.Settings.cpu:type_name -> novacron.vm.v1.CPU
+	42, // 38: novacron.vm.v1.Settings.io_limits:type_name -> novacron.vm.v1.Settings.IoLimitsEntry
+	35, // 39: novacron.vm.v1.Settings.watchdog:type_name -> novacron.vm.v1.Watchdog
+	36, // 40: novacron.vm.v1.Settings.cdrom:type_name -> novacron.vm.v1.CDROM
+	23, // 41: novacron.vm.v1.Settings.direct_boot:type_name -> novacron.vm.v1.DirectBoot
+	38, // 42: novacron.vm.v1.Problem.errors:type_name -> novacron.vm.v1.Field
+	43, // 43: novacron.vm.v1.Problem.meta:type_name -> novacron.vm.v1.Problem.MetaEntry
+	34, // 44: novacron.vm.v1.CreateVMRequest.IoLimitsEntry.value:type_name -> novacron.vm.v1.IOLimits
+	34, // 45: novacron.vm.v1.Settings.IoLimitsEntry.value:type_name -> novacron.vm.v1.IOLimits
+	0,  // 46: novacron.vm.v1.VMService.CreateVM:input_type -> novacron.vm.v1.CreateVMRequest
+	2,  // 47: novacron.vm.v1.VMService.GetVMStatus:input_type -> novacron.vm.v1.GetVMStatusRequest
+	4,  // 48: novacron.vm.v1.VMService.ListVMs:input_type -> novacron.vm.v1.ListVMsRequest
+	6,  // 49: novacron.vm.v1.VMService.StartVM:input_type -> novacron.vm.v1.StartVMRequest
+	8,  // 50: novacron.vm.v1.VMService.StopVM:input_type -> novacron.vm.v1.StopVMRequest
+	10, // 51: novacron.vm.v1.VMService.DeleteVM:input_type -> novacron.vm.v1.DeleteVMRequest
+	12, // 52: novacron.vm.v1.VMService.MigrateVM:input_type -> novacron.vm.v1.MigrateVMRequest
+	14, // 53: novacron.vm.v1.VMService.GetOperation:input_type -> novacron.vm.v1.GetOperationRequest
+	1,  // 54: novacron.vm.v1.VMService.CreateVM:output_type -> novacron.vm.v1.CreateVMResponse
+	3,  // 55: novacron.vm.v1.VMService.GetVMStatus:output_type -> novacron.vm.v1.GetVMStatusResponse
+	5,  // 56: novacron.vm.v1.VMService.ListVMs:output_type -> novacron.vm.v1.ListVMsResponse
+	7,  // 57: novacron.vm.v1.VMService.StartVM:output_type -> novacron.vm.v1.StartVMResponse
+	9,  // 58: novacron.vm.v1.VMService.StopVM:output_type -> novacron.vm.v1.StopVMResponse
+	11, // 59: novacron.vm.v1.VMService.DeleteVM:output_type -> novacron.vm.v1.DeleteVMResponse
+	13, // 60: novacron.vm.v1.VMService.MigrateVM:output_type -> novacron.vm.v1.MigrateVMResponse
+	15, // 61: novacron.vm.v1.VMService.GetOperation:output_type -> novacron.vm.v1.GetOperationResponse
+	54, // [54:62] is the sub-list for method output_type
+	46, // [46:54] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_novacron_vm_v1_vm_proto_init() }
@@ -3118,13 +3241,14 @@ func file_novacron_vm_v1_vm_proto_init() {
 	if File_novacron_vm_v1_vm_proto != nil {
 		return
 	}
+	file_novacron_vm_v1_vm_proto_msgTypes[32].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_novacron_vm_v1_vm_proto_rawDesc), len(file_novacron_vm_v1_vm_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   42,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
