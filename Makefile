@@ -61,8 +61,10 @@ gen: $(TOOLS)/sqlc $(PROTO_TOOLS) ## generate code and reference documentation
 .PHONY: gen-check
 gen-check: $(TOOLS)/sqlc $(PROTO_TOOLS) ## fail if generated code is not up to date
 	cd db && ../$(TOOLS)/sqlc diff
-	cd api/proto && ../../$(TOOLS)/buf lint && ../../$(TOOLS)/buf generate -o ../../bin/proto-check --template '{"version":"v2","plugins":[{"local":"../../$(TOOLS)/protoc-gen-go","out":".","opt":"module=$(MODULE)"},{"local":"../../$(TOOLS)/protoc-gen-go-grpc","out":".","opt":"module=$(MODULE)"}]}'
-	diff -r bin/proto-check/internal/auth/authgrpc/authpb internal/auth/authgrpc/authpb
+	rm -rf bin/.proto-check
+	cd api/proto && ../../$(TOOLS)/buf lint && ../../$(TOOLS)/buf generate -o ../../bin/.proto-check --template '{"version":"v2","plugins":[{"local":"../../$(TOOLS)/protoc-gen-go","out":".","opt":"module=$(MODULE)"},{"local":"../../$(TOOLS)/protoc-gen-go-grpc","out":".","opt":"module=$(MODULE)"}]}'
+	diff <(cd bin/.proto-check && find internal -type f | sort) <(find internal -name '*.pb.go' | sort)
+	for file in $$(find internal -name '*.pb.go'); do diff bin/.proto-check/$$file $$file; done
 
 .PHONY: baseline
 baseline: ## at a release: keep today's OpenAPI document as the one that later ones are compared with

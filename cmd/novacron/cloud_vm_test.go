@@ -5,9 +5,13 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
 
 	"github.com/novacron/novacron/internal/apiclient"
 	"github.com/novacron/novacron/internal/platform/errs"
+	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/vm"
 )
 
@@ -16,13 +20,25 @@ func (c *cloud) handleVMs(handle register) {
 		items := []*vm.VM{}
 		q := r.URL.Query()
 		for _, m := range c.vms {
-			if (q.Get("name") == "" || q.Get("name") == m.Name) && (q.Get("state") == "" || q.Get("state") == string(m.State)) {
+			if (q.Get("name") == "" || q.Get("name") == m.Name) && (q.Get("state") == "" || q.Get("state") == string(m.State)) &&
+				(q.Get("image_id") == "" || q.Get("image_id") == m.ImageID.String()) && (q.Get("node_id") == "" || q.Get("node_id") == m.NodeID.String()) {
 				items = append(items, m)
 			}
 		}
 		answer(w, 200, map[string]any{"items": items})
 	})
 	handle("POST /api/v1/vms", c.createVM)
+	handle("GET /api/v1/vms/status", func(w http.ResponseWriter, r *http.Request) {
+		items := []vm.Status{}
+		for id := range strings.SplitSeq(r.URL.Query().Get("ids"), ",") {
+			for _, m := range c.vms {
+				if m.ID.String() == id {
+					items = append(items, vm.Status{ID: m.ID, Name: m.Name, State: m.State, DesiredState: m.DesiredState, OperationID: m.OperationID, Addresses: addresses(*m)})
+				}
+			}
+		}
+		answer(w, 200, map[string]any{"items": items})
+	})
 	one := func(pattern string, h func(http.ResponseWriter, *http.Request, int)) {
 		handle(pattern, func(w http.ResponseWriter, r *http.Request) {
 			for i, m := range c.vms {
@@ -60,6 +76,19 @@ func (c *cloud) handleVMs(handle register) {
 			}
 		})
 	}
+	one("POST /api/v1/vms/{id}/migrate", func(w http.ResponseWriter, r *http.Request, i int) {
+		var to struct {
+			NodeID *uuid.UUID `json:"node_id"`
+		}
+		switch err := json.NewDecoder(r.Body).Decode(&to); {
+		case err != nil:
+			refuse(w, httpx.ErrMalformed)
+		case to.NodeID != nil && c.vms[i].NodeID != nil && *to.NodeID == *c.vms[i].NodeID:
+			refuse(w, vm.ErrOnNode)
+		default:
+			refuse(w, vm.ErrNoOtherNode)
+		}
+	})
 	one("GET /api/v1/vms/{id}/console/log", func(w http.ResponseWriter, r *http.Request, i int) {
 		log := c.logs[c.vms[i].ID]
 		if log == "" {
@@ -113,7 +142,7 @@ func (c *cloud) createVM(w http.ResponseWriter, r *http.Request) {
 	host := node
 	m := &vm.VM{ID: c.id(), Name: in.Name, State: vm.StateRunning, DesiredState: vm.DesiredRunning, HypervisorType: "kvm", NodeID: &host, OwnerID: owner, TenantID: tenant,
 		ImageID: in.ImageID, Flavor: in.Flavor, Resources: size, Networks: []vm.Interface{}, Disks: []vm.Disk{{Name: "root", SizeBytes: size.DiskGiB << 30}},
-		Tags: in.Tags, Generation: 1, CreatedAt: day, UpdatedAt: day}
+		Tags: in.Tags, Description: in.Description, Settings: vm.Settings{DeleteProtection: in.DeleteProtection}, Generation: 1, CreatedAt: day, UpdatedAt: day}
 	if in.Tags == nil {
 		m.Tags = map[string]string{}
 	}

@@ -41,6 +41,12 @@ func (c *cloud) handleWebhooks(handle register) {
 			Metadata: json.RawMessage(`{"name":"web-1"}`)}
 	}
 	handle("GET /api/v1/events", func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Accept") == "application/json" && r.URL.Query().Get("kind") == "volume" {
+			told := event(3, "volume.created")
+			told.Object, told.VMID, told.Metadata = &vm.EventObject{Kind: "volume", ID: uuid.MustParse(r.URL.Query().Get("object_id")), Name: "data-1"}, uuid.Nil, json.RawMessage(`{}`)
+			answer(w, 200, map[string]any{"items": []vm.Event{told}, "next_cursor": "3"})
+			return
+		}
 		if r.Header.Get("Accept") == "application/json" {
 			answer(w, 200, map[string]any{"items": []vm.Event{event(1, "created"), event(2, "started")}, "next_cursor": "2"})
 			return

@@ -136,8 +136,7 @@ func find(kind, code, arg string, list lister) (named, error) {
 	}
 	switch len(found) {
 	case 0:
-		return named{}, &apiclient.Error{Problem: errs.Problem{Status: http.StatusNotFound, Code: code + ".not_found",
-			Detail: fmt.Sprintf("there is no %s named %q", kind, arg), Action: "See what there is: novacron " + code + " list"}}
+		return named{}, notFound(kind, code, arg)
 	case 1:
 		return found[0], nil
 	default:
@@ -147,6 +146,12 @@ func find(kind, code, arg string, list lister) (named, error) {
 		}
 		return named{}, usageError{fmt.Sprintf("%d %ss are named %q; give the id of the one that is meant: %s", len(found), kind, arg, strings.Join(ids, ", "))}
 	}
+}
+
+// notFound is the error for what an argument names and is not there.
+func notFound(kind, code, arg string) error {
+	return &apiclient.Error{Problem: errs.Problem{Status: http.StatusNotFound, Code: code + ".not_found",
+		Detail: fmt.Sprintf("there is no %s named %q", kind, arg), Action: "See what there is: novacron " + code + " list"}}
 }
 
 // connectVM connects, and finds the virtual machine that an argument names.

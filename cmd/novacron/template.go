@@ -67,6 +67,9 @@ func newTemplateCreate(e *env) *cobra.Command {
 				if err != nil {
 					return err
 				}
+				if create.Hardware, err = spec.hardware.given(cmd.Flags()); err != nil {
+					return err
+				}
 				if err := spec.resolve(cmd.Context(), c, &create); err != nil {
 					return err
 				}
@@ -85,7 +88,8 @@ func newTemplateCreate(e *env) *cobra.Command {
 	flags.StringVar((*string)(&body.Visibility), "visibility", "", "private, or public: for every tenant")
 	spec.addTo(e, cmd)
 	must(cmd.RegisterFlagCompletionFunc("from-vm", e.completion(0, vmNames)))
-	for _, flag := range []string{"image", "flavor", "vcpus", "memory", "disk", "network", "ssh-key", "user-data", "vendor-data", "tag"} {
+	for _, flag := range []string{"image", "flavor", "vcpus", "memory", "disk", "network", "ssh-key", "user-data", "vendor-data", "network-config", "tag", "cdrom", "kernel", "initrd",
+		"cmdline", "boot-order", "autostart", "autostart-order", "autostart-delay", "cpu-model", "cpu-topology", "watchdog", "io-limit"} {
 		cmd.MarkFlagsMutuallyExclusive("from-vm", flag)
 	}
 	return cmd
@@ -93,7 +97,8 @@ func newTemplateCreate(e *env) *cobra.Command {
 
 // templateOf is the spec that makes what the request would make.
 func templateOf(r apiclient.VMCreate) *vm.TemplateSpec {
-	spec := &vm.TemplateSpec{Flavor: r.Flavor, SSHKeys: r.SSHKeys, UserData: r.UserData, VendorData: r.VendorData, Tags: r.Tags}
+	spec := &vm.TemplateSpec{Flavor: r.Flavor, SSHKeys: r.SSHKeys, UserData: r.UserData, VendorData: r.VendorData, NetworkConfig: r.NetworkConfig, Tags: r.Tags,
+		CDROMImageID: r.CDROM, DirectBoot: r.DirectBoot, BootOrder: r.BootOrder, Hardware: r.Hardware}
 	if id := r.ImageID; id != [16]byte{} {
 		spec.ImageID = &id
 	}
@@ -101,7 +106,7 @@ func templateOf(r apiclient.VMCreate) *vm.TemplateSpec {
 		spec.Resources = &vm.TemplateResources{VCPUs: size.VCPUs, MemoryMiB: size.MemoryMiB, DiskGiB: size.DiskGiB}
 	}
 	for _, n := range r.Networks {
-		spec.Networks = append(spec.Networks, vm.TemplateInterface{NetworkID: n.NetworkID, SecurityGroups: n.SecurityGroups})
+		spec.Networks = append(spec.Networks, vm.TemplateInterface{NetworkID: n.NetworkID, SecurityGroups: n.SecurityGroups, Bandwidth: n.Bandwidth})
 	}
 	return spec
 }

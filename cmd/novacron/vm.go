@@ -17,14 +17,14 @@ import (
 
 func newVM(e *env) *cobra.Command {
 	cmd := &cobra.Command{Use: "vm", Short: "Virtual machines"}
-	cmd.AddCommand(newVMList(e), newVMCreate(e), newVMShow(e), newVMStop(e, apiclient.ActionStop, "Shut machines down", "Stopped"),
+	cmd.AddCommand(newVMList(e), newVMCreate(e), newVMShow(e), newVMStatus(e), newVMStop(e, apiclient.ActionStop, "Shut machines down", "Stopped"),
 		newVMStop(e, apiclient.ActionRestart, "Shut machines down and power them on again", "Restarted"),
 		newVMAction(e, apiclient.ActionStart, "Power machines on", "Started"), newVMAction(e, apiclient.ActionReset, "Press the reset button of machines", "Reset"),
 		newVMAction(e, apiclient.ActionPause, "Hold the virtual CPUs of machines", "Paused"), newVMAction(e, apiclient.ActionResume, "Let paused machines go on", "Resumed"),
 		newVMAction(e, apiclient.ActionSuspend, "Save the memory of machines to disk and power them off; start goes on from there", "Suspended"),
 		newVMResize(e), newVMRename(e), newVMSet(e), newVMProtect(e, "protect", "Protect a machine from deletion", "Protected", true),
 		newVMProtect(e, "unprotect", "Let a machine be deleted again", "Unprotected", false), newVMHistory(e),
-		newVMDelete(e), newVMClone(e), newVMRebuild(e), newVMDisk(e), newVMCDROM(e), newVMInterface(e), newVMSnapshot(e), newVMConsole(e), newVMVNC(e), newVMScreenshot(e), newVMLogs(e),
+		newVMDelete(e), newVMClone(e), newVMRebuild(e), newVMMigrate(e), newVMDisk(e), newVMCDROM(e), newVMInterface(e), newVMSnapshot(e), newVMConsole(e), newVMVNC(e), newVMScreenshot(e), newVMLogs(e),
 		newGuestInfo(e), newVMExec(e), newVMCopy(e), newVMSetPassword(e), newVMSyncTime(e), newVMMetrics(e), newVMTop(e))
 	return cmd
 }
@@ -38,6 +38,19 @@ func newVMList(e *env) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			for _, by := range []struct {
+				arg  *string
+				find func(context.Context, *apiclient.Client, string) (named, error)
+			}{{&f.Node, findNode}, {&f.Image, findImage}, {&f.Network, findNetwork}, {&f.Owner, findUser}} {
+				if *by.arg == "" {
+					continue
+				}
+				found, err := by.find(cmd.Context(), c, *by.arg)
+				if err != nil {
+					return err
+				}
+				*by.arg = found.id.String()
+			}
 			vms, err := apiclient.Collect(c.ListVMs(cmd.Context(), f))
 			if err != nil {
 				return err
@@ -47,11 +60,15 @@ func newVMList(e *env) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&f.Name, "name", "", "only the one of this name")
 	cmd.Flags().StringVar(&f.NamePrefix, "name-prefix", "", "only those whose names begin so")
-	cmd.Flags().StringVar(&f.Tag, "tag", "", "only those with this tag: KEY=VALUE, or KEY for any value")
+	cmd.Flags().StringArrayVar(&f.Tags, "tag", nil, "only those with this tag: KEY=VALUE, or KEY for any value; may be repeated, for those with all of them")
 	cmd.Flags().StringVar(&f.Text, "search", "", "only those in whose name, description or tags words begin so")
-	cmd.Flags().StringVar(&f.Node, "node", "", "only those on the node of this id")
-	cmd.Flags().StringVar(&f.Image, "image", "", "only those made from the image of this id")
-	cmd.Flags().StringVar(&f.Owner, "owner", "", "only those of the user of this id")
+	cmd.Flags().StringVar(&f.Node, "node", "", "only those on this node, by name or id")
+	cmd.Flags().StringVar(&f.Image, "image", "", "only those made from this image, by name or id")
+	cmd.Flags().StringVar(&f.Network, "network", "", "only those that are connected to this network, by name or id")
+	cmd.Flags().StringVar(&f.Owner, "owner", "", "only those of this user, by name or id")
+	must(cmd.RegisterFlagCompletionFunc("node", e.completion(0, nodeNames)))
+	must(cmd.RegisterFlagCompletionFunc("image", e.completion(0, imageNames)))
+	must(cmd.RegisterFlagCompletionFunc("network", e.completion(0, networkNames)))
 	cmd.Flags().StringVar(&f.Sort, "sort", "", "created_at, -created_at (default), name or -name")
 	must(cmd.RegisterFlagCompletionFunc("sort", cobra.FixedCompletions([]string{"created_at", "-created_at", "name", "-name"}, cobra.ShellCompDirectiveNoFileComp)))
 	cmd.Flags().StringVar(&f.State, "state", "", "only those in this state")

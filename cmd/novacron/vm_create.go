@@ -23,9 +23,11 @@ type vmSpec struct {
 	vendorData, networkConfig          string
 	hostname, passwordHash             string
 	networks, keys, tags               []string
-	noStart                            bool
+	description                        string
+	noStart, protect                   bool
 	cdrom, kernel, initrd, commandLine string
 	bootOrder                          []string
+	hardware                           hardwareFlags
 	partial                            bool // of a template: what is left out is for others to give
 }
 
@@ -43,6 +45,9 @@ func newVMCreate(e *env) *cobra.Command {
 			ctx := cmd.Context()
 			body, err := spec.body(args[0])
 			if err != nil {
+				return err
+			}
+			if body.Hardware, err = spec.hardware.given(cmd.Flags()); err != nil {
 				return err
 			}
 			c, err := e.connect()
@@ -65,18 +70,11 @@ func newVMCreate(e *env) *cobra.Command {
 	}
 	spec.addTo(e, cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&spec.networkConfig, "network-config", "", "file with cloud-init network-config (default: made from the interfaces)")
 	flags.StringVar(&spec.hostname, "hostname", "", "host name of the guest (default: the machine's name)")
 	flags.StringVar(&spec.passwordHash, "password-hash", "", "hash of the default user's password, as 'openssl passwd -6' makes it")
-	flags.StringVar(&spec.cdrom, "cdrom", "", "ISO image to put into its drive, by name or id; with an ISO image as --image that one is in the drive and the disk is empty")
-	flags.StringVar(&spec.kernel, "kernel", "", "kernel image to start it with, by name or id")
-	flags.StringVar(&spec.initrd, "initrd", "", "initrd image for --kernel")
-	flags.StringVar(&spec.commandLine, "cmdline", "", "command line for --kernel")
-	flags.StringSliceVar(&spec.bootOrder, "boot-order", nil, "what to boot from, of root, cdrom and network, the first first (default: root,cdrom)")
 	flags.StringVar(&spec.template, "template", "", "template that gives what the other flags leave out, by name or id")
-	for _, flag := range []string{"cdrom", "kernel", "initrd"} {
-		must(cmd.RegisterFlagCompletionFunc(flag, e.completion(0, imageNames)))
-	}
+	flags.StringVar(&spec.description, "description", "", "text for people")
+	flags.BoolVar(&spec.protect, "protect", false, "refuse to delete it until 'novacron vm unprotect'")
 	flags.BoolVar(&spec.noStart, "no-start", false, "leave it powered off")
 	w.addTo(cmd)
 	must(cmd.RegisterFlagCompletionFunc("template", e.completion(0, templateNames)))
@@ -93,7 +91,16 @@ func (s *vmSpec) addTo(e *env, cmd *cobra.Command) {
 	flags.StringArrayVar(&s.tags, "tag", nil, "label KEY=VALUE; may be repeated")
 	s.addSeedTo(e, cmd)
 	flags.StringVar(&s.vendorData, "vendor-data", "", "file with cloud-init vendor-data")
-	must(cmd.RegisterFlagCompletionFunc("image", e.completion(0, imageNames)))
+	flags.StringVar(&s.networkConfig, "network-config", "", "file with cloud-init network-config (default: made from the interfaces)")
+	flags.StringVar(&s.cdrom, "cdrom", "", "ISO image to put into its drive, by name or id; with an ISO image as --image that one is in the drive and the disk is empty")
+	flags.StringVar(&s.kernel, "kernel", "", "kernel image to start it with, by name or id")
+	flags.StringVar(&s.initrd, "initrd", "", "initrd image for --kernel")
+	flags.StringVar(&s.commandLine, "cmdline", "", "command line for --kernel")
+	flags.StringSliceVar(&s.bootOrder, "boot-order", nil, "what to boot from, of root, cdrom and network, the first first (default: root,cdrom)")
+	s.hardware.addTo(flags)
+	for _, flag := range []string{"image", "cdrom", "kernel", "initrd"} {
+		must(cmd.RegisterFlagCompletionFunc(flag, e.completion(0, imageNames)))
+	}
 	must(cmd.RegisterFlagCompletionFunc("network", e.completion(0, networkNames)))
 	must(cmd.RegisterFlagCompletionFunc("flavor", e.completion(0, flavorNames)))
 }
@@ -130,6 +137,7 @@ func (s *vmSpec) body(name string) (apiclient.VMCreate, error) {
 		body.SSHKeys = append(body.SSHKeys, keys...)
 	}
 	body.Hostname, body.PasswordHash = s.hostname, s.passwordHash
+	body.Description, body.DeleteProtection = s.description, s.protect
 	for _, file := range []struct {
 		flag, path string
 		to         *string

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
@@ -69,11 +68,9 @@ func newVMProtect(e *env, use, short, done string, protect bool) *cobra.Command 
 
 func newVMSet(e *env) *cobra.Command {
 	var (
-		description, model, topology, watchdog string
-		tags, untag, boot, limits              []string
-		autostart                              bool
-		order                                  int
-		delay                                  time.Duration
+		description       string
+		tags, untag, boot []string
+		hardware          hardwareFlags
 	)
 	cmd := &cobra.Command{
 		Use: "edit VM", Aliases: []string{"set"}, Short: "Change the settings of a machine", Args: cobra.ExactArgs(1), ValidArgsFunction: e.completion(1, vmNames),
@@ -96,44 +93,13 @@ func newVMSet(e *env) *cobra.Command {
 			for _, key := range untag {
 				body.Tags[key] = nil
 			}
-			if flags.Changed("autostart") || flags.Changed("autostart-order") || flags.Changed("autostart-delay") {
-				body.Autostart = &apiclient.VMAutostart{}
+			given, err := hardware.given(flags)
+			if err != nil {
+				return err
 			}
-			if flags.Changed("autostart") {
-				body.Autostart.Enabled = &autostart
-			}
-			if flags.Changed("autostart-order") {
-				body.Autostart.Order = &order
-			}
-			if flags.Changed("autostart-delay") {
-				seconds := int(delay / time.Second)
-				body.Autostart.DelaySeconds = &seconds
-			}
-			if flags.Changed("cpu-model") || flags.Changed("cpu-topology") {
-				body.CPU = &vm.CPU{Model: model}
-				if topology != "" {
-					if _, err := fmt.Sscanf(topology, "%d:%d:%d", &body.CPU.Sockets, &body.CPU.Cores, &body.CPU.Threads); err != nil {
-						return usageError{"--cpu-topology is SOCKETS:CORES:THREADS, for example 1:4:2"}
-					}
-				}
-			}
-			if flags.Changed("watchdog") {
-				model, action, _ := strings.Cut(watchdog, ":")
-				body.Watchdog = &apiclient.VMWatchdog{Model: model, Action: action}
-			}
+			body.Autostart, body.CPU, body.Watchdog, body.IOLimits = given.Autostart, given.CPU, given.Watchdog, given.IOLimits
 			if flags.Changed("boot-order") {
 				body.BootOrder = &boot
-			}
-			for _, limit := range limits {
-				if body.IOLimits == nil {
-					body.IOLimits = map[string]vm.IOLimits{}
-				}
-				disk, values, ok := strings.Cut(limit, "=")
-				var l vm.IOLimits
-				if _, err := fmt.Sscanf(values, "%d:%d:%d:%d", &l.ReadIOPS, &l.WriteIOPS, &l.ReadBPS, &l.WriteBPS); err != nil || !ok {
-					return usageError{"--io-limit is DISK=READ_IOPS:WRITE_IOPS:READ_BYTES:WRITE_BYTES a second, 0 for no limit"}
-				}
-				body.IOLimits[disk] = l
 			}
 			return e.updateVM(cmd.Context(), args[0], "Changed", body)
 		},
@@ -142,14 +108,8 @@ func newVMSet(e *env) *cobra.Command {
 	f.StringVar(&description, "description", "", "text for people")
 	f.StringArrayVar(&tags, "tag", nil, "KEY=VALUE to set; may be repeated")
 	f.StringArrayVar(&untag, "untag", nil, "tag to remove; may be repeated")
-	f.BoolVar(&autostart, "autostart", true, "power it on again after its host was restarted, if it was to run")
-	f.IntVar(&order, "autostart-order", 0, "lower ones are started first and shut down last")
-	f.Var((*span)(&delay), "autostart-delay", "how long to wait after it before the next one is started, for example 30s")
-	f.StringVar(&model, "cpu-model", "", "host-model, host-passthrough or a model by name; empty leaves it to the node")
-	f.StringVar(&topology, "cpu-topology", "", "SOCKETS:CORES:THREADS; empty: one socket for each vCPU")
-	f.StringVar(&watchdog, "watchdog", "", "i6300esb[:reset|poweroff|pause|none], or none")
-	f.StringSliceVar(&boot, "boot-order", nil, "root, network or ids of volumes, the first first")
-	f.StringArrayVar(&limits, "io-limit", nil, "DISK=READ_IOPS:WRITE_IOPS:READ_BYTES:WRITE_BYTES a second; may be repeated")
+	hardware.addTo(f)
+	f.StringSliceVar(&boot, "boot-order", nil, "root, cdrom, network or ids of volumes, the first first")
 	return cmd
 }
 

@@ -81,7 +81,7 @@ func newWebhookCreate(e *env) *cobra.Command {
 	var body apiclient.WebhookCreate
 	cmd := &cobra.Command{
 		Use: "create NAME URL", Short: "Have events sent to an address", Args: cobra.ExactArgs(2), ValidArgsFunction: cobra.NoFileCompletions,
-		Example: "  novacron webhook create chat https://hooks.example.org/novacron --event failed",
+		Example: "  novacron webhook create chat https://hooks.example.org/novacron --event failed --event 'volume.*'",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			body.Name, body.URL = args[0], args[1]
 			c, err := e.connect()
@@ -95,7 +95,7 @@ func newWebhookCreate(e *env) *cobra.Command {
 			return printWebhook(e, "Created", w)
 		},
 	}
-	cmd.Flags().StringSliceVar(&body.Events, "event", nil, "type of events; may be repeated (default: all)")
+	cmd.Flags().StringSliceVar(&body.Events, "event", nil, "type of events, or a kind such as volume.*; may be repeated (default: all)")
 	return cmd
 }
 

@@ -38,7 +38,7 @@ func list[T any](ctx context.Context, c *Client, path string, query url.Values, 
 	return func(yield func(Object[T], error) bool) {
 		q := url.Values{}
 		for name, values := range query {
-			if len(values) == 1 && values[0] != "" {
+			if len(values) > 0 && values[0] != "" {
 				q[name] = values
 			}
 		}

@@ -24,7 +24,7 @@ func interfacesPath(machine uuid.UUID) string {
 
 // ListInterfaces gives the interfaces of a machine.
 func (c *Client) ListInterfaces(ctx context.Context, machine uuid.UUID) iter.Seq2[Object[vm.Interface], error] {
-	return list[vm.Interface](ctx, c, interfacesPath(machine), nil, 0)
+	return listWhole[vm.Interface](ctx, c, interfacesPath(machine))
 }
 
 // AttachInterface begins to plug an interface in.

@@ -6,6 +6,8 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -24,12 +26,15 @@ type VMCreate struct {
 	SSHKeys    []string     `json:"ssh_keys,omitempty"`
 	UserData   string       `json:"user_data,omitempty"`
 	vm.CloudInit
-	Tags  map[string]string `json:"tags,omitempty"`
-	Start *bool             `json:"start,omitempty"`
+	Tags             map[string]string `json:"tags,omitempty"`
+	Description      string            `json:"description,omitempty"`
+	DeleteProtection bool              `json:"delete_protection,omitempty"`
+	Start            *bool             `json:"start,omitempty"`
 	// CDROM is an ISO image for the drive.
 	CDROM      *uuid.UUID     `json:"cdrom_image_id,omitempty"`
 	DirectBoot *vm.DirectBoot `json:"direct_boot,omitempty"`
 	BootOrder  []string       `json:"boot_order,omitempty"`
+	vm.Hardware
 }
 
 // VMResources is the size to create; a part that is 0 comes from the flavor.
@@ -60,10 +65,11 @@ type VMFilter struct {
 	Name       string
 	State      string
 	NamePrefix string
-	Tag        string // key=value, or key
+	Tags       []string // each key=value, or key
 	Text       string
 	Node       string // ids
 	Image      string
+	Network    string
 	Owner      string
 	Sort       string
 	AllTenants bool
@@ -83,8 +89,8 @@ const (
 
 // ListVMs gives the virtual machines, newest first.
 func (c *Client) ListVMs(ctx context.Context, f VMFilter) iter.Seq2[Object[vm.VM], error] {
-	q := url.Values{"name": {f.Name}, "state": {f.State}, "name_prefix": {f.NamePrefix}, "tag": {f.Tag}, "q": {f.Text}, "node_id": {f.Node},
-		"image_id": {f.Image}, "owner_id": {f.Owner}, "sort": {f.Sort}}
+	q := url.Values{"name": {f.Name}, "state": {f.State}, "name_prefix": {f.NamePrefix}, "tag": f.Tags, "q": {f.Text}, "node_id": {f.Node},
+		"image_id": {f.Image}, "network_id": {f.Network}, "owner_id": {f.Owner}, "sort": {f.Sort}}
 	if f.AllTenants {
 		q.Set("tenant_id", "all")
 	}
@@ -94,6 +100,28 @@ func (c *Client) ListVMs(ctx context.Context, f VMFilter) iter.Seq2[Object[vm.VM
 // GetVM reads a virtual machine.
 func (c *Client) GetVM(ctx context.Context, id uuid.UUID) (Object[vm.VM], error) {
 	return get[vm.VM](ctx, c, "/api/v1/vms/"+id.String())
+}
+
+// maxStatuses is how many statuses the server gives at once.
+const maxStatuses = 200
+
+// VMStatuses reads the statuses of machines, in their order, each once. Those that are not there are left out.
+func (c *Client) VMStatuses(ctx context.Context, ids []uuid.UUID) ([]Object[vm.Status], error) {
+	var all []Object[vm.Status]
+	for part := range slices.Chunk(ids, maxStatuses) {
+		texts := make([]string, len(part))
+		for i, id := range part {
+			texts[i] = id.String()
+		}
+		var answer struct {
+			Items []Object[vm.Status] `json:"items"`
+		}
+		if err := c.json(ctx, call{method: http.MethodGet, path: "/api/v1/vms/status", query: url.Values{"ids": {strings.Join(texts, ",")}}}, &answer); err != nil {
+			return nil, err
+		}
+		all = append(all, answer.Items...)
+	}
+	return all, nil
 }
 
 // CreateVM begins to create a virtual machine, whose id is the operation's target.

@@ -38,3 +38,11 @@ type VMRebuild struct {
 func (c *Client) RebuildVM(ctx context.Context, id uuid.UUID, body VMRebuild) (Object[Operation], error) {
 	return post[Operation](ctx, c, "/api/v1/vms/"+id.String()+"/rebuild", body)
 }
+
+// MigrateVM asks to move a virtual machine to a node, or with nil to whichever fits best.
+func (c *Client) MigrateVM(ctx context.Context, id uuid.UUID, to *uuid.UUID) (Object[Operation], error) {
+	body := struct {
+		NodeID *uuid.UUID `json:"node_id,omitempty"`
+	}{to}
+	return post[Operation](ctx, c, "/api/v1/vms/"+id.String()+"/migrate", body)
+}

@@ -15,24 +15,11 @@ type VMPatch struct {
 	Description      *string                `json:"description,omitempty"`
 	Tags             map[string]*string     `json:"tags,omitempty"` // nil removes one
 	DeleteProtection *bool                  `json:"delete_protection,omitempty"`
-	Autostart        *VMAutostart           `json:"autostart,omitempty"`
+	Autostart        *vm.AutostartChange    `json:"autostart,omitempty"`
 	CPU              *vm.CPU                `json:"cpu,omitempty"`
 	IOLimits         map[string]vm.IOLimits `json:"io_limits,omitempty"`
-	Watchdog         *VMWatchdog            `json:"watchdog,omitempty"`
+	Watchdog         *vm.Watchdog           `json:"watchdog,omitempty"`
 	BootOrder        *[]string              `json:"boot_order,omitempty"`
-}
-
-// VMAutostart changes what it names.
-type VMAutostart struct {
-	Enabled      *bool `json:"enabled,omitempty"`
-	Order        *int  `json:"order,omitempty"`
-	DelaySeconds *int  `json:"delay_seconds,omitempty"`
-}
-
-// VMWatchdog chooses a watchdog; an empty action is the server's usual one.
-type VMWatchdog struct {
-	Model  string `json:"model"`
-	Action string `json:"action,omitempty"`
 }
 
 // VMSize is what a machine is resized to; what is 0 stays.

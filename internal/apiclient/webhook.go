@@ -20,17 +20,28 @@ import (
 type EventFilter struct {
 	Since string // cursor of the last event that was seen; "0": the oldest that is kept; "": from now on
 	Types string // with commas between
+	Kinds string // of what they are about, with commas between
 	VMID  *uuid.UUID
+	// ObjectID is that of what they are about, of whatever kind.
+	ObjectID *uuid.UUID
+}
+
+func (f EventFilter) query() url.Values {
+	query := url.Values{"since": {f.Since}, "type": {f.Types}, "kind": {f.Kinds}}
+	if f.VMID != nil {
+		query.Set("vm_id", f.VMID.String())
+	}
+	if f.ObjectID != nil {
+		query.Set("object_id", f.ObjectID.String())
+	}
+	return query
 }
 
 // FollowEvents hands over events as they come, until ctx ends or see fails. A stream that breaks is taken up again where it was.
 func (c *Client) FollowEvents(ctx context.Context, f EventFilter, see func(Object[vm.Event]) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	query := url.Values{"since": {f.Since}, "type": {f.Types}}
-	if f.VMID != nil {
-		query.Set("vm_id", f.VMID.String())
-	}
+	query := f.query()
 	for {
 		resp, err := c.do(ctx, call{method: http.MethodGet, path: "/api/v1/events", query: query, accept: "text/event-stream"})
 		if err != nil {
@@ -58,12 +69,9 @@ func readEvents(resp *http.Response, see func(Object[vm.Event]) error) (last str
 	}
 	events := eventReader{lines: bufio.NewReaderSize(resp.Body, 64<<10)}
 	for {
-		name, data, err := events.next()
+		_, data, err := events.next()
 		if err != nil {
 			return events.lastID, err
-		}
-		if name != "vm" {
-			continue
 		}
 		var e Object[vm.Event]
 		if err := json.Unmarshal(data, &e); err != nil {
@@ -79,10 +87,8 @@ func readEvents(resp *http.Response, see func(Object[vm.Event]) error) (last str
 // ListEvents gives the events that are kept, oldest first.
 func (c *Client) ListEvents(ctx context.Context, f EventFilter) iter.Seq2[Object[vm.Event], error] {
 	return func(yield func(Object[vm.Event], error) bool) {
-		query := url.Values{"since": {f.Since}, "type": {f.Types}, "limit": {"500"}}
-		if f.VMID != nil {
-			query.Set("vm_id", f.VMID.String())
-		}
+		query := f.query()
+		query.Set("limit", "500")
 		for {
 			var page struct {
 				Items []Object[vm.Event] `json:"items"`

@@ -3,7 +3,6 @@ package app
 import (
 	"github.com/novacron/novacron/internal/app/topology"
 	"github.com/novacron/novacron/internal/auth"
-	"github.com/novacron/novacron/internal/auth/authgrpc"
 	"github.com/novacron/novacron/internal/bus"
 	"github.com/novacron/novacron/internal/gateway/gatewaymodule"
 	"github.com/novacron/novacron/internal/platform/cache"
@@ -25,5 +24,5 @@ import (
 // Errors lists every error that a client or an operator can meet, by code.
 func Errors() ([]*errs.Error, error) {
 	return errs.Reference(httpx.Errors(), auth.Errors(), vmmodule.Errors(), schedulermodule.Errors(), gatewaymodule.Errors(), operation.Errors(),
-		idempotent.Errors(), bus.Errors(), cache.Errors(), pg.Errors(), pgserver.Errors(), outbox.Errors(), tenancy.Errors(), topology.Errors(), hop.Errors(), grpcx.Errors(), authgrpc.Errors(), safedial.Errors(), []*errs.Error{ErrDataDirInUse})
+		idempotent.Errors(), bus.Errors(), cache.Errors(), pg.Errors(), pgserver.Errors(), outbox.Errors(), tenancy.Errors(), topology.Errors(), hop.Errors(), grpcx.Errors(), safedial.Errors(), []*errs.Error{ErrDataDirInUse})
 }

@@ -31,3 +31,16 @@ func TestErrorReferenceIsUpToDate(t *testing.T) {
 		t.Errorf("%s is stale; run 'make gen': %v", file, err)
 	}
 }
+
+// What an operation holds is free when that has ended.
+func TestWhatIsLockedCanBeTriedAgain(t *testing.T) {
+	list, err := Errors()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range list {
+		if e.Kind == errs.Locked && (!e.Retryable || e.Action == "") {
+			t.Errorf("%s: retryable %t, action %q", e.Code, e.Retryable, e.Action)
+		}
+	}
+}

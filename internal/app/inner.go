@@ -15,6 +15,7 @@ import (
 	"github.com/novacron/novacron/internal/platform/hop"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/logx"
+	"github.com/novacron/novacron/internal/vm/vmgrpc"
 )
 
 // inner answers other processes of the installation, where the configuration says so. It gives what ends that.
@@ -36,10 +37,17 @@ func (b *builder) serveContracts(ctx context.Context) (stop func(context.Context
 	if address == "" {
 		return func(context.Context) error { return nil }, nil
 	}
-	if b.auth == nil {
-		return nil, errors.New("internal.grpc_listen: this process runs no module that others can call; auth is one")
+	if b.auth == nil && b.vm == nil {
+		return nil, errors.New("internal.grpc_listen: this process runs no module that others can call; auth and vm's controller are such")
 	}
-	server, err := grpcx.Listen(ctx, address, b.cfg.GRPC(), b.cfg.Internal.Peers, b.log, func(r grpcx.Registrar) { authgrpc.Register(r, b.auth) })
+	server, err := grpcx.Listen(ctx, address, b.cfg.GRPC(), b.cfg.Internal.Peers, b.log, func(r grpcx.Registrar) {
+		if b.auth != nil {
+			authgrpc.Register(r, b.auth)
+		}
+		if b.vm != nil {
+			vmgrpc.Register(r, b.vm)
+		}
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 
@@ -22,6 +23,8 @@ import (
 	"github.com/novacron/novacron/internal/platform/logx"
 	"github.com/novacron/novacron/internal/platform/mail"
 	"github.com/novacron/novacron/internal/scheduler/schedulermodule"
+	"github.com/novacron/novacron/internal/vm"
+	"github.com/novacron/novacron/internal/vm/vmgrpc"
 	"github.com/novacron/novacron/internal/vm/vmmodule"
 )
 
@@ -70,6 +73,7 @@ type builder struct {
 	registry *prometheus.Registry
 
 	auth     auth.Service  // of the module in this process
+	vm       vm.Service    // of the controller in this process
 	conns    []*grpcx.Conn // to modules in other processes
 	runtime  *topology.Runtime
 	gateway  *gatewaymodule.Module
@@ -84,7 +88,7 @@ func (b *builder) modules() ([]topology.Module, error) {
 	var auth *authmodule.Module
 	var monitoring *monitoringmodule.Module
 	var scheduler *schedulermodule.Module
-	var vm *vmmodule.Module
+	var machines *vmmodule.Module
 	for _, part := range []struct {
 		name string
 		make func() (topology.Module, error)
@@ -118,19 +122,26 @@ func (b *builder) modules() ([]topology.Module, error) {
 		{"vm", func() (_ topology.Module, err error) {
 			cfg := b.cfg.VMModule()
 			cfg.Version = b.opts.Build.Version
-			deps := vmmodule.Deps{Bus: b.bus, Log: logx.ForModule(b.log, "vm"), Registerer: b.registry, Fault: fault()}
+			deps := vmmodule.Deps{Bus: b.bus, Cache: b.cache, Log: logx.ForModule(b.log, "vm"), Registerer: b.registry, Fault: fault()}
 			if scheduler != nil {
 				deps.Scheduler = scheduler.Service()
 			}
-			vm, err = vmmodule.New(cfg, deps)
-			return vm, err
+			machines, err = vmmodule.New(cfg, deps)
+			if err == nil && hasController(b.cfg) {
+				b.vm = machines.Service()
+			}
+			return machines, err
 		}},
 		{"federation", func() (topology.Module, error) {
 			rec, err := b.recorder("federation")
 			if err != nil {
 				return nil, err
 			}
-			return federationmodule.New(federationmodule.Deps{VM: vm.Service(), Monitoring: monitoring, Audit: rec})
+			vms, err := b.vmService()
+			if err != nil {
+				return nil, err
+			}
+			return federationmodule.New(federationmodule.Deps{VM: vms, Monitoring: monitoring, Audit: rec})
 		}},
 		{"gateway", func() (_ topology.Module, err error) {
 			identities, err := b.authService(auth)
@@ -172,12 +183,36 @@ func (b *builder) authService(local *authmodule.Module) (auth.Service, error) {
 	if local != nil {
 		return local.Service(), nil
 	}
-	conn, err := grpcx.Dial(b.cfg.Remote("auth"), b.cfg.GRPC())
+	conn, err := b.dial("auth")
+	if err != nil {
+		return nil, err
+	}
+	return authgrpc.NewClient(conn), nil
+}
+
+// vmService gives the contract of vm: that of the controller in this process, or of one in another.
+func (b *builder) vmService() (vm.Service, error) {
+	switch {
+	case b.vm != nil:
+		return b.vm, nil
+	case b.cfg.Has("vm"):
+		return nil, errors.New("vm.roles: federation needs the role controller, which this process does not run")
+	}
+	conn, err := b.dial("vm")
+	if err != nil {
+		return nil, err
+	}
+	return vmgrpc.NewClient(conn), nil
+}
+
+// dial prepares the connection to a module in another process. It is closed when the process ends.
+func (b *builder) dial(module string) (*grpcx.Conn, error) {
+	conn, err := grpcx.Dial(b.cfg.Remote(module), b.cfg.GRPC())
 	if err != nil {
 		return nil, err
 	}
 	b.conns = append(b.conns, conn)
-	return authgrpc.NewClient(conn), nil
+	return conn, nil
 }
 
 // recorder makes the audit recorder of a module without a database.

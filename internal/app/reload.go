@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,7 +46,7 @@ func (b *builder) reload(ctx context.Context) {
 	later := config.Differences(b.started, cfg)
 	kept := later[:0]
 	for _, path := range later {
-		if !strings.HasPrefix(path, "gateway.") {
+		if !strings.HasPrefix(path, "gateway.") && !slices.Contains([]string{"http.cors_origins", "http.trusted_proxies", "http.tls.hsts"}, path) {
 			kept = append(kept, path)
 		}
 	}

@@ -2,6 +2,9 @@ package app
 
 import (
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -87,6 +90,86 @@ func TestOpenAPIDocumentIsWhole(t *testing.T) {
 		name, _, _ := strings.Cut(ref, `"`)
 		if doc.Components.Schemas[name] == nil {
 			t.Errorf("the schema %s is referred to, but missing", name)
+		}
+	}
+}
+
+// TestListsTakeTheParametersOfLists: a client that knows one list knows them all. The exceptions say that they are never cut to pages.
+func TestListsTakeTheParametersOfLists(t *testing.T) {
+	whole := []string{"/api/v1/me/tenants", "/api/v1/permissions", "/api/v1/signing-keys", "/api/v1/gateway/routes", "/api/v1/multicloud/providers"}
+	var doc struct {
+		Paths map[string]map[string]json.RawMessage
+	}
+	if err := json.Unmarshal(built(t).gateway.Spec(), &doc); err != nil {
+		t.Fatal(err)
+	}
+	lists := 0
+	for path, methods := range doc.Paths {
+		if methods["get"] == nil || slices.Contains(whole, path) {
+			continue
+		}
+		var get struct {
+			Parameters []struct{ Name string }
+			Responses  map[string]struct {
+				Content map[string]struct {
+					Schema struct {
+						Ref string `json:"$ref"`
+					}
+				}
+			}
+		}
+		if err := json.Unmarshal(methods["get"], &get); err != nil {
+			t.Fatal(err)
+		}
+		if name := get.Responses["200"].Content["application/json"].Schema.Ref; !strings.Contains(name, "Page") {
+			continue
+		}
+		lists++
+		for _, want := range []string{"limit", "cursor", "fields"} {
+			if !slices.ContainsFunc(get.Parameters, func(p struct{ Name string }) bool { return p.Name == want }) {
+				t.Errorf("GET %s does not take %q", path, want)
+			}
+		}
+	}
+	if lists < 25 {
+		t.Errorf("only %d lists", lists)
+	}
+}
+
+// TestPagesMaySendEveryHeader: what the document says that a request may carry, pages of the origins that are let in may send.
+func TestPagesMaySendEveryHeader(t *testing.T) {
+	b := built(t)
+	cfg := b.cfg.GatewayModule()
+	cfg.Origins = []string{"https://ui.example.org"}
+	if err := b.gateway.Reload(cfg); err != nil {
+		t.Fatal(err)
+	}
+	var doc struct {
+		Paths map[string]map[string]struct{ Parameters []struct{ Name, In string } }
+	}
+	if err := json.Unmarshal(b.gateway.Spec(), &doc); err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]bool{"Authorization": true, "X-API-Key": true, "Idempotency-Key": true, "If-None-Match": true, "X-Tenant-ID": true}
+	for _, methods := range doc.Paths {
+		for _, op := range methods {
+			for _, p := range op.Parameters {
+				names[p.Name] = names[p.Name] || p.In == "header"
+			}
+		}
+	}
+	for name, header := range names {
+		if !header {
+			continue
+		}
+		r := httptest.NewRequest(http.MethodOptions, "/api/v1/images", nil)
+		r.Header.Set("Origin", "https://ui.example.org")
+		r.Header.Set("Access-Control-Request-Method", http.MethodPut)
+		r.Header.Set("Access-Control-Request-Headers", strings.ToLower(name))
+		w := httptest.NewRecorder()
+		b.gateway.Edge().ServeHTTP(w, r)
+		if w.Header().Get("Access-Control-Allow-Origin") == "" {
+			t.Errorf("the header %s is not let through", name)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import "github.com/google/uuid"
 // The subjects that modules publish on. "<id>" subjects are made by the functions below.
 const (
 	SubjectVMEvents           = "vm.events"
+	SubjectVMObjects          = "vm.objects" // volumes, snapshots, images, networks and what else the vm module keeps beside machines
 	SubjectVMMetrics          = "vm.metrics"
 	SubjectNodeHeartbeat      = "node.heartbeat"
 	SubjectMigrationEvents    = "migration.events"

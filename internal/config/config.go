@@ -35,6 +35,7 @@ type HTTPConfig struct {
 	PublicURL         string        `mapstructure:"public_url" doc:"Where people reach the API, https://cloud.example.org, for the links in mails."`
 	TLS               TLSConfig     `mapstructure:"tls"`
 	CORSOrigins       []string      `mapstructure:"cors_origins" doc:"Origins of web pages that may use the API and open its websockets, https://ui.example.org. * is all of them, for websockets too, which still need a ticket or token. Read anew on SIGHUP."`
+	TrustedProxies    []string      `mapstructure:"trusted_proxies" doc:"Addresses, or ranges like 10.1.2.0/28, of proxies that stand before the API. Of requests that come from there, X-Forwarded-For tells the client's address, which limits, sessions, log and audit trail go by. Read anew on SIGHUP."`
 	ReadHeaderTimeout time.Duration `mapstructure:"read_header_timeout" doc:"A client has so long to send the head of a request."`
 	IdleTimeout       time.Duration `mapstructure:"idle_timeout" doc:"An idle connection is closed after so long."`
 	MaxHeaderBytes    int           `mapstructure:"max_header_bytes" doc:"The most the head of a request may have, in bytes."`
@@ -47,7 +48,7 @@ type TLSConfig struct {
 	Names        []string      `mapstructure:"names" doc:"Host names and addresses for that certificate, besides localhost, the host name and the address of http.listen."`
 	CertFile     string        `mapstructure:"cert_file" doc:"Certificate in PEM. It and its key may be replaced at any time; SIGHUP makes that take effect at once."`
 	KeyFile      string        `mapstructure:"key_file" doc:"Its key."`
-	ClientCAFile string        `mapstructure:"client_ca_file" doc:"If given, clients must show a certificate that one of these authorities signed."`
+	ClientCAFile string        `mapstructure:"client_ca_file" doc:"If given, clients must show a certificate that one of these authorities signed. SIGHUP reads the file anew."`
 	HSTS         time.Duration `mapstructure:"hsts" doc:"How long browsers shall insist on TLS. 0: they are not told."`
 }
 
@@ -55,7 +56,7 @@ type TLSConfig struct {
 type GatewayConfig struct {
 	Timeout   time.Duration      `mapstructure:"timeout" doc:"How long an answer may take on routes that have no timeout of their own; streams and requests with wait aside. 0: no limit. Read anew on SIGHUP, as everything below gateway."`
 	RateLimit GatewayRatesConfig `mapstructure:"rate_limit"`
-	Services  []GatewayService   `mapstructure:"services" doc:"Modules that run in other processes. Not read anew on SIGHUP."`
+	Services  []GatewayService   `mapstructure:"services" doc:"Modules that run in other processes."`
 	Routes    []GatewayRoute     `mapstructure:"routes" doc:"What holds for routes besides the built-in rules, which GET /api/v1/gateway/routes shows. The most specific path decides."`
 }
 
@@ -67,7 +68,7 @@ type GatewayService struct {
 	Retries     int           `mapstructure:"retries" doc:"how often a request that may be repeated is sent again"`
 	MaxInFlight int           `mapstructure:"max_in_flight" doc:"requests at once, 2000 if not given"`
 	Breaker     struct {
-		Failures int           `mapstructure:"failures" doc:"so many in a row and it is left alone, 5 if not given"`
+		Failures int           `mapstructure:"failures" doc:"so many in a row and that process is left alone, 5 if not given"`
 		OpenFor  time.Duration `mapstructure:"open_for" doc:"for so long, 5s if not given"`
 	} `mapstructure:"circuit_breaker"`
 }
@@ -81,8 +82,8 @@ type InternalConfig struct {
 	Gateways []string `mapstructure:"gateways" doc:"Names in the certificates of gateways."`
 
 	GRPCListen string         `mapstructure:"grpc_listen" doc:"HOST:PORT on which this process answers calls of modules in other processes. Empty: it does not."`
-	Peers      []string       `mapstructure:"peers" doc:"Names in the certificates of processes that may make such calls."`
-	Remotes    []RemoteModule `mapstructure:"remotes" doc:"Modules that modules of this process need and that run elsewhere. Today auth can."`
+	Peers      []string       `mapstructure:"peers" doc:"Names in the certificates of processes that may make such calls. They are believed for whom they call."`
+	Remotes    []RemoteModule `mapstructure:"remotes" doc:"Modules that modules of this process need and that run elsewhere. Today auth and vm can."`
 }
 
 // RemoteModule is where the contract of a module is served.
@@ -103,7 +104,8 @@ func (c Config) Remote(module string) string {
 
 // GatewayRatesConfig is about limits that hold for all routes together.
 type GatewayRatesConfig struct {
-	User    string `mapstructure:"user" doc:"Requests of one user or API key: a number, / and second, minute or hour, or unlimited."`
+	User    string `mapstructure:"user" doc:"Requests of one user, those with API keys included: a number, / and second, minute or hour, or unlimited."`
+	Key     string `mapstructure:"key" doc:"Requests with one API key, besides: so that no key takes all that its user may."`
 	Tenant  string `mapstructure:"tenant" doc:"What all requests of one tenant may cost. An object that is read costs 1, a change or a list of 50 costs 5."`
 	Address string `mapstructure:"address" doc:"Requests of one client address, or of one IPv6 network of 64 bits. A refused credential costs ten."`
 }

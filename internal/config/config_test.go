@@ -96,6 +96,8 @@ func TestEveryMistakeIsReportedAtOnce(t *testing.T) {
 		"bad values": {"modules: [auth, vmm]\nlog: {level: loud, hold: 1h}\nruntime: {gc_room_bytes: -1}\nhttp: {listen: nowhere}\nvm: {stop_grace: -1s, libvirt: {accel: warp}, network_pool: x}\n" +
 			"scheduler: {overcommit_vcpu: 0}\ndatabase: {url: 'mysql://x'}\nauth: {access_ttl: 0s}\n",
 			[]string{"vmm", "log.level", "log.hold", "runtime.gc_room_bytes", "http.listen", "vm.stop_grace", "vm.libvirt.accel", "vm.network_pool", "scheduler.overcommit_vcpu", "database.url", "access"}},
+		"bad remotes": {"modules: [vm, scheduler]\ninternal: {cert_file: a, key_file: b, ca_file: c, remotes: [{module: vm, address: a:1}, {module: scheduler, address: a:1}, {module: auth, address: a}]}\n",
+			[]string{"internal.remotes[0].module: vm runs in this process", `internal.remotes[1].module: "scheduler" cannot be reached`, "internal.remotes[2].address"}},
 		"missing secret": {"redis: {url_file: /does/not/exist}\n", []string{"redis.url_file"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -20,7 +20,7 @@ func Default() Config {
 		DataDir: DefaultDataDir, Modules: []string{"all"},
 		HTTP: HTTPConfig{Listen: g.Listen, ReadHeaderTimeout: g.ReadHeaderTimeout, IdleTimeout: g.IdleTimeout,
 			MaxHeaderBytes: g.MaxHeaderBytes, DrainGrace: g.DrainGrace, TLS: TLSConfig{HSTS: g.HSTS}},
-		Gateway:   GatewayConfig{Timeout: g.Timeout, RateLimit: GatewayRatesConfig{User: g.Rates.User, Tenant: g.Rates.Tenant, Address: g.Rates.Address}},
+		Gateway:   GatewayConfig{Timeout: g.Timeout, RateLimit: GatewayRatesConfig{User: g.Rates.User, Key: g.Rates.Key, Tenant: g.Rates.Tenant, Address: g.Rates.Address}},
 		Internal:  InternalConfig{Gateways: []string{"gateway"}, Peers: []string{"gateway"}},
 		Database:  DatabaseConfig{MaxConns: 10},
 		Log:       LogConfig{Level: "info", Format: "auto", Hold: 100 * time.Millisecond},

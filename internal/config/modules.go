@@ -46,7 +46,7 @@ func (c Config) GatewayModule() gatewaymodule.Config {
 	m.Timeout, m.Rates = c.Gateway.Timeout, gatewaymodule.Rates(c.Gateway.RateLimit)
 	t := c.HTTP.TLS
 	m.TLS = gatewaymodule.TLS{CertFile: t.CertFile, KeyFile: t.KeyFile, ClientCAFile: t.ClientCAFile}
-	m.HSTS, m.Origins = t.HSTS, c.HTTP.CORSOrigins
+	m.HSTS, m.Origins, m.Proxies = t.HSTS, c.HTTP.CORSOrigins, c.HTTP.TrustedProxies
 	m.Internal = gatewaymodule.TLS{CertFile: c.Internal.CertFile, KeyFile: c.Internal.KeyFile, ClientCAFile: c.Internal.CAFile}
 	for _, s := range c.Gateway.Services {
 		m.Services = append(m.Services, gatewaymodule.Service{Name: s.Name, URLs: s.URLs, Timeout: s.Timeout, Retries: s.Retries,
@@ -121,8 +121,8 @@ func (c Config) innerMistakes() []error {
 	}
 	for n, r := range i.Remotes {
 		switch _, _, err := net.SplitHostPort(r.Address); {
-		case r.Module != "auth":
-			list = append(list, fmt.Errorf("internal.remotes[%d].module: %q cannot be reached in another process; auth can", n, r.Module))
+		case r.Module != "auth" && r.Module != "vm":
+			list = append(list, fmt.Errorf("internal.remotes[%d].module: %q cannot be reached in another process; auth and vm can", n, r.Module))
 		case c.Has(r.Module):
 			list = append(list, fmt.Errorf("internal.remotes[%d].module: %s runs in this process", n, r.Module))
 		case err != nil:

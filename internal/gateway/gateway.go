@@ -37,6 +37,17 @@ type Route struct {
 	CacheSeconds int      `json:"cache_seconds" doc:"For how long an answer may be given again; 0: it is not kept."`
 	TimeoutMS    int64    `json:"timeout_ms" doc:"How long an answer may take; 0: no limit."`
 	Retries      int      `json:"retries" doc:"How often a request that may be repeated is sent again."`
+	Deprecated   string   `json:"deprecated,omitempty" format:"date" example:"2026-12-31" doc:"Day since which clients should use something else."`
+	Sunset       string   `json:"sunset,omitempty" format:"date" example:"2027-06-30" doc:"Day from which the route may be gone."`
+
+	CircuitBreaker *CircuitBreaker `json:"circuit_breaker,omitempty" doc:"Of each process of a module that runs elsewhere."`
+	MaxInFlight    int             `json:"max_in_flight,omitempty" example:"2000" doc:"How many requests a module that runs elsewhere may be answering at once, over all its routes."`
+}
+
+// CircuitBreaker is when a process of a module is left alone.
+type CircuitBreaker struct {
+	Failures  int   `json:"failures" example:"5" doc:"After so many failures in a row."`
+	OpenForMS int64 `json:"open_for_ms" example:"5000" doc:"For so long."`
 }
 
 // Health says that the process lives.

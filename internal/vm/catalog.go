@@ -67,6 +67,11 @@ type TemplateSpec struct {
 	VendorData       string              `json:"vendor_data,omitempty" maxLength:"65536" doc:"cloud-init vendor-data."`
 	Tags             map[string]string   `json:"tags,omitempty" maxProperties:"64"`
 	DeleteProtection bool                `json:"delete_protection,omitempty"`
+	NetworkConfig    string              `json:"network_config,omitempty" maxLength:"65536" doc:"cloud-init network-config, version 1 or 2, as YAML."`
+	CDROMImageID     *uuid.UUID          `json:"cdrom_image_id,omitempty" format:"uuid" doc:"ISO image to put into the drive. A request whose image_id is an ISO image has that one in it."`
+	DirectBoot       *DirectBoot         `json:"direct_boot,omitempty" doc:"Kernel and initrd to start it with."`
+	BootOrder        []string            `json:"boot_order,omitempty" maxItems:"3" doc:"Of 'root', 'cdrom' and 'network', the first first."`
+	Hardware
 }
 
 // TemplateResources are parts of a size; 0 leaves a part to the flavor or the request.
@@ -80,6 +85,8 @@ type TemplateResources struct {
 type TemplateInterface struct {
 	NetworkID      *uuid.UUID   `json:"network_id,omitempty" format:"uuid" doc:"None: the default network of the tenant that uses the template."`
 	SecurityGroups *[]uuid.UUID `json:"security_groups,omitempty" doc:"None: the tenant's default group."`
+	Link           string       `json:"link,omitempty" enum:"up,down"`
+	Bandwidth      *Bandwidth   `json:"bandwidth,omitempty"`
 }
 
 // The errors of the catalog.

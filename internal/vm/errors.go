@@ -12,12 +12,14 @@ var (
 	ErrDiskLost     = errs.New(errs.Conflict, "vm.disk_lost", "a disk of the virtual machine is gone from the node").WithAction("Put the file back on the node, from a backup for example, or delete the virtual machine.")
 	ErrProtected    = errs.New(errs.Conflict, "vm.protected", "the virtual machine is protected from deletion").WithAction("Remove the protection first: PATCH it with delete_protection false.")
 	ErrVersion      = errs.New(errs.Precondition, "vm.version_mismatch", "the virtual machine has changed since you read it").WithAction("Read it again and repeat the change.")
+	ErrNoOtherNode  = errs.New(errs.Conflict, "vm.no_other_node", "there is no other node that the virtual machine could move to").WithAction("It stays where it is: nodes do not hand machines to each other yet.")
+	ErrOnNode       = errs.New(errs.Conflict, "vm.already_on_node", "the virtual machine is on that node already")
 	ErrNoConsoleLog = errs.New(errs.NotFound, "vm.no_console_log", "the virtual machine has not written to its console yet")
 )
 
 // The errors of storage.
 var (
-	ErrLocked           = errs.New(errs.Locked, "vm.locked", "an operation is at work on the virtual machine").WithAction("Wait for the operation, or cancel it.")
+	ErrLocked           = errs.New(errs.Locked, "vm.locked", "an operation is at work on the virtual machine").WithRetryable(true).WithAction("Wait for the operation, or cancel it.")
 	ErrVolumeNotFound   = errs.New(errs.NotFound, "volume.not_found", "there is no such volume")
 	ErrVolumeTaken      = errs.New(errs.Conflict, "volume.name_taken", "a volume of this name exists in the tenant").WithAction("Choose another name or delete the other one.")
 	ErrVolumeInvalid    = errs.New(errs.Invalid, "volume.invalid", "the volume cannot be made as asked")
@@ -26,7 +28,7 @@ var (
 	ErrVolumeElsewhere  = errs.New(errs.Conflict, "volume.other_node", "the volume is on another node than the virtual machine").WithAction("Create a volume for this virtual machine with vm_id, or use one on its node.")
 	ErrVolumeHeld       = errs.New(errs.Conflict, "volume.held_by_guest", "the guest did not let go of the disk").WithAction("Unmount it in the guest and try again, or stop the virtual machine first.")
 	ErrVolumeSnapshots  = errs.New(errs.Conflict, "volume.in_snapshots", "snapshots of the virtual machine hold the volume").WithAction("Delete those snapshots first.")
-	ErrVolumeBusy       = errs.New(errs.Locked, "volume.locked", "an operation is at work on the volume").WithAction("Wait for the operation, or cancel it.")
+	ErrVolumeBusy       = errs.New(errs.Locked, "volume.locked", "an operation is at work on the volume").WithRetryable(true).WithAction("Wait for the operation, or cancel it.")
 	ErrVolumeNotReady   = errs.New(errs.Conflict, "volume.not_ready", "the volume is being made or deleted")
 	ErrVolumeShrink     = errs.New(errs.Invalid, "disk.shrink", "a disk can grow but never shrink: what lies beyond the new end would be lost")
 	ErrVolumeVersion    = errs.New(errs.Precondition, "volume.version_mismatch", "the volume has changed since you read it").WithAction("Read it again and repeat the change.")
@@ -45,7 +47,7 @@ var (
 
 // Errors lists the contract's errors for the reference.
 func Errors() []*errs.Error {
-	return append([]*errs.Error{ErrNotFound, ErrNameTaken, ErrWrongState, ErrInvalid, ErrVanished, ErrDiskLost, ErrProtected, ErrVersion, ErrNoConsoleLog,
+	return append([]*errs.Error{ErrNotFound, ErrNameTaken, ErrWrongState, ErrInvalid, ErrVanished, ErrDiskLost, ErrProtected, ErrVersion, ErrNoOtherNode, ErrOnNode, ErrNoConsoleLog,
 		ErrLocked, ErrVolumeNotFound, ErrVolumeTaken, ErrVolumeInvalid, ErrVolumeInUse, ErrVolumeDetached, ErrVolumeElsewhere, ErrVolumeHeld,
 		ErrVolumeSnapshots, ErrVolumeBusy, ErrVolumeNotReady, ErrVolumeShrink, ErrVolumeVersion, ErrDiskNotFound, ErrTooManyDisks, ErrPoolNotFound,
 		ErrSnapshotNotFound, ErrSnapshotTaken, ErrSnapshotNotReady, ErrSnapshotConfig, ErrSnapshotRaw, ErrSnapshotMemory, ErrSnapshotTooMany, ErrNotFrozen}, append(append(append(imageErrors(), networkErrors()...), guestErrors()...), append(append(catalogErrors(), eventErrors()...), append(cloneErrors(), driftErrors()...)...)...)...)

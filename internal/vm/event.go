@@ -9,20 +9,52 @@ import (
 	"github.com/novacron/novacron/internal/platform/errs"
 )
 
-// Event is a change of a virtual machine, as it was told on vm.events.
+// Event is a change of a virtual machine, as it was told on vm.events, or of another object, as it was told on vm.objects.
 type Event struct {
 	Cursor    string          `json:"cursor" doc:"Where a reader goes on after this one." example:"4711"`
 	ID        uuid.UUID       `json:"id" doc:"For telling repetitions apart."`
-	Type      string          `json:"type" enum:"created,started,stopped,paused,resumed,ready,updated,drifted,drift_ended,failed,deleted" example:"started"`
-	VMID      uuid.UUID       `json:"vm_id"`
+	Type      string          `json:"type" doc:"What happened: one word of a machine, else the kind of the object before it." example:"started"`
+	Object    *EventObject    `json:"object,omitempty" doc:"What it is about, where that is no machine."`
+	VMID      uuid.UUID       `json:"vm_id" doc:"The machine that it is about, or that the object belongs to; all zeros where there is none."`
 	TenantID  uuid.UUID       `json:"tenant_id"`
 	Timestamp time.Time       `json:"timestamp"`
 	Metadata  json.RawMessage `json:"metadata" doc:"Facts of the change: name, generation, node_id, and others that its type has."`
 }
 
+// EventObject names what an event is about.
+type EventObject struct {
+	Kind string    `json:"kind" enum:"volume,snapshot,image,network,security-group,port-forward" example:"volume"`
+	ID   uuid.UUID `json:"id"`
+	Name string    `json:"name" example:"data"`
+}
+
+// The kinds of what events are about.
+const (
+	KindVM            = "vm"
+	KindVolume        = "volume"
+	KindSnapshot      = "snapshot"
+	KindImage         = "image"
+	KindNetwork       = "network"
+	KindSecurityGroup = "security-group"
+	KindPortForward   = "port-forward"
+)
+
+// EventKinds lists the kinds of what events are about.
+func EventKinds() []string {
+	return []string{KindVM, KindVolume, KindSnapshot, KindImage, KindNetwork, KindSecurityGroup, KindPortForward}
+}
+
 // EventTypes lists the types of events.
 func EventTypes() []string {
-	return []string{"created", "started", "stopped", "paused", "resumed", "ready", "updated", "drifted", "drift_ended", "failed", "deleted"}
+	return []string{
+		"created", "started", "stopped", "paused", "resumed", "ready", "updated", "drifted", "drift_ended", "failed", "deleted",
+		"volume.created", "volume.attached", "volume.detached", "volume.resized", "volume.updated", "volume.failed", "volume.deleted",
+		"snapshot.created", "snapshot.reverted", "snapshot.failed", "snapshot.deleted",
+		"image.created", "image.shared", "image.updated", "image.failed", "image.deleted",
+		"network.created", "network.updated", "network.failed", "network.deleted",
+		"security-group.created", "security-group.updated", "security-group.deleted",
+		"port-forward.created", "port-forward.deleted",
+	}
 }
 
 // Webhook sends events to an address of the tenant's choice.
@@ -30,7 +62,7 @@ type Webhook struct {
 	ID             uuid.UUID  `json:"id" format:"uuid"`
 	Name           string     `json:"name" doc:"RFC 1123 label, unique in the tenant." example:"chat"`
 	URL            string     `json:"url" example:"https://hooks.example.org/novacron"`
-	Events         []string   `json:"events" nullable:"false" doc:"Types of events; * is all." example:"[\"failed\"]"`
+	Events         []string   `json:"events" nullable:"false" doc:"Types of events; volume.* is all of a kind, * is all." example:"[\"failed\"]"`
 	Enabled        bool       `json:"enabled"`
 	DisabledReason string     `json:"disabled_reason,omitempty" doc:"Why it was switched off by itself."`
 	FailingSince   *time.Time `json:"failing_since,omitempty" doc:"Since when no delivery has succeeded."`

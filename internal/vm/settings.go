@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/google/uuid"
@@ -52,6 +53,72 @@ type Watchdog struct {
 
 // The watchdog that is none.
 const WatchdogNone = "none"
+
+// Or gives the watchdog with the usual values for what is not named.
+func (w Watchdog) Or() Watchdog {
+	w.Model, w.Action = cmp.Or(w.Model, WatchdogNone), cmp.Or(w.Action, "reset")
+	return w
+}
+
+// AutostartChange changes what it names.
+type AutostartChange struct {
+	Enabled      *bool `json:"enabled,omitempty"`
+	Order        *int  `json:"order,omitempty" minimum:"0" maximum:"1000"`
+	DelaySeconds *int  `json:"delay_seconds,omitempty" minimum:"0" maximum:"3600"`
+}
+
+// Apply changes what is named.
+func (c *AutostartChange) Apply(to *Autostart) {
+	if c == nil {
+		return
+	}
+	to.Enabled, to.Order, to.DelaySeconds = or(c.Enabled, to.Enabled), or(c.Order, to.Order), or(c.DelaySeconds, to.DelaySeconds)
+}
+
+func or[T any](given *T, otherwise T) T {
+	if given == nil {
+		return otherwise
+	}
+	return *given
+}
+
+// Hardware is what a new machine has beside its size, disks and networks. What is left out is as its template says, else the usual.
+type Hardware struct {
+	Autostart *AutostartChange    `json:"autostart,omitempty" doc:"What becomes of it when its host restarts."`
+	CPU       *CPU                `json:"cpu,omitempty"`
+	Watchdog  *Watchdog           `json:"watchdog,omitempty"`
+	IOLimits  map[string]IOLimits `json:"io_limits,omitempty" maxProperties:"16" doc:"Of 'root', the only disk that a new machine has."`
+}
+
+// Over gives these parts, and what is left out as below has it.
+func (h Hardware) Over(below Hardware) Hardware {
+	if below.Autostart != nil {
+		merged := *below.Autostart
+		if own := h.Autostart; own != nil {
+			merged = AutostartChange{cmp.Or(own.Enabled, merged.Enabled), cmp.Or(own.Order, merged.Order), cmp.Or(own.DelaySeconds, merged.DelaySeconds)}
+		}
+		h.Autostart = &merged
+	}
+	h.CPU, h.Watchdog = cmp.Or(h.CPU, below.CPU), cmp.Or(h.Watchdog, below.Watchdog)
+	if h.IOLimits == nil {
+		h.IOLimits = below.IOLimits
+	}
+	return h
+}
+
+// Apply writes what is named into settings.
+func (h Hardware) Apply(to *Settings) {
+	h.Autostart.Apply(&to.Autostart)
+	to.CPU = or(h.CPU, to.CPU)
+	if h.Watchdog != nil {
+		to.Watchdog = h.Watchdog.Or()
+	}
+	for disk, l := range h.IOLimits {
+		if l != (IOLimits{}) {
+			to.IOLimits[disk] = l
+		}
+	}
+}
 
 // DefaultSettings are those of a virtual machine that nobody has edited.
 func DefaultSettings() Settings {

@@ -1,7 +1,6 @@
 package vm
 
 import (
-	"context"
 	"time"
 
 	"github.com/google/uuid"
@@ -76,69 +75,4 @@ type Disk struct {
 	Name      string     `json:"name" example:"root" doc:"root, or the name of the volume."`
 	VolumeID  *uuid.UUID `json:"volume_id,omitempty" doc:"Of a volume; the root disk has none."`
 	SizeBytes int64      `json:"size_bytes"`
-}
-
-// Service is what other modules may ask of the vm module. Every call acts for the principal in its context.
-type Service interface {
-	// CreateVM begins to create a virtual machine and answers at once with the operation to follow.
-	CreateVM(ctx context.Context, req CreateVMRequest) (CreateVMResponse, error)
-	// GetVMStatus tells how a virtual machine is now.
-	GetVMStatus(ctx context.Context, req GetVMStatusRequest) (GetVMStatusResponse, error)
-	// ListVMs lists the virtual machines of the caller's tenant, newest first.
-	ListVMs(ctx context.Context, req ListVMsRequest) (ListVMsResponse, error)
-}
-
-// CreateVMRequest says what to create. Resources that are zero come from the flavor; without a flavor they are refused.
-type CreateVMRequest struct {
-	Name           string
-	HypervisorType string     // "" means kvm
-	TemplateID     *uuid.UUID // gives what the request leaves out
-	ImageID        uuid.UUID
-	Flavor         string
-	Resources      Resources
-	Interfaces     []InterfaceRequest // none: one on the tenant's default network
-	SSHKeys        []string           // public keys, or names and ids of SSH keys of the tenant
-	UserData       string
-	CloudInit      CloudInit
-	Tags           map[string]string
-	Description    string
-	// DeleteProtection keeps it from being deleted.
-	DeleteProtection bool
-	CDROM            *uuid.UUID // ISO image that is in the drive
-	DirectBoot       DirectBoot
-	BootOrder        []string // "root", "cdrom" and "network"; none: root, then what is in the drive
-	Stopped          bool     // leave it powered off
-	IdempotencyKey   string
-}
-
-// CreateVMResponse answers CreateVM.
-type CreateVMResponse struct {
-	VMID        uuid.UUID
-	OperationID uuid.UUID
-}
-
-// GetVMStatusRequest names a virtual machine.
-type GetVMStatusRequest struct {
-	VMID uuid.UUID
-}
-
-// GetVMStatusResponse answers GetVMStatus.
-type GetVMStatusResponse struct {
-	VM VM
-}
-
-// ListVMsRequest asks for a page of virtual machines.
-type ListVMsRequest struct {
-	AfterTime  time.Time // creation time and id of the last item of the page before; zero for the first page
-	AfterID    uuid.UUID
-	Limit      int // 0 means 50; at most 500
-	AllTenants bool
-	Name       string // exact; empty: any
-	State      State  // empty: any
-}
-
-// ListVMsResponse answers ListVMs.
-type ListVMsResponse struct {
-	VMs  []VM
-	More bool // there are older ones
 }

@@ -47,9 +47,7 @@ func (s *site) killDuring(t *testing.T, point string, deleting bool) {
 	var op operation
 	// The process may die before it has answered; the key of a client that repeats would find the operation. Here the list does.
 	s.call(method, path, body, &op)
-	if err := s.server.Wait(); err == nil || s.server.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
-		t.Fatalf("the server was not killed at %s: %v", point, s.server.ProcessState)
-	}
+	s.killed(point)
 	s.start("NOVACRON_TEST_KILL="+point, "NOVACRON_TEST_KILLED="+marker)
 	restarted := time.Now()
 	if op.ID == "" {
@@ -71,4 +69,14 @@ func (s *site) killDuring(t *testing.T, point string, deleting bool) {
 		s.delete(op.TargetID)
 	}
 	s.nothingLeft()
+}
+
+// killed waits until the server has been killed.
+func (s *site) killed(point string) {
+	s.t.Helper()
+	late := time.AfterFunc(patience, func() { _ = s.server.Process.Signal(syscall.SIGTERM) })
+	defer late.Stop()
+	if err := s.server.Wait(); err == nil || s.server.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		s.t.Fatalf("the server was not killed at %s: %v; it says:\n%s", point, s.server.ProcessState, tail(s.log.String(), 60))
+	}
 }

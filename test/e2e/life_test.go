@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -38,7 +39,7 @@ func TestCommandLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	must("ready", "image", "import", image, "--name", "demo")
-	must("10.213.7.0/24", "network", "create", "lan", "--cidr", "10.213.7.0/24")
+	must("10.213.7.0/24", "network", "create", "lan", "--cidr", "10.213.7.0/24", "--ipv6")
 	must("Created virtual machine web-1", "vm", "create", "web-1", "--image", "demo", "--network", "lan", "--vcpus", "1", "--memory", "192M", "--disk", "1G", "--tag", "env=test")
 	refused(5, "vm.name_taken", "vm", "create", "web-1", "--image", "demo", "--flavor", "tiny")
 	refused(5, "scheduler.no_fit", "vm", "create", "huge", "--image", "demo", "--vcpus", "1000", "--memory", "1T", "--disk", "1G")
@@ -59,11 +60,32 @@ func TestCommandLine(t *testing.T) {
 		t.Errorf("as JSON: %+v %v", m, err)
 	}
 	s.console("web-1", "echo con$((40+2))sole\n", "con42sole")
+	s.ticketAlone(m.ID)
+	must("10.213.7.", "vm", "interface", "list", "web-1")
+	must("web-1", "vm", "interface", "update", "web-1", m.Networks[0].Addresses[0], "--in", "100000")
+	must("100000 kbit/s", "vm", "interface", "list", "web-1")
 	must("state: running", "vm", "show", "web-1", "-o", "yaml")
+	// What happens to other things than machines is told, too; a template makes another machine like it.
+	must("data", "volume", "create", "data", "--size", "1G")
+	must("web-1", "vm", "disk", "attach", "web-1", "data")
+	must("web-1", "vm", "disk", "detach", "web-1", "data")
+	must("data", "volume", "delete", "data")
+	for _, told := range []string{"volume.created data", "volume.attached data", "volume.detached data", "volume.deleted data"} {
+		must(told, "events", "--kind", "volume")
+	}
+	must("network.created lan", "events")
+	must("like-web-1", "template", "create", "like-web-1", "--from-vm", "web-1")
+	must("env: test", "vm", "create", "web-2", "--template", "like-web-1", "--watchdog", "i6300esb", "-o", "yaml")
+	must("Deleted", "vm", "delete", "web-2")
+	if leases, err := filepath.Glob(filepath.Join(s.dir, "node", "leases", "*", "leases6")); err != nil || len(leases) != 1 {
+		t.Errorf("fixed leases of IPv6 are in %q, %v", leases, err)
+	}
 	for _, verb := range []string{"pause", "resume", "restart", "stop", "start"} {
 		must("web-1", "vm", verb, "web-1")
 	}
 	refused(5, "vm.wrong_state", "vm", "resume", "web-1")
+	refused(5, "vm.no_other_node", "vm", "migrate", "web-1")
+	refused(5, "vm.already_on_node", "vm", "migrate", "web-1", "--node", "host-1")
 	must("vm.restart", "operation", "list", "--kind", "vm.restart")
 	must("host-1", "node", "list")
 	must("gateway", "modules")

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/coder/websocket"
 
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/test/testhost"
@@ -105,6 +108,23 @@ func tail(text string, lines int) string {
 // start starts the server and waits until it is ready.
 func (s *site) start(env ...string) {
 	s.t.Helper()
+	s.launch(env...)
+	s.eventually("the server is ready", func() bool {
+		resp, err := http.Get("http://" + s.listen + "/ready")
+		if err != nil {
+			return false
+		}
+		defer resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	})
+	if s.token == "" {
+		s.login()
+	}
+}
+
+// launch starts the server, which may be killed before it is ready.
+func (s *site) launch(env ...string) {
+	s.t.Helper()
 	file, err := binary()
 	if err != nil {
 		s.t.Fatal(err)
@@ -116,17 +136,6 @@ func (s *site) start(env ...string) {
 	s.server.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if err := s.server.Start(); err != nil {
 		s.t.Fatal(err)
-	}
-	s.eventually("the server is ready", func() bool {
-		resp, err := http.Get("http://" + s.listen + "/ready")
-		if err != nil {
-			return false
-		}
-		defer resp.Body.Close()
-		return resp.StatusCode == http.StatusOK
-	})
-	if s.token == "" {
-		s.login()
 	}
 }
 
@@ -393,5 +402,29 @@ func (s *site) console(name, typed, want string) {
 	_, _ = io.Copy(io.Discard, out)
 	if err := cmd.Wait(); err != nil {
 		s.t.Errorf("leaving the console: %v", err)
+	}
+}
+
+// ticketAlone opens a console as a page in a browser does: with nothing but the ticket.
+func (s *site) ticketAlone(id string) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	var ticket struct{ URL string }
+	s.must(s.call(http.MethodPost, "/api/v1/vms/"+id+"/console", nil, &ticket), http.StatusCreated)
+	socket, _, err := websocket.Dial(ctx, "ws://"+s.listen+ticket.URL, nil)
+	if err != nil {
+		s.t.Fatalf("a ticket opens no console: %v", err)
+	}
+	defer socket.CloseNow()
+	if err := socket.Write(ctx, websocket.MessageBinary, []byte("echo tic$((40+2))ket\n")); err != nil {
+		s.t.Fatal(err)
+	}
+	for shown := ""; !strings.Contains(shown, "tic42ket"); {
+		_, more, err := socket.Read(ctx)
+		if err != nil {
+			s.t.Fatalf("the console shows %q, and then %v", shown, err)
+		}
+		shown += string(more)
 	}
 }

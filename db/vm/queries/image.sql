@@ -38,19 +38,20 @@ RETURNING *;
 UPDATE images SET kind = @kind, format = @format, upload_sha256 = @upload_sha256, virtual_size_bytes = @virtual_size_bytes, updated_at = now()
 WHERE id = @id AND status = 'importing';
 
--- name: ImageReady :execrows
+-- name: ImageReady :exec
 UPDATE images SET status = 'ready', sha256 = @sha256, size_bytes = @size_bytes, virtual_size_bytes = @virtual_size_bytes, operation_id = NULL,
     error = NULL, updated_at = now()
 WHERE id = @id AND status <> 'ready';
 
--- name: ImageFailed :exec
-UPDATE images SET status = 'failed', operation_id = NULL, error = @error, updated_at = now() WHERE id = @id AND status = 'importing';
+-- name: ImageFailed :one
+UPDATE images SET status = 'failed', operation_id = NULL, error = @error, updated_at = now() WHERE id = @id
+RETURNING *;
 
--- name: ImageDelete :execrows
-DELETE FROM images WHERE id = @id;
+-- name: ImageDelete :one
+DELETE FROM images WHERE id = @id RETURNING *;
 
--- name: ImageUploadDelete :execrows
-DELETE FROM images WHERE id = @id AND status = 'uploading';
+-- name: ImageUploadDelete :one
+DELETE FROM images WHERE id = @id AND status = 'uploading' RETURNING *;
 
 -- name: ImagesStale :many
 SELECT id FROM images WHERE status = 'uploading' AND updated_at < now() - make_interval(secs => @seconds::float8);

@@ -35,11 +35,12 @@ SELECT ip::inet FROM vm_macs WHERE network_id = @network_id AND ip IS NOT NULL;
 -- name: NetworkInUse :one
 SELECT EXISTS (SELECT 1 FROM vm_macs WHERE network_id = @id);
 
--- name: NetworkSetStatus :exec
-UPDATE vm_networks SET status = @status, operation_id = @operation_id, updated_at = now() WHERE id = @id;
+-- name: NetworkSetStatus :one
+UPDATE vm_networks SET status = @status, operation_id = @operation_id, updated_at = now() WHERE id = @id
+RETURNING *;
 
--- name: NetworkDelete :exec
-DELETE FROM vm_networks WHERE id = @id;
+-- name: NetworkDelete :one
+DELETE FROM vm_networks WHERE id = @id RETURNING *;
 
 -- name: InstallationInsert :exec
 INSERT INTO installation (id) VALUES (@id) ON CONFLICT (singleton) DO NOTHING;

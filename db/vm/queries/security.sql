@@ -68,8 +68,13 @@ VALUES (@id, @tenant_id, @owner_id, @vm_id, @mac, @protocol, @host_port, @guest_
 -- name: ForwardGet :one
 SELECT * FROM port_forwards WHERE id = @id;
 
--- name: ForwardDelete :execrows
-DELETE FROM port_forwards WHERE id = @id;
+-- name: ForwardDelete :one
+DELETE FROM port_forwards WHERE id = @id RETURNING *;
+
+-- name: ForwardDeleteOf :many
+DELETE FROM port_forwards f WHERE f.vm_id = @vm_id AND (sqlc.narg(interface_id)::uuid IS NULL
+    OR f.mac = (SELECT m.mac FROM vm_macs m WHERE m.id = sqlc.narg(interface_id)))
+RETURNING *;
 
 -- name: ForwardList :many
 SELECT * FROM port_forwards

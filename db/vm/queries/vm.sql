@@ -12,6 +12,11 @@ FROM vm_networks n WHERE n.id = @network_id AND n.status <> 'deleting' FOR SHARE
 -- name: VMGet :one
 SELECT * FROM vms WHERE id = @id;
 
+-- name: VMStatuses :many
+SELECT id, name, state, desired_state, suspended, operation_id, node_id, tenant_id, owner_id, generation, revision, ready_at, error,
+    observed_state, observed_reason, observed_node, observed_epoch, observed_at, network_config
+FROM vms WHERE id = ANY(@ids::uuid[]);
+
 -- name: VMGetForUpdate :one
 SELECT * FROM vms WHERE id = @id FOR UPDATE;
 
@@ -31,7 +36,8 @@ UPDATE vms SET provisioned = true, updated_at = now() WHERE id = @id AND generat
 -- name: VMSetObserved :exec
 UPDATE vms SET observed_state = @observed_state, observed_reason = @observed_reason, observed_node = @observed_node,
     observed_epoch = @observed_epoch, observed_at = @observed_at, state = @state, network_config = @network_config,
-    desired_state = @desired_state, error = @error, suspended = @suspended, pending = @pending, ready_at = @ready_at, updated_at = now()
+    desired_state = @desired_state, error = @error, suspended = @suspended, pending = @pending, ready_at = @ready_at,
+    observed_boot = @observed_boot, updated_at = now()
 WHERE id = @id;
 
 -- name: VMEndIntent :exec

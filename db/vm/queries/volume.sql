@@ -47,11 +47,13 @@ UPDATE volumes SET vm_id = NULL, attached_at = NULL, operation_id = NULL, update
 -- name: VolumeHold :exec
 UPDATE volumes SET operation_id = @operation_id, updated_at = now() WHERE id = @id;
 
--- name: VolumeEnd :exec
-UPDATE volumes SET status = @status, operation_id = NULL, updated_at = now() WHERE id = @id;
+-- name: VolumeEnd :one
+UPDATE volumes SET status = @status, operation_id = NULL, updated_at = now() WHERE id = @id
+RETURNING *;
 
--- name: VolumeSetSize :exec
-UPDATE volumes SET size_bytes = @size_bytes, updated_at = now() WHERE id = @id AND size_bytes < @size_bytes;
+-- name: VolumeSetSize :one
+UPDATE volumes SET size_bytes = @size_bytes, updated_at = now() WHERE id = @id AND size_bytes < @size_bytes
+RETURNING *;
 
 -- name: VolumeSetUsage :exec
 UPDATE volumes SET allocated_bytes = @allocated_bytes WHERE id = @id AND allocated_bytes <> @allocated_bytes;
@@ -59,8 +61,8 @@ UPDATE volumes SET allocated_bytes = @allocated_bytes WHERE id = @id AND allocat
 -- name: VolumeDeleteWithVM :exec
 UPDATE volumes SET status = 'deleting', operation_id = @operation_id, generation = generation + 1, updated_at = now() WHERE vm_id = @vm_id;
 
--- name: VolumeDelete :exec
-DELETE FROM volumes WHERE id = @id;
+-- name: VolumeDelete :one
+DELETE FROM volumes WHERE id = @id RETURNING *;
 
 -- name: VolumeUndeleted :many
 SELECT * FROM volumes WHERE status = 'deleting' AND vm_id IS NULL ORDER BY updated_at LIMIT @max_rows;

@@ -49,8 +49,9 @@ UPDATE webhook_progress SET seq = @seq;
 INSERT INTO webhook_deliveries (id, webhook_id, event_id, event_type, payload)
 SELECT gen_random_uuid(), w.id, o.id, o.payload ->> 'type', o.payload
 FROM outbox o JOIN webhooks w ON w.tenant_id = (o.payload ->> 'tenant_id')::uuid
-    AND w.enabled AND w.created_at <= o.created_at AND (w.events && ARRAY['*', o.payload ->> 'type'])
-WHERE o.subject = 'vm.events' AND o.seq > @after AND o.seq <= @upto
+    AND w.enabled AND w.created_at <= o.created_at
+    AND (w.events && ARRAY['*', o.payload ->> 'type', coalesce(o.payload -> 'object' ->> 'kind', 'vm') || '.*'])
+WHERE o.subject IN ('vm.events', 'vm.objects') AND o.seq > @after AND o.seq <= @upto
 ORDER BY o.seq
 ON CONFLICT (webhook_id, event_id) DO NOTHING;
 

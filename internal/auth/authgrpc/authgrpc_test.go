@@ -3,10 +3,7 @@ package authgrpc_test
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net/netip"
-	"path/filepath"
-	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -19,57 +16,25 @@ import (
 	"github.com/novacron/novacron/internal/auth/authtest"
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/grpcx"
-	"github.com/novacron/novacron/internal/platform/pki"
+	"github.com/novacron/novacron/internal/platform/grpcx/grpcxtest"
 )
 
 // authority makes the certificates of a test.
-type authority struct{ dir string }
+type authority struct{ grpcxtest.Authority }
 
 func newAuthority(t testing.TB) authority {
 	t.Helper()
-	dir := t.TempDir()
-	ca, err := pki.Init(filepath.Join(dir, "ca"), "test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, req := range []pki.Request{{Name: "gateway"}, {Name: "auth", Hosts: []string{"127.0.0.1"}}, {Name: "stranger"}} {
-		if _, _, err := ca.IssueTo(dir, req); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return authority{dir}
-}
-
-func (a authority) config(name string) grpcx.Config {
-	return grpcx.Config{CertFile: filepath.Join(a.dir, name+".crt"), KeyFile: filepath.Join(a.dir, name+".key"), CAFile: filepath.Join(a.dir, "ca.crt")}
+	return authority{grpcxtest.New(t)}
 }
 
 func (a authority) serve(t testing.TB, s auth.Service, address string) *grpcx.Server {
 	t.Helper()
-	server, err := grpcx.Listen(t.Context(), address, a.config("auth"), []string{"gateway"}, slog.New(slog.DiscardHandler),
-		func(r grpcx.Registrar) { authgrpc.Register(r, s) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	return server
-}
-
-func stop(s *grpcx.Server) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	if err := s.Stop(ctx); err != nil {
-		panic(err)
-	}
+	return a.Serve(t.Context(), t, address, func(r grpcx.Registrar) { authgrpc.Register(r, s) })
 }
 
 func (a authority) dial(t testing.TB, name, address string) *authgrpc.Client {
 	t.Helper()
-	conn, err := grpcx.Dial(address, a.config(name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	return authgrpc.NewClient(conn)
+	return authgrpc.NewClient(a.Dial(t, name, address))
 }
 
 // Over a real connection the contract is what it is in one process.
@@ -79,7 +44,7 @@ func TestContract(t *testing.T) {
 	authtest.Run(t, func(t *testing.T) authtest.Harness {
 		fake := authtest.New()
 		server := a.serve(t, fake, "127.0.0.1:0")
-		t.Cleanup(func() { stop(server) })
+		t.Cleanup(func() { grpcxtest.Stop(server) })
 		return authtest.FakeHarness{Fake: fake, Tenant: uuid.New(), Serve: a.dial(t, "gateway", server.Addr().String())}
 	})
 }
@@ -95,68 +60,26 @@ type echo struct {
 
 func (e *echo) ValidateToken(_ context.Context, req auth.ValidateTokenRequest) (resp auth.ValidateTokenResponse, _ error) {
 	e.token = req
-	fill(&resp)
+	grpcxtest.Fill(&resp)
 	return resp, nil
 }
 
 func (e *echo) ValidateAPIKey(_ context.Context, req auth.ValidateAPIKeyRequest) (resp auth.ValidateAPIKeyResponse, _ error) {
 	e.key = req
-	fill(&resp)
+	grpcxtest.Fill(&resp)
 	return resp, nil
 }
 
 func (e *echo) GetUserPermissions(_ context.Context, req auth.GetUserPermissionsRequest) (resp auth.GetUserPermissionsResponse, _ error) {
 	e.perms = req
-	fill(&resp)
+	grpcxtest.Fill(&resp)
 	return resp, nil
 }
 
 func (e *echo) CreateAPIKey(_ context.Context, req auth.CreateAPIKeyRequest) (resp auth.CreateAPIKeyResponse, _ error) {
 	e.create = req
-	fill(&resp)
+	grpcxtest.Fill(&resp)
 	return resp, nil
-}
-
-// fill sets every field of a struct, so that one that the transport forgets is seen.
-func fill(target any) {
-	n := 0
-	var walk func(v reflect.Value)
-	walk = func(v reflect.Value) {
-		n++
-		switch v.Interface().(type) {
-		case uuid.UUID:
-			v.Set(reflect.ValueOf(uuid.NewSHA1(uuid.Nil, []byte{byte(n)})))
-			return
-		case time.Time:
-			v.Set(reflect.ValueOf(time.Date(2026, 11, 23, 1, 2, n%60, 4000, time.UTC)))
-			return
-		case netip.Addr:
-			v.Set(reflect.ValueOf(netip.MustParseAddr("192.0.2.7")))
-			return
-		}
-		switch v.Kind() {
-		case reflect.Struct:
-			for i := range v.NumField() {
-				walk(v.Field(i))
-			}
-		case reflect.Pointer:
-			v.Set(reflect.New(v.Type().Elem()))
-			walk(v.Elem())
-		case reflect.Slice:
-			v.Set(reflect.MakeSlice(v.Type(), 2, 2))
-			walk(v.Index(0))
-			walk(v.Index(1))
-		case reflect.String:
-			v.SetString("text " + strings.Repeat("x", n%7) + string(rune('a'+n%26)))
-		case reflect.Int64:
-			v.SetInt(int64(n))
-		case reflect.Bool:
-			v.SetBool(true)
-		default:
-			panic("a kind that the contract did not have: " + v.Kind().String())
-		}
-	}
-	walk(reflect.ValueOf(target).Elem())
 }
 
 func TestNothingIsLostOnTheWay(t *testing.T) {
@@ -164,7 +87,7 @@ func TestNothingIsLostOnTheWay(t *testing.T) {
 	a := newAuthority(t)
 	e := &echo{}
 	server := a.serve(t, e, "127.0.0.1:0")
-	t.Cleanup(func() { stop(server) })
+	t.Cleanup(func() { grpcxtest.Stop(server) })
 	c := a.dial(t, "gateway", server.Addr().String())
 	addrs := cmp.Comparer(func(x, y netip.Addr) bool { return x == y })
 	same := func(what string, got, want any) {
@@ -175,8 +98,8 @@ func TestNothingIsLostOnTheWay(t *testing.T) {
 	}
 	var token auth.ValidateTokenRequest
 	var wantToken auth.ValidateTokenResponse
-	fill(&token)
-	fill(&wantToken)
+	grpcxtest.Fill(&token)
+	grpcxtest.Fill(&wantToken)
 	gotToken, err := c.ValidateToken(t.Context(), token)
 	if err != nil {
 		t.Fatal(err)
@@ -186,8 +109,8 @@ func TestNothingIsLostOnTheWay(t *testing.T) {
 
 	var key auth.ValidateAPIKeyRequest
 	var wantKey auth.ValidateAPIKeyResponse
-	fill(&key)
-	fill(&wantKey)
+	grpcxtest.Fill(&key)
+	grpcxtest.Fill(&wantKey)
 	gotKey, err := c.ValidateAPIKey(t.Context(), key)
 	if err != nil {
 		t.Fatal(err)
@@ -197,8 +120,8 @@ func TestNothingIsLostOnTheWay(t *testing.T) {
 
 	var perms auth.GetUserPermissionsRequest
 	var wantPerms auth.GetUserPermissionsResponse
-	fill(&perms)
-	fill(&wantPerms)
+	grpcxtest.Fill(&perms)
+	grpcxtest.Fill(&wantPerms)
 	gotPerms, err := c.GetUserPermissions(t.Context(), perms)
 	if err != nil {
 		t.Fatal(err)
@@ -208,8 +131,8 @@ func TestNothingIsLostOnTheWay(t *testing.T) {
 
 	var create auth.CreateAPIKeyRequest
 	var wantCreate auth.CreateAPIKeyResponse
-	fill(&create)
-	fill(&wantCreate)
+	grpcxtest.Fill(&create)
+	grpcxtest.Fill(&wantCreate)
 	gotCreate, err := c.CreateAPIKey(t.Context(), create)
 	if err != nil {
 		t.Fatal(err)
@@ -241,7 +164,7 @@ func TestErrorsComeOutAsTheyWentIn(t *testing.T) {
 	a := newAuthority(t)
 	r := &refusing{}
 	server := a.serve(t, r, "127.0.0.1:0")
-	t.Cleanup(func() { stop(server) })
+	t.Cleanup(func() { grpcxtest.Stop(server) })
 	c := a.dial(t, "gateway", server.Addr().String())
 	for _, e := range auth.Errors() {
 		full := e.WithMeta("a", "b").WithField("body.x", "is wrong", "y").WithAction("Do this.").AtStep("reserve").WithRetryable(!e.Retryable).
@@ -262,7 +185,7 @@ func TestWhoMayCall(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t)
 	server := a.serve(t, authtest.New(), "127.0.0.1:0")
-	t.Cleanup(func() { stop(server) })
+	t.Cleanup(func() { grpcxtest.Stop(server) })
 	_, err := a.dial(t, "stranger", server.Addr().String()).ValidateToken(t.Context(), auth.ValidateTokenRequest{Token: "x"})
 	if !errors.Is(err, auth.ErrUnavailable) {
 		t.Errorf("a process that is not one of ours: %v", err)
@@ -285,12 +208,12 @@ func TestAwayAndBack(t *testing.T) {
 	if _, err := c.ValidateToken(t.Context(), auth.ValidateTokenRequest{Token: token}); err != nil {
 		t.Fatal(err)
 	}
-	stop(server)
+	grpcxtest.Stop(server)
 	if _, err := c.ValidateToken(t.Context(), auth.ValidateTokenRequest{Token: token}); !errors.Is(err, auth.ErrUnavailable) {
 		t.Errorf("away: %v", err)
 	}
 	again := a.serve(t, fake, address)
-	t.Cleanup(func() { stop(again) })
+	t.Cleanup(func() { grpcxtest.Stop(again) })
 	deadline := time.Now().Add(30 * time.Second)
 	for {
 		if _, err := c.ValidateToken(t.Context(), auth.ValidateTokenRequest{Token: token}); err == nil {
@@ -306,7 +229,7 @@ func TestWhatIsNoTextIsRefusedAsInOneProcess(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t)
 	server := a.serve(t, authtest.New(), "127.0.0.1:0")
-	t.Cleanup(func() { stop(server) })
+	t.Cleanup(func() { grpcxtest.Stop(server) })
 	c := a.dial(t, "gateway", server.Addr().String())
 	for _, text := range []string{"", "\xff\xfe", strings.Repeat("a", auth.MaxTokenBytes+1), "a\x00b"} {
 		if _, err := c.ValidateToken(t.Context(), auth.ValidateTokenRequest{Token: text}); !errors.Is(err, auth.ErrInvalidToken) {
@@ -320,7 +243,7 @@ func BenchmarkValidateToken(b *testing.B) {
 	fake := authtest.New()
 	token := fake.Issue(fake.AddUser("ada", auth.RoleViewer, uuid.New()).ID, time.Hour)
 	server := a.serve(b, fake, "127.0.0.1:0")
-	b.Cleanup(func() { stop(server) })
+	b.Cleanup(func() { grpcxtest.Stop(server) })
 	c := a.dial(b, "gateway", server.Addr().String())
 	for b.Loop() {
 		if _, err := c.ValidateToken(b.Context(), auth.ValidateTokenRequest{Token: token}); err != nil {

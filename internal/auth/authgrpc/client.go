@@ -8,7 +8,6 @@ import (
 
 	"github.com/novacron/novacron/internal/auth"
 	"github.com/novacron/novacron/internal/auth/authgrpc/authpb"
-	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/grpcx"
 )
 
@@ -36,13 +35,13 @@ func (c *Client) ValidateToken(ctx context.Context, req auth.ValidateTokenReques
 	if len(req.Token) > auth.MaxTokenBytes {
 		return auth.ValidateTokenResponse{}, auth.ErrInvalidToken
 	}
-	resp, err := c.rpc.ValidateToken(ctx, &authpb.ValidateTokenRequest{Token: valid(req.Token), TenantId: id(req.TenantID)})
+	resp, err := c.rpc.ValidateToken(ctx, &authpb.ValidateTokenRequest{Token: grpcx.Text(req.Token), TenantId: grpcx.ID(req.TenantID)})
 	if err != nil {
 		return auth.ValidateTokenResponse{}, unknown(err)
 	}
 	var d decoder
 	out := auth.ValidateTokenResponse{Principal: d.principal(resp.GetPrincipal()), ExpiresAt: resp.GetExpiresAt().AsTime()}
-	return out, d.err
+	return out, d.Err
 }
 
 // ValidateAPIKey implements auth.Service.
@@ -50,38 +49,32 @@ func (c *Client) ValidateAPIKey(ctx context.Context, req auth.ValidateAPIKeyRequ
 	if len(req.Key) > auth.MaxAPIKeyBytes {
 		return auth.ValidateAPIKeyResponse{}, auth.ErrInvalidAPIKey
 	}
-	resp, err := c.rpc.ValidateAPIKey(ctx, &authpb.ValidateAPIKeyRequest{Key: valid(req.Key), TenantId: id(req.TenantID), Client: address(req.Client)})
+	resp, err := c.rpc.ValidateAPIKey(ctx, &authpb.ValidateAPIKeyRequest{Key: grpcx.Text(req.Key), TenantId: grpcx.ID(req.TenantID), Client: address(req.Client)})
 	if err != nil {
 		return auth.ValidateAPIKeyResponse{}, unknown(err)
 	}
 	var d decoder
-	out := auth.ValidateAPIKeyResponse{Principal: d.principal(resp.GetPrincipal()), ExpiresAt: when(resp.GetExpiresAt())}
-	return out, d.err
+	out := auth.ValidateAPIKeyResponse{Principal: d.principal(resp.GetPrincipal()), ExpiresAt: grpcx.When(resp.GetExpiresAt())}
+	return out, d.Err
 }
 
 // GetUserPermissions implements auth.Service.
 func (c *Client) GetUserPermissions(ctx context.Context, req auth.GetUserPermissionsRequest) (auth.GetUserPermissionsResponse, error) {
-	resp, err := c.rpc.GetUserPermissions(ctx, &authpb.GetUserPermissionsRequest{UserId: id(req.UserID), TenantId: id(req.TenantID)})
+	resp, err := c.rpc.GetUserPermissions(ctx, &authpb.GetUserPermissionsRequest{UserId: grpcx.ID(req.UserID), TenantId: grpcx.ID(req.TenantID)})
 	if err != nil {
 		return auth.GetUserPermissionsResponse{}, unknown(err)
 	}
-	return auth.GetUserPermissionsResponse{Permissions: some(resp.GetPermissions()), Platform: resp.GetPlatformPermissions(), Roles: resp.GetRoles()}, nil
+	return auth.GetUserPermissionsResponse{Permissions: grpcx.Some(resp.GetPermissions()), Platform: resp.GetPlatformPermissions(), Roles: resp.GetRoles()}, nil
 }
 
 // CreateAPIKey implements auth.Service.
 func (c *Client) CreateAPIKey(ctx context.Context, req auth.CreateAPIKeyRequest) (auth.CreateAPIKeyResponse, error) {
-	resp, err := c.rpc.CreateAPIKey(ctx, &authpb.CreateAPIKeyRequest{Actor: principal(req.Actor), UserId: id(req.UserID), Name: valid(req.Name),
-		Permissions: texts(req.Permissions), Scope: string(req.Scope), ExpiresAt: moment(req.ExpiresAt)})
+	resp, err := c.rpc.CreateAPIKey(ctx, &authpb.CreateAPIKeyRequest{Actor: principal(req.Actor), UserId: grpcx.ID(req.UserID), Name: grpcx.Text(req.Name),
+		Permissions: texts(req.Permissions), Scope: string(req.Scope), ExpiresAt: grpcx.Moment(req.ExpiresAt)})
 	if err != nil {
 		return auth.CreateAPIKeyResponse{}, unknown(err)
 	}
 	var d decoder
 	out := auth.CreateAPIKeyResponse{APIKey: d.apiKey(resp.GetApiKey()), Secret: resp.GetSecret()}
-	return out, d.err
+	return out, d.Err
 }
-
-// errForm is why a message of another process cannot be read.
-var errForm = errs.New(errs.Internal, "internal.bad_message", "a message of another process cannot be read; the processes are of different versions")
-
-// Errors lists the package's errors for the reference.
-func Errors() []*errs.Error { return []*errs.Error{errForm} }

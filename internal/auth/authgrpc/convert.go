@@ -1,52 +1,38 @@
 package authgrpc
 
 import (
-	"fmt"
 	"net/netip"
-	"strings"
-	"time"
 
 	"github.com/google/uuid"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/novacron/novacron/internal/auth"
 	"github.com/novacron/novacron/internal/auth/authgrpc/authpb"
+	"github.com/novacron/novacron/internal/platform/grpcx"
 	"github.com/novacron/novacron/internal/platform/identity"
 )
 
-// decoder reads parts of messages and keeps the first mistake.
-type decoder struct{ err error }
-
-func (d *decoder) id(b []byte) uuid.UUID {
-	if len(b) == 0 {
-		return uuid.Nil
-	}
-	u, err := uuid.FromBytes(b)
-	if err != nil && d.err == nil {
-		d.err = errForm.Wrap(fmt.Errorf("id of %d bytes", len(b)))
-	}
-	return u
-}
+// decoder reads parts of the contract.
+type decoder struct{ grpcx.Decoder }
 
 func (d *decoder) principal(p *authpb.Principal) identity.Principal {
 	return identity.Principal{
-		UserID: d.id(p.GetUserId()), Username: p.GetUsername(), TenantID: d.id(p.GetTenantId()), HomeID: d.id(p.GetHomeTenantId()), Role: p.GetRole(),
+		UserID: d.ID(p.GetUserId()), Username: p.GetUsername(), TenantID: d.ID(p.GetTenantId()), HomeID: d.ID(p.GetHomeTenantId()), Role: p.GetRole(),
 		Permissions: p.GetPermissions(), Platform: p.GetPlatformPermissions(), Scope: identity.Scope(p.GetScope()),
-		SessionID: d.id(p.GetSessionId()), APIKeyID: d.id(p.GetApiKeyId()), Pending: p.GetPending(),
+		SessionID: d.ID(p.GetSessionId()), APIKeyID: d.ID(p.GetApiKeyId()), Pending: p.GetPending(),
 	}
 }
 
 func (d *decoder) apiKey(k *authpb.APIKey) auth.APIKey {
 	out := auth.APIKey{
-		ID: d.id(k.GetId()), Name: k.GetName(), Prefix: k.GetPrefix(), UserID: d.id(k.GetUserId()), Username: k.GetUsername(), TenantID: d.id(k.GetTenantId()),
-		Scope: identity.Scope(k.GetScope()), ExpiresAt: when(k.GetExpiresAt()), LastUsedAt: when(k.GetLastUsedAt()), LastUsedIP: k.GetLastUsedIp(),
-		RotatedAt: when(k.GetRotatedAt()), OldSecretsUntil: when(k.GetOldSecretsUntil()), Version: k.GetVersion(),
+		ID: d.ID(k.GetId()), Name: k.GetName(), Prefix: k.GetPrefix(), UserID: d.ID(k.GetUserId()), Username: k.GetUsername(), TenantID: d.ID(k.GetTenantId()),
+		Scope: identity.Scope(k.GetScope()), ExpiresAt: grpcx.When(k.GetExpiresAt()), LastUsedAt: grpcx.When(k.GetLastUsedAt()), LastUsedIP: k.GetLastUsedIp(),
+		RotatedAt: grpcx.When(k.GetRotatedAt()), OldSecretsUntil: grpcx.When(k.GetOldSecretsUntil()), Version: k.GetVersion(),
 		CreatedAt: k.GetCreatedAt().AsTime(), UpdatedAt: k.GetUpdatedAt().AsTime(),
 	}
 	if k.GetPermissions() != nil {
-		out.Permissions = some(k.GetPermissions().GetValues())
+		out.Permissions = grpcx.Some(k.GetPermissions().GetValues())
 	}
-	if by := d.id(k.GetCreatedBy()); by != uuid.Nil {
+	if by := d.ID(k.GetCreatedBy()); by != uuid.Nil {
 		out.CreatedBy = &by
 	}
 	return out
@@ -54,28 +40,21 @@ func (d *decoder) apiKey(k *authpb.APIKey) auth.APIKey {
 
 func principal(p identity.Principal) *authpb.Principal {
 	return &authpb.Principal{
-		UserId: id(p.UserID), Username: p.Username, TenantId: id(p.TenantID), HomeTenantId: id(p.HomeID), Role: p.Role, Permissions: p.Permissions,
-		PlatformPermissions: p.Platform, Scope: string(p.Scope), SessionId: id(p.SessionID), ApiKeyId: id(p.APIKeyID), Pending: p.Pending,
+		UserId: grpcx.ID(p.UserID), Username: p.Username, TenantId: grpcx.ID(p.TenantID), HomeTenantId: grpcx.ID(p.HomeID), Role: p.Role, Permissions: p.Permissions,
+		PlatformPermissions: p.Platform, Scope: string(p.Scope), SessionId: grpcx.ID(p.SessionID), ApiKeyId: grpcx.ID(p.APIKeyID), Pending: p.Pending,
 	}
 }
 
 func apiKey(k auth.APIKey) *authpb.APIKey {
 	out := &authpb.APIKey{
-		Id: id(k.ID), Name: k.Name, Prefix: k.Prefix, UserId: id(k.UserID), Username: k.Username, TenantId: id(k.TenantID), Permissions: texts(k.Permissions),
-		Scope: string(k.Scope), ExpiresAt: moment(k.ExpiresAt), LastUsedAt: moment(k.LastUsedAt), LastUsedIp: k.LastUsedIP, RotatedAt: moment(k.RotatedAt),
-		OldSecretsUntil: moment(k.OldSecretsUntil), Version: k.Version, CreatedAt: moment(&k.CreatedAt), UpdatedAt: moment(&k.UpdatedAt),
+		Id: grpcx.ID(k.ID), Name: k.Name, Prefix: k.Prefix, UserId: grpcx.ID(k.UserID), Username: k.Username, TenantId: grpcx.ID(k.TenantID), Permissions: texts(k.Permissions),
+		Scope: string(k.Scope), ExpiresAt: grpcx.Moment(k.ExpiresAt), LastUsedAt: grpcx.Moment(k.LastUsedAt), LastUsedIp: k.LastUsedIP, RotatedAt: grpcx.Moment(k.RotatedAt),
+		OldSecretsUntil: grpcx.Moment(k.OldSecretsUntil), Version: k.Version, CreatedAt: grpcx.Moment(&k.CreatedAt), UpdatedAt: grpcx.Moment(&k.UpdatedAt),
 	}
 	if k.CreatedBy != nil {
-		out.CreatedBy = id(*k.CreatedBy)
+		out.CreatedBy = grpcx.ID(*k.CreatedBy)
 	}
 	return out
-}
-
-func id(u uuid.UUID) []byte {
-	if u == uuid.Nil {
-		return nil
-	}
-	return u[:]
 }
 
 func address(a netip.Addr) string {
@@ -85,35 +64,10 @@ func address(a netip.Addr) string {
 	return a.String()
 }
 
-// valid keeps a text that is no UTF-8 from failing in the transport: the other side refuses it by its own rules, for it is changed here.
-func valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
-
 // texts keeps the absent list and the empty one apart.
 func texts(list []string) *authpb.Strings {
 	if list == nil {
 		return nil
 	}
 	return &authpb.Strings{Values: list}
-}
-
-func some(list []string) []string {
-	if list == nil {
-		return []string{}
-	}
-	return list
-}
-
-func moment(t *time.Time) *timestamppb.Timestamp {
-	if t == nil {
-		return nil
-	}
-	return timestamppb.New(*t)
-}
-
-func when(t *timestamppb.Timestamp) *time.Time {
-	if t == nil {
-		return nil
-	}
-	at := t.AsTime()
-	return &at
 }

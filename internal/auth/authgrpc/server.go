@@ -8,6 +8,7 @@ import (
 
 	"github.com/novacron/novacron/internal/auth"
 	"github.com/novacron/novacron/internal/auth/authgrpc/authpb"
+	"github.com/novacron/novacron/internal/platform/grpcx"
 	"github.com/novacron/novacron/internal/platform/identity"
 )
 
@@ -25,43 +26,43 @@ func Register(r grpc.ServiceRegistrar, s auth.Service) {
 // ValidateToken implements authpb.AuthServiceServer.
 func (v server) ValidateToken(ctx context.Context, req *authpb.ValidateTokenRequest) (*authpb.ValidateTokenResponse, error) {
 	var d decoder
-	in := auth.ValidateTokenRequest{Token: req.GetToken(), TenantID: d.id(req.GetTenantId())}
-	if d.err != nil {
-		return nil, d.err
+	in := auth.ValidateTokenRequest{Token: req.GetToken(), TenantID: d.ID(req.GetTenantId())}
+	if d.Err != nil {
+		return nil, d.Err
 	}
 	out, err := v.s.ValidateToken(ctx, in)
 	if err != nil {
 		return nil, err
 	}
-	return &authpb.ValidateTokenResponse{Principal: principal(out.Principal), ExpiresAt: moment(&out.ExpiresAt)}, nil
+	return &authpb.ValidateTokenResponse{Principal: principal(out.Principal), ExpiresAt: grpcx.Moment(&out.ExpiresAt)}, nil
 }
 
 // ValidateAPIKey implements authpb.AuthServiceServer.
 func (v server) ValidateAPIKey(ctx context.Context, req *authpb.ValidateAPIKeyRequest) (*authpb.ValidateAPIKeyResponse, error) {
 	var d decoder
-	in := auth.ValidateAPIKeyRequest{Key: req.GetKey(), TenantID: d.id(req.GetTenantId())}
+	in := auth.ValidateAPIKeyRequest{Key: req.GetKey(), TenantID: d.ID(req.GetTenantId())}
 	if text := req.GetClient(); text != "" {
 		var err error
 		if in.Client, err = netip.ParseAddr(text); err != nil {
-			return nil, errForm.Wrap(err)
+			return nil, grpcx.ErrMessage.Wrap(err)
 		}
 	}
-	if d.err != nil {
-		return nil, d.err
+	if d.Err != nil {
+		return nil, d.Err
 	}
 	out, err := v.s.ValidateAPIKey(ctx, in)
 	if err != nil {
 		return nil, err
 	}
-	return &authpb.ValidateAPIKeyResponse{Principal: principal(out.Principal), ExpiresAt: moment(out.ExpiresAt)}, nil
+	return &authpb.ValidateAPIKeyResponse{Principal: principal(out.Principal), ExpiresAt: grpcx.Moment(out.ExpiresAt)}, nil
 }
 
 // GetUserPermissions implements authpb.AuthServiceServer.
 func (v server) GetUserPermissions(ctx context.Context, req *authpb.GetUserPermissionsRequest) (*authpb.GetUserPermissionsResponse, error) {
 	var d decoder
-	in := auth.GetUserPermissionsRequest{UserID: d.id(req.GetUserId()), TenantID: d.id(req.GetTenantId())}
-	if d.err != nil {
-		return nil, d.err
+	in := auth.GetUserPermissionsRequest{UserID: d.ID(req.GetUserId()), TenantID: d.ID(req.GetTenantId())}
+	if d.Err != nil {
+		return nil, d.Err
 	}
 	out, err := v.s.GetUserPermissions(ctx, in)
 	if err != nil {
@@ -73,13 +74,13 @@ func (v server) GetUserPermissions(ctx context.Context, req *authpb.GetUserPermi
 // CreateAPIKey implements authpb.AuthServiceServer.
 func (v server) CreateAPIKey(ctx context.Context, req *authpb.CreateAPIKeyRequest) (*authpb.CreateAPIKeyResponse, error) {
 	var d decoder
-	in := auth.CreateAPIKeyRequest{Actor: d.principal(req.GetActor()), UserID: d.id(req.GetUserId()), Name: req.GetName(),
-		Scope: identity.Scope(req.GetScope()), ExpiresAt: when(req.GetExpiresAt())}
+	in := auth.CreateAPIKeyRequest{Actor: d.principal(req.GetActor()), UserID: d.ID(req.GetUserId()), Name: req.GetName(),
+		Scope: identity.Scope(req.GetScope()), ExpiresAt: grpcx.When(req.GetExpiresAt())}
 	if p := req.GetPermissions(); p != nil {
-		in.Permissions = some(p.GetValues())
+		in.Permissions = grpcx.Some(p.GetValues())
 	}
-	if d.err != nil {
-		return nil, d.err
+	if d.Err != nil {
+		return nil, d.Err
 	}
 	out, err := v.s.CreateAPIKey(ctx, in)
 	if err != nil {

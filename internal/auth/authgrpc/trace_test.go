@@ -12,6 +12,7 @@ import (
 	"github.com/novacron/novacron/internal/auth/authgrpc"
 	"github.com/novacron/novacron/internal/auth/authtest"
 	"github.com/novacron/novacron/internal/platform/grpcx"
+	"github.com/novacron/novacron/internal/platform/grpcx/grpcxtest"
 	"github.com/novacron/novacron/internal/platform/tracing"
 	"github.com/novacron/novacron/internal/platform/tracing/otlp"
 	"github.com/novacron/novacron/internal/platform/tracing/otlp/otlptest"
@@ -29,11 +30,7 @@ func TestTraceCrossesACall(t *testing.T) {
 	a := newAuthority(t)
 	fake := authtest.New()
 	token := fake.Issue(fake.AddUser("ada", auth.RoleViewer, uuid.New()).ID, time.Hour)
-	server, err := grpcx.Listen(ctx, "127.0.0.1:0", a.config("auth"), []string{"gateway"}, slog.New(slog.DiscardHandler),
-		func(r grpcx.Registrar) { authgrpc.Register(r, fake) })
-	if err != nil {
-		t.Fatal(err)
-	}
+	server := a.Serve(ctx, t, "127.0.0.1:0", func(r grpcx.Registrar) { authgrpc.Register(r, fake) })
 	ctx, span := tracing.Enter(ctx, tracing.Server, "request")
 	c := a.dial(t, "gateway", server.Addr().String())
 	if _, err := c.ValidateToken(ctx, auth.ValidateTokenRequest{Token: token}); err != nil {
@@ -43,7 +40,7 @@ func TestTraceCrossesACall(t *testing.T) {
 		t.Fatal("a bad token is taken")
 	}
 	span.End(nil)
-	stop(server) // so that its spans have ended
+	grpcxtest.Stop(server) // so that its spans have ended
 	if err := sender.Stop(context.Background()); err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,25 @@ type VM struct {
 	Metadata  map[string]any `json:"metadata"`
 }
 
+// Object is what vm.objects carries: one change of one thing that the vm module keeps and that is no machine. It has the fields of VM, and what it is
+// about beside them. Delivery is at least once; ID is for deduplication.
+type Object struct {
+	ID        uuid.UUID      `json:"id"`
+	Type      string         `json:"type"` // the kind and what happened: volume.created, snapshot.reverted
+	Object    Ref            `json:"object"`
+	VMID      uuid.UUID      `json:"vm_id"` // that the change has to do with; nil where there is none
+	TenantID  uuid.UUID      `json:"tenant_id"`
+	Timestamp time.Time      `json:"timestamp"`
+	Metadata  map[string]any `json:"metadata"`
+}
+
+// Ref names an object.
+type Ref struct {
+	Kind string    `json:"kind"` // volume, snapshot, image, network, security-group, port-forward
+	ID   uuid.UUID `json:"id"`
+	Name string    `json:"name"`
+}
+
 // Migration is what migration.events carries.
 type Migration struct {
 	ID          uuid.UUID `json:"id"`

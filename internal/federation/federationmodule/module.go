@@ -48,7 +48,7 @@ func New(deps Deps) (*Module, error) {
 		})
 	type vmsOutput struct{ Body httpx.Page[federation.VM] }
 	httpx.Handle(m.kit, httpx.Op{ID: "multicloud-vm-list", Method: http.MethodGet, Path: "/api/v1/multicloud/vms", Permission: "multicloud:read",
-		Summary: "List the tenant's virtual machines of all providers, newest first", Tag: "multicloud", Errors: []*errs.Error{httpx.ErrCursor}},
+		Summary: "List the tenant's virtual machines of all providers, newest first", Tag: "multicloud", Description: "Needs vm:read besides.", Errors: []*errs.Error{httpx.ErrCursor}},
 		func(ctx context.Context, in *httpx.PageParams) (*vmsOutput, error) {
 			page, err := m.list(ctx, in)
 			return &vmsOutput{Body: page}, err

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"regexp"
 	"strings"
@@ -22,6 +23,7 @@ import (
 	"github.com/novacron/novacron/internal/auth"
 	"github.com/novacron/novacron/internal/bus"
 	"github.com/novacron/novacron/internal/bus/membus"
+	"github.com/novacron/novacron/internal/gateway"
 	"github.com/novacron/novacron/internal/gateway/gatewaymodule"
 	"github.com/novacron/novacron/internal/platform/cache"
 	"github.com/novacron/novacron/internal/platform/cache/redistest"
@@ -44,35 +46,56 @@ type viewer struct {
 	wait  chan struct{} // where not nil, an answer waits for it
 }
 
-func (v *viewer) Name() string             { return "monitoring" }
-func (v *viewer) Routes() []httpx.Route    { return v.kit.Routes() }
+func (v *viewer) Name() string { return "monitoring" }
+func (v *viewer) Routes() []httpx.Route {
+	list := v.kit.Routes()
+	for i := range list {
+		list[i].Audited = list[i].Path == recorded
+	}
+	return list
+}
 func (v *viewer) Handler() http.Handler    { return v.kit.Handler() }
 func (v *viewer) OpenAPI() ([]byte, error) { return v.kit.OpenAPI() }
 
 func newViewer() *viewer {
 	v := &viewer{kit: httpx.New("monitoring")}
 	type input struct {
-		Q    string `query:"q"`
-		Size int    `query:"size" maximum:"1000000"`
-		Fail bool   `query:"fail"`
+		Q     string `query:"q"`
+		Size  int    `query:"size" maximum:"1000000"`
+		Fail  bool   `query:"fail"`
+		Break bool   `query:"break"`
+		Store string `query:"store"`
+		Vary  string `query:"vary"`
 	}
-	type output struct{ Body views }
-	httpx.Handle(v.kit, httpx.Op{ID: "view", Method: http.MethodGet, Path: "/api/v1/monitoring/view", Permission: identity.Authenticated, Summary: "View"},
-		func(ctx context.Context, in *input) (*output, error) {
-			n := v.asked.Add(1)
-			if v.wait != nil {
-				<-v.wait
-			}
-			if in.Fail {
-				return nil, errs.New(errs.Conflict, "test.fail", "it fails")
-			}
-			p, _ := identity.From(ctx)
-			return &output{Body: views{Caller: p.Username, Tenant: p.TenantID.String(), Count: n, Filler: strings.Repeat("filler ", in.Size/7)}}, nil
-		})
+	type output struct {
+		CacheControl string `header:"Cache-Control"`
+		Vary         string `header:"Vary"`
+		Body         views
+	}
+	look := func(ctx context.Context, in *input) (*output, error) {
+		n := v.asked.Add(1)
+		if v.wait != nil {
+			<-v.wait
+		}
+		if in.Break {
+			panic("the handler is broken")
+		}
+		if in.Fail {
+			return nil, errs.New(errs.Conflict, "test.fail", "it fails")
+		}
+		p, _ := identity.From(ctx)
+		return &output{CacheControl: in.Store, Vary: in.Vary, Body: views{Caller: p.Username, Tenant: p.TenantID.String(), Count: n, Filler: strings.Repeat("filler ", in.Size/7)}}, nil
+	}
+	for id, path := range map[string]string{"view": view, "recorded": recorded} {
+		httpx.Handle(v.kit, httpx.Op{ID: id, Method: http.MethodGet, Path: path, Permission: identity.Authenticated, Summary: "View"}, look)
+	}
 	return v
 }
 
-const view = "/api/v1/monitoring/view"
+const (
+	recorded = "/api/v1/monitoring/recorded" // a view that leaves an audit record
+	view     = "/api/v1/monitoring/view"
+)
 
 // keeping opens a gateway that keeps answers of /api/monitoring/*, which the blueprint's rule says.
 func keeping(t testing.TB, store cache.Cache, b bus.Bus, ttl time.Duration) (*door, *viewer) {
@@ -182,6 +205,60 @@ func TestEventsMakeAnswersOld(t *testing.T) {
 	}
 }
 
+// What its module calls a secret is not kept, nor what depends on more than the question, nor what must leave a record each time.
+func TestWhatIsNotKept(t *testing.T) {
+	for path, kept := range map[string]bool{
+		view: true, view + "?store=private": true, view + "?vary=Accept,%20authorization": true,
+		view + "?fail=true": false, view + "?store=no-store": false, view + "?store=private,%20no-store": false, view + "?vary=Accept-Language": false, view + "?vary=*": false, recorded: false,
+	} {
+		d, v := keeping(t, memory(t), nil, 0)
+		for range 3 {
+			a := d.do(t, "GET", path, d.admin, nil)
+			if a.status != 200 && a.status != 409 || a.header.Get("Server-Timing") == "" && !kept || strings.Contains(path, "vary") && a.header.Get("Vary") == "" && !kept {
+				t.Fatalf("%s: %d %v %s", path, a.status, a.header, a.body)
+			}
+		}
+		if asked := v.asked.Load(); kept && asked != 1 || !kept && asked != 3 {
+			t.Errorf("%s: asked %d times of 3", path, asked)
+		}
+	}
+}
+
+// Whoever changes something sees it at once, also where no event tells of it; what was refused changes nothing.
+func TestChangesMakeAnswersOld(t *testing.T) {
+	d, _ := keeping(t, memory(t), nil, 0)
+	d.auth.SetRole("writer", identity.ScopeTenant, "thing:write")
+	login := func(name string, tenant uuid.UUID) string {
+		return d.auth.Issue(d.auth.AddUser(name, "writer", tenant).ID, time.Hour)
+	}
+	writer, colleague, stranger := login("writer", d.tenant), login("colleague", d.tenant), login("stranger", uuid.New())
+	seen := func(token string) string { return d.do(t, "GET", view, token, nil).header.Get("X-Cache") }
+	for _, token := range []string{writer, colleague, stranger, d.admin} {
+		seen(token)
+	}
+	write := func(token, body string, want int) {
+		t.Helper()
+		if a := d.do(t, "POST", "/api/v1/things", token, strings.NewReader(body), "Content-Type", "application/json"); a.status != want {
+			t.Fatalf("%d %s", a.status, a.body)
+		}
+	}
+	write(writer, `{}`, 422)
+	if got := seen(writer); got != "hit" {
+		t.Errorf("after what was refused: %s", got)
+	}
+	const good = `{"id":"01930000-0000-7000-8000-000000000001","name":"b","count":3}`
+	write(writer, good, 200)
+	for token, want := range map[string]string{writer: "miss", colleague: "miss", d.admin: "miss", stranger: "hit"} {
+		if got := seen(token); got != want {
+			t.Errorf("after a change in one tenant: %s, want %s", got, want)
+		}
+	}
+	write(d.admin, good, 200)
+	if got := seen(stranger); got != "miss" {
+		t.Errorf("after a change by who reaches every tenant: %s", got)
+	}
+}
+
 func TestManyWhoAskTheSameAskOnce(t *testing.T) {
 	d, v := keeping(t, memory(t), nil, 0)
 	v.wait = make(chan struct{})
@@ -263,7 +340,7 @@ func TestNotModified(t *testing.T) {
 	for _, path := range []string{view + "?size=5000", "/api/v1/gateway/routes"} {
 		etag := d.do(t, "GET", path, d.admin, nil).header.Get("Etag")
 		a := d.do(t, "GET", path, d.admin, nil, "If-None-Match", `"other", `+etag)
-		if etag == "" || a.status != 304 || a.body != "" || a.header.Get("Etag") != etag {
+		if etag == "" || a.status != 304 || a.body != "" || a.header.Get("Etag") != etag || a.header.Get("Vary") != "Accept-Encoding" {
 			t.Errorf("%s with %s: %d %q", path, etag, a.status, a.body)
 		}
 		if a := d.do(t, "GET", path, d.admin, nil, "If-None-Match", `"other"`); a.status != 200 {
@@ -283,4 +360,53 @@ func TestNotModified(t *testing.T) {
 	if a := d.do(t, "GET", "/api/v1/info", "", nil); a.header.Get("Server-Timing") != "" {
 		t.Error("strangers are told times")
 	}
+}
+
+// A handler that panics, and a module elsewhere that dies within its answer, spoil one answer each, also where it would have been kept: the
+// process goes on, and so do those who asked the same at the same moment.
+func TestWhatBreaksIsNotKept(t *testing.T) {
+	t.Run("handler", func(t *testing.T) {
+		d, v := keeping(t, memory(t), nil, 0)
+		v.wait = make(chan struct{})
+		var asked sync.WaitGroup
+		for range 5 {
+			asked.Go(func() {
+				if got := d.do(t, "GET", view+"?break=true", d.admin, nil); got.status != 500 || got.problem(t).Code != errs.ErrInternal.Code {
+					t.Errorf("%d %s", got.status, got.body)
+				}
+			})
+		}
+		close(v.wait)
+		asked.Wait()
+		if !strings.Contains(d.log.String(), "handler panicked") {
+			t.Error("the panic is not in the log")
+		}
+		if got := d.do(t, "GET", view, d.admin, nil); got.status != 200 {
+			t.Errorf("afterwards: %d %s", got.status, got.body)
+		}
+	})
+	t.Run("module elsewhere", func(t *testing.T) {
+		a := newAuthority(t)
+		b := newBroken(t, a)
+		d := open(t, func(cfg *gatewaymodule.Config, deps *gatewaymodule.Deps) {
+			cert, key := a.files("gateway")
+			cfg.Internal = gatewaymodule.TLS{CertFile: cert, KeyFile: key, ClientCAFile: a.ca}
+			cfg.Services = []gatewaymodule.Service{{Name: "things", URLs: []string{"https://" + b.l.Addr().String()}, Failures: 1000}}
+			cfg.Routes = []gatewaymodule.Rule{{Path: "/api/things/*", CacheTTL: time.Minute}}
+			deps.Surfaces, deps.Answers = nil, memory(t)
+		})
+		b.known(t, d)
+		b.how.Store(func(c net.Conn, _ *http.Request) {
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{\"id\":")
+		})
+		if got := d.do(t, "GET", aThing(), d.admin, nil); got.status != 503 || got.problem(t).Code != gateway.ErrUpstreamAway.Code {
+			t.Errorf("%d %s", got.status, got.body)
+		}
+		b.how.Store(func(c net.Conn, _ *http.Request) {
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+		})
+		if got := d.do(t, "GET", aThing(), d.admin, nil); got.status != 200 || got.header.Get("X-Cache") != "miss" {
+			t.Errorf("afterwards: %d %s", got.status, got.body)
+		}
+	})
 }

@@ -52,7 +52,7 @@ func openWhole(t testing.TB) *door {
 		}
 		deps.Log = logx.ForModule(log, "gateway")
 		const plenty = "1000000/second"
-		cfg.Rates = gatewaymodule.Rates{User: plenty, Tenant: plenty, Address: plenty}
+		cfg.Rates = gatewaymodule.Rates{User: plenty, Key: plenty, Tenant: plenty, Address: plenty}
 		cfg.Routes = []gatewaymodule.Rule{{Path: "/api/things/*", RateLimit: plenty}}
 		deps.Counters = memory(t)
 	})

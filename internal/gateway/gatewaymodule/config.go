@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"time"
@@ -33,15 +34,16 @@ type Config struct {
 
 	TLS TLS // zero: plain HTTP
 
-	Services []Service // modules that run in other processes
-	Internal TLS       // what the gateway shows to them: a certificate with a key on P-256, and ClientCAFile for theirs
+	Internal TLS // what the gateway shows to them: a certificate with a key on P-256, and ClientCAFile for theirs
 
 	// What follows can be changed by Reload.
-	Origins []string      // of web pages that may use the API: https://ui.example.org; none: only pages of the API's own origin
-	HSTS    time.Duration // how long browsers shall insist on TLS; only told over TLS
-	Routes  []Rule        // besides the built-in ones; one of the same path replaces it
-	Rates   Rates         // for all routes together
-	Timeout time.Duration // of answers on routes that have none of their own; 0: none
+	Services []Service     // modules that run in other processes
+	Origins  []string      // of web pages that may use the API: https://ui.example.org; none: only pages of the API's own origin
+	Proxies  []string      // ranges of addresses that are believed what they say in X-Forwarded-For
+	HSTS     time.Duration // how long browsers shall insist on TLS; only told over TLS
+	Routes   []Rule        // besides the built-in ones; one of the same path replaces it
+	Rates    Rates         // for all routes together
+	Timeout  time.Duration // of answers on routes that have none of their own; 0: none
 }
 
 // Service is a module that runs in another process.
@@ -55,7 +57,8 @@ type TLS struct {
 
 // Rates are limits written as "100/minute" or "unlimited".
 type Rates struct {
-	User    string // requests of one user or API key
+	User    string // requests of one user, those with API keys included
+	Key     string // requests with one API key, besides
 	Tenant  string // what the requests of one tenant may cost together; a list or a change costs 5, an object that is read 1
 	Address string // requests of one client address
 }
@@ -64,6 +67,7 @@ type Rates struct {
 func (r Rates) limits() limit.Rates {
 	var l limit.Rates
 	l.User, _ = policy.ParseRate(r.User)
+	l.Key, _ = policy.ParseRate(r.Key)
 	l.Tenant, _ = policy.ParseRate(r.Tenant)
 	l.Address, _ = policy.ParseRate(r.Address)
 	return l
@@ -77,7 +81,7 @@ func Default() Config {
 	return Config{
 		Listen: "127.0.0.1:8080", ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ReadStall: 30 * time.Second,
 		WriteStall: 30 * time.Second, MaxHeaderBytes: 64 << 10, MaxUploadBytes: 65 << 30, DrainGrace: 10 * time.Second,
-		Rates: Rates{User: "6000/minute", Tenant: "60000/minute", Address: "12000/minute"}, Timeout: time.Minute,
+		Rates: Rates{User: "6000/minute", Key: "unlimited", Tenant: "60000/minute", Address: "12000/minute"}, Timeout: time.Minute,
 		HSTS: 365 * 24 * time.Hour,
 	}
 }
@@ -117,10 +121,14 @@ func (c Config) Validate() []error {
 		check(o == "*" || err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && o == u.Scheme+"://"+u.Host, "cors_origins",
 			strconv.Quote(o)+" is not an origin; write it as https://ui.example.org")
 	}
+	for _, text := range c.Proxies {
+		_, err := parseRange(text)
+		check(err == nil, "trusted_proxies", strconv.Quote(text)+" is no range of addresses; write it as 10.1.2.0/28, or as one address")
+	}
 	if c.Timeout < 0 {
 		failed = append(failed, errors.New("gateway.timeout: must not be negative"))
 	}
-	for path, rate := range map[string]string{"user": c.Rates.User, "tenant": c.Rates.Tenant, "address": c.Rates.Address} {
+	for path, rate := range map[string]string{"user": c.Rates.User, "key": c.Rates.Key, "tenant": c.Rates.Tenant, "address": c.Rates.Address} {
 		if _, err := policy.ParseRate(rate); err != nil {
 			failed = append(failed, fmt.Errorf("gateway.rate_limit.%s: %w", path, err))
 		}
@@ -133,6 +141,25 @@ func (c Config) Validate() []error {
 	return failed
 }
 
+// parseRange reads a range of addresses, or one address.
+func parseRange(s string) (netip.Prefix, error) {
+	if addr, err := netip.ParseAddr(s); err == nil {
+		return addr.Prefix(addr.BitLen())
+	}
+	return netip.ParsePrefix(s)
+}
+
+// proxies reads the ranges; Validate has seen them.
+func (c Config) proxies() []netip.Prefix {
+	var list []netip.Prefix
+	for _, text := range c.Proxies {
+		if p, err := parseRange(text); err == nil {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
 // cors makes what pages of other origins may do; nil where there are none. Credentials are never sent by a browser on its own, so no
 // cookie is let through.
 func (c Config) cors() *cors.Cors {
@@ -143,9 +170,10 @@ func (c Config) cors() *cors.Cors {
 		AllowedOrigins: c.Origins,
 		AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete},
 		AllowedHeaders: []string{"Authorization", "Content-Type", "Accept", "Idempotency-Key", "If-Match", "If-None-Match", "Prefer", "X-API-Key", "X-Request-ID",
-			"API-Version", "Last-Event-ID", "Traceparent", "X-Tenant-ID"},
+			"API-Version", "Last-Event-ID", "Traceparent", "X-Tenant-ID", "Content-Range", "Upload-Offset", "Cache-Control"},
 		ExposedHeaders: []string{"API-Version", "ETag", "Location", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "Retry-After", "X-Request-ID",
-			"Server-Timing", "Age", "X-Cache", "Deprecation", "Sunset", "Content-Disposition"},
+			"Server-Timing", "Age", "X-Cache", "Deprecation", "Sunset", "Content-Disposition", "Idempotency-Replayed", "Upload-Offset", "Upload-Length",
+			"X-Console-Offset", "X-Console-Size"},
 		MaxAge: int((10 * time.Minute).Seconds()),
 	})
 }

@@ -14,7 +14,7 @@ import (
 // changes are the subjects whose messages tell that something changed which kept answers may show.
 //
 //nolint:gochecknoglobals // constant
-var changes = []string{"vm.events", "auth.events"}
+var changes = []string{"vm.events", "vm.objects", "auth.events"}
 
 // watchChanges makes kept answers old when something changes, until stop is called.
 func (m *Module) watchChanges() (stop func(), err error) {

@@ -25,7 +25,7 @@ import (
 func limited(t testing.TB, c cache.Cache, shared bool, rates gatewaymodule.Rates, rules ...gatewaymodule.Rule) *door {
 	t.Helper()
 	return open(t, func(cfg *gatewaymodule.Config, deps *gatewaymodule.Deps) {
-		for _, r := range []*string{&rates.User, &rates.Tenant, &rates.Address} {
+		for _, r := range []*string{&rates.User, &rates.Key, &rates.Tenant, &rates.Address} {
 			if *r == "" {
 				*r = "unlimited"
 			}
@@ -83,6 +83,80 @@ func TestRouteLimitCountsEachCallerApart(t *testing.T) {
 	}
 }
 
+// Two rules for one path, told apart by their methods, count apart.
+func TestRulesForMethodsCountApart(t *testing.T) {
+	d := limited(t, memory(t), false, gatewaymodule.Rates{}, gatewaymodule.Rule{Path: "/api/things/*", Methods: []string{"GET"}, RateLimit: "1000/hour"},
+		gatewaymodule.Rule{Path: "/api/things/*", Methods: []string{"POST"}, RateLimit: "2/hour"})
+	for range 20 {
+		if a := d.do(t, "GET", aThing(), d.admin, nil); a.status != 200 {
+			t.Fatalf("%d %s", a.status, a.body)
+		}
+	}
+	for i, want := range []int{422, 422, 429} {
+		if a := d.do(t, "POST", "/api/v1/things", d.admin, strings.NewReader("{}"), "Content-Type", "application/json"); a.status != want {
+			t.Errorf("change %d: %d %s", i, a.status, a.body)
+		}
+	}
+	if a := d.do(t, "GET", aThing(), d.admin, nil); a.status != 200 || a.header.Get("RateLimit-Limit") != "1000" {
+		t.Errorf("reading afterwards: %d %v", a.status, a.header)
+	}
+}
+
+// A key has a limit of its own within that of its user.
+func TestKeyLimitIsWithinThatOfItsUser(t *testing.T) {
+	d := limited(t, memory(t), false, gatewaymodule.Rates{User: "8/hour", Key: "3/hour"})
+	eve := d.validate(t, d.viewer)
+	first, second := d.key(t, auth.CreateAPIKeyRequest{Actor: eve, Name: "first"}).Secret, d.key(t, auth.CreateAPIKeyRequest{Actor: eve, Name: "second"}).Secret
+	ask := func(what, header, value, refusedBy string) {
+		t.Helper()
+		a := d.do(t, "GET", "/api/v1/whoami", "", nil, header, value)
+		if refusedBy == "" && a.status != 200 || refusedBy != "" && (a.status != 429 || a.problem(t).Meta["limit"] != refusedBy) {
+			t.Errorf("%s: %d %s", what, a.status, a.body)
+		}
+	}
+	for _, key := range []string{first, second} {
+		for range 3 {
+			ask("a key", "X-API-Key", key, "")
+		}
+		ask("a key that is used up", "X-API-Key", key, "key")
+	}
+	for range 2 {
+		ask("their user", "Authorization", "Bearer "+d.viewer, "")
+	}
+	ask("their user, used up", "Authorization", "Bearer "+d.viewer, "user")
+}
+
+// Behind a proxy that is trusted, clients are told apart, from SIGHUP on; what they claim of themselves to others counts for nothing.
+func TestClientsBehindAProxyCountApart(t *testing.T) {
+	d := limited(t, memory(t), false, gatewaymodule.Rates{Address: "3/hour"})
+	ask := func(client string) int {
+		t.Helper()
+		return d.do(t, "GET", "/api/v1/info", "", nil, "X-Forwarded-For", "203.0.113.200, "+client).status
+	}
+	for i, want := range []int{200, 200, 200, 429} {
+		if got := ask(fmt.Sprintf("203.0.113.%d", i)); got != want {
+			t.Errorf("request %d past no proxy: %d", i, got)
+		}
+	}
+	cfg := gatewaymodule.Default()
+	cfg.Rates = gatewaymodule.Rates{User: "unlimited", Key: "unlimited", Tenant: "unlimited", Address: "3/hour"}
+	cfg.Proxies = []string{"127.0.0.1", "10.1.0.0/16"}
+	if err := d.Reload(cfg); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []int{200, 200, 200, 429} {
+		for _, client := range []string{"203.0.113.1", "203.0.113.2"} {
+			if got := ask(client); got != want {
+				t.Errorf("request %d of %s: %d", i, client, got)
+			}
+		}
+	}
+	cfg.Proxies = []string{"proxy.example.org"}
+	if err := d.Reload(cfg); err == nil || !strings.Contains(err.Error(), "http.trusted_proxies") {
+		t.Errorf("a name: %v", err)
+	}
+}
+
 func TestTenantBudgetIsSharedAndListsCostMore(t *testing.T) {
 	d := limited(t, memory(t), false, gatewaymodule.Rates{Tenant: "40/hour"})
 	other := second(d, uuid.New())
@@ -137,7 +211,7 @@ func TestTwoGatewaysOneRedis(t *testing.T) {
 	rule := gatewaymodule.Rule{Path: "/api/things/*", RateLimit: "100/hour"}
 	first := limited(t, shared(), true, gatewaymodule.Rates{}, rule)
 	second := open(t, func(cfg *gatewaymodule.Config, deps *gatewaymodule.Deps) {
-		cfg.Rates = gatewaymodule.Rates{User: "unlimited", Tenant: "unlimited", Address: "unlimited"}
+		cfg.Rates = gatewaymodule.Rates{User: "unlimited", Key: "unlimited", Tenant: "unlimited", Address: "unlimited"}
 		cfg.Routes = []gatewaymodule.Rule{rule}
 		deps.Auth, deps.Counters, deps.CountersShared = first.auth, shared(), true
 	})
@@ -221,7 +295,7 @@ func TestReloadDropsNothing(t *testing.T) {
 		})
 	}
 	cfg := gatewaymodule.Default()
-	cfg.Rates = gatewaymodule.Rates{User: "unlimited", Tenant: "unlimited", Address: "unlimited"}
+	cfg.Rates = gatewaymodule.Rates{User: "unlimited", Key: "unlimited", Tenant: "unlimited", Address: "unlimited"}
 	for i := range 50 {
 		cfg.Routes = []gatewaymodule.Rule{{Path: "/api/things/*", RateLimit: fmt.Sprintf("%d/second", 100_000+i), Timeout: time.Minute}}
 		if err := d.Reload(cfg); err != nil {
@@ -234,6 +308,15 @@ func TestReloadDropsNothing(t *testing.T) {
 	bad.Routes = append([]gatewaymodule.Rule{}, gatewaymodule.Rule{Path: "things", RateLimit: "many"})
 	if err := d.Reload(bad); err == nil || !strings.Contains(err.Error(), "gateway.routes[0].path") || !strings.Contains(err.Error(), "gateway.routes[0].rate_limit") {
 		t.Errorf("mistakes: %v", err)
+	}
+	// A rule that is mistyped is no mistake, because it may be about a module that is not there; but it is told.
+	cfg.Routes = []gatewaymodule.Rule{{Path: "/api/thingz/*", Cost: 1}, {Path: "/api/things/*", Service: "vm", Cost: 2}, {Path: "/api/things/*", Methods: []string{"DELETE"}, Cost: 3},
+		{Path: "/api/things/*", RateLimit: "100049/second", Timeout: time.Minute}}
+	if err := d.Reload(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Count(d.log.String(), "applies to no route"); got != 3 {
+		t.Errorf("%d rules are told to be idle, want 3", got)
 	}
 	var page httpx.Page[gateway.Route]
 	if err := json.Unmarshal([]byte(d.do(t, "GET", "/api/v1/gateway/routes", d.admin, nil).body), &page); err != nil {

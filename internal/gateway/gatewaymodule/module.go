@@ -4,6 +4,7 @@ package gatewaymodule
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/novacron/novacron/internal/bus"
 	"github.com/novacron/novacron/internal/gateway"
+	"github.com/novacron/novacron/internal/gateway/internal/docs"
 	"github.com/novacron/novacron/internal/gateway/internal/edge"
 	"github.com/novacron/novacron/internal/gateway/internal/encode"
 	"github.com/novacron/novacron/internal/gateway/internal/keep"
@@ -79,8 +81,9 @@ type Module struct {
 	limits   *limit.Limiter       // the first one; nil: nothing is limited
 	remotes  remotes
 
-	keeper *keep.Keeper             // nil: no answer is kept
-	pair   atomic.Pointer[pki.Pair] // of the listener; nil: it speaks plain HTTP
+	keeper *keep.Keeper               // nil: no answer is kept
+	pair   atomic.Pointer[pki.Pair]   // of the listener; nil: it speaks plain HTTP
+	mutual atomic.Pointer[tls.Config] // with the authorities of clients; nil: they need not show a certificate
 	http   *telemetry.HTTP
 
 	ready    readiness
@@ -101,6 +104,8 @@ type live struct {
 	cfg   Config
 	state edge.State
 	spec  []byte // the merged OpenAPI document
+	json  *docs.File
+	yaml  func() (*docs.File, error) // made when it is first asked for: it takes long, and seldom is
 }
 
 // New makes the route table and the OpenAPI document. It fails where two modules claim one route, one operation id or one error code, and
@@ -142,9 +147,11 @@ func New(cfg Config, deps Deps) (*Module, error) {
 			return nil, fmt.Errorf("gateway: %w", err)
 		}
 	}
-	if err := m.newRemotes(); err != nil {
+	remotes, err := m.remotesOf(cfg)
+	if err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
+	m.remotes.set(remotes)
 	m.edge = edge.New(edge.Config{MaxUploadBytes: cfg.MaxUploadBytes, ReadStall: cfg.ReadStall, WriteStall: cfg.WriteStall},
 		edge.Deps{Auth: deps.Auth, Load: load, Encoder: encoder, Keeper: m.keeper, Metrics: metrics, Log: deps.Log, Audit: deps.Audit})
 	if err := m.rebuild(cfg); err != nil {
@@ -270,7 +277,7 @@ func (m *Module) Edge() http.Handler { return m.edge }
 // Surfaces lists the surfaces that are served, the gateway's own included.
 func (m *Module) Surfaces() []Surface {
 	list := slices.Clone(m.deps.Surfaces)
-	for _, u := range m.remotes.list {
+	for _, u := range m.remotes.now() {
 		list = append(list, u)
 	}
 	return append(list, m)

@@ -1,6 +1,7 @@
 package gatewaymodule_test
 
 import (
+	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"io"
@@ -364,6 +365,20 @@ func TestDocumentation(t *testing.T) {
 	if plain.header.Get("Content-Encoding") != "" || !strings.Contains(plain.body, "SwaggerUIBundle") || packed.header.Get("Content-Encoding") != "gzip" ||
 		len(packed.body) >= len(plain.body) || plain.header.Get("ETag") == packed.header.Get("ETag") {
 		t.Errorf("%d bytes plain %v, %d packed %v", len(plain.body), plain.header, len(packed.body), packed.header)
+	}
+	for _, path := range []string{"/api/v1/openapi.json", "/api/v1/openapi.yaml", "/docs/errors"} {
+		packed := d.do(t, "GET", path, "", nil, "Accept-Encoding", "gzip")
+		zr, err := gzip.NewReader(strings.NewReader(packed.body))
+		if err != nil || packed.header.Get("Content-Encoding") != "gzip" || packed.header.Get("Vary") != "Accept-Encoding" {
+			t.Fatalf("%s: %v %v", path, packed.header, err)
+		}
+		text, err := io.ReadAll(zr)
+		if plain := d.do(t, "GET", path, "", nil, "Accept-Encoding", "identity"); err != nil || string(text) != plain.body || len(packed.body)*2 > len(plain.body) {
+			t.Errorf("%s: %d bytes packed, %d plain, %v", path, len(packed.body), len(plain.body), err)
+		}
+	}
+	if strings.Count(spec.body, `"Quote it when`) > 1 {
+		t.Error("the document describes problems more than once")
 	}
 	if a := d.do(t, "GET", "/docs/index.html", "", nil); a.status != 404 {
 		t.Errorf("a file that is not there: %d", a.status)

@@ -3,6 +3,8 @@ package gatewaymodule
 import (
 	"context"
 	"fmt"
+	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,10 +15,19 @@ import (
 
 // remotes are the modules that run in other processes, and what is done to know them.
 type remotes struct {
-	list []*upstream.Upstream
-	pair *pki.Pair
-	stop context.CancelFunc
-	done sync.WaitGroup
+	deps *upstream.Deps // nil until the first service is configured
+
+	mu      sync.Mutex // guards what follows
+	list    []*remote
+	running bool
+}
+
+// remote is one of them, and the goroutine that asks it what it serves.
+type remote struct {
+	*upstream.Upstream
+	cfg  Service
+	stop context.CancelFunc // nil: it does not run; guarded by the lock of remotes, as done is
+	done chan struct{}
 }
 
 // How often a module in another process is asked what it serves: soon while it has never answered, and seldom afterwards, because it
@@ -26,41 +37,118 @@ const (
 	askSeldom = 30 * time.Second
 )
 
-// newRemotes makes the upstreams of a configuration.
-func (m *Module) newRemotes() error {
-	if len(m.cfg.Services) == 0 {
-		return nil
+// upstreamDeps makes what all upstreams share, once.
+func (m *Module) upstreamDeps(cfg Config) (upstream.Deps, error) {
+	if m.remotes.deps != nil {
+		return *m.remotes.deps, nil
 	}
-	pair, err := pki.LoadPair(m.cfg.Internal.CertFile, m.cfg.Internal.KeyFile)
+	pair, err := pki.LoadPair(cfg.Internal.CertFile, cfg.Internal.KeyFile)
 	if err != nil {
-		return fmt.Errorf("internal: %w", err)
+		return upstream.Deps{}, fmt.Errorf("internal: %w", err)
 	}
-	authorities, err := pki.Pool(m.cfg.Internal.ClientCAFile)
+	authorities, err := pki.Pool(cfg.Internal.ClientCAFile)
 	if err != nil {
-		return fmt.Errorf("internal.ca_file: %w", err)
+		return upstream.Deps{}, fmt.Errorf("internal.ca_file: %w", err)
 	}
 	metrics, err := upstream.NewMetrics(m.deps.Registerer)
 	if err != nil {
-		return err
+		return upstream.Deps{}, err
 	}
-	deps := upstream.Deps{TLS: pki.ClientConfig(pair, authorities), Signer: hop.NewSigner(pair.Certificate), Log: m.deps.Log, Metrics: metrics,
+	m.remotes.deps = &upstream.Deps{TLS: pki.ClientConfig(pair, authorities), Signer: hop.NewSigner(pair.Certificate), Log: m.deps.Log, Metrics: metrics,
 		Budget: upstream.NewBudget()}
-	m.remotes.pair = pair
-	for _, cfg := range m.cfg.Services {
-		m.remotes.list = append(m.remotes.list, upstream.New(cfg, deps))
-	}
-	return nil
+	return *m.remotes.deps, nil
 }
 
-// startRemotes asks the modules in other processes what they serve, and goes on asking until stopRemotes.
-func (m *Module) startRemotes() {
-	if len(m.remotes.list) == 0 {
-		return
+// remotesOf gives the modules of a configuration. One whose configuration is as it was stays what it is, with what is known of it; one that is
+// configured anew goes on with the routes that it had. The caller holds changing.
+func (m *Module) remotesOf(cfg Config) ([]*remote, error) {
+	if len(cfg.Services) == 0 {
+		return nil, nil
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	m.remotes.stop = cancel
-	for _, u := range m.remotes.list {
-		m.remotes.done.Go(func() { m.follow(ctx, u) })
+	deps, err := m.upstreamDeps(cfg)
+	if err != nil {
+		return nil, err
+	}
+	before := m.remotes.now()
+	var list []*remote
+	for _, svc := range cfg.Services {
+		known := slices.IndexFunc(before, func(r *remote) bool { return r.cfg.Name == svc.Name })
+		if known >= 0 && reflect.DeepEqual(before[known].cfg, svc) {
+			list = append(list, before[known])
+			continue
+		}
+		r := &remote{Upstream: upstream.New(svc, deps), cfg: svc}
+		if known >= 0 {
+			r.Inherit(before[known].Upstream)
+		}
+		list = append(list, r)
+	}
+	return list, nil
+}
+
+// now lists them.
+func (s *remotes) now() []*remote {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.list
+}
+
+func (s *remotes) set(list []*remote) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.list = list
+}
+
+// startRemotes asks the modules in other processes what they serve, and goes on asking until stopRemotes, or until they are configured
+// otherwise.
+func (m *Module) startRemotes() {
+	m.remotes.mu.Lock()
+	defer m.remotes.mu.Unlock()
+	m.remotes.running = true
+	m.followAll()
+}
+
+// followAll starts what does not run yet. The caller holds the lock.
+func (m *Module) followAll() {
+	for _, r := range m.remotes.list {
+		if r.stop != nil {
+			continue
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan struct{})
+		r.stop, r.done = cancel, done
+		go func() { // ends with halt
+			defer close(done)
+			m.follow(ctx, r.Upstream)
+		}()
+	}
+}
+
+// halt ends the goroutine of a remote, and waits for it. Requests that are with the module go on.
+func (s *remotes) halt(r *remote) {
+	s.mu.Lock()
+	stop, done := r.stop, r.done
+	r.stop = nil
+	s.mu.Unlock()
+	if stop != nil {
+		stop()
+		<-done
+	}
+	r.Close()
+}
+
+// changeRemotes follows the remotes of now, and no longer those of before that are gone.
+func (m *Module) changeRemotes(before []*remote) {
+	m.remotes.mu.Lock()
+	now := m.remotes.list
+	if m.remotes.running {
+		m.followAll()
+	}
+	m.remotes.mu.Unlock()
+	for _, r := range before {
+		if !slices.Contains(now, r) {
+			m.remotes.halt(r)
+		}
 	}
 }
 
@@ -79,7 +167,7 @@ func (m *Module) follow(ctx context.Context, u *upstream.Upstream) {
 			m.deps.Log.InfoContext(ctx, "a module in another process is reached", "service", u.Name(), "url", u.URL())
 		}
 		if changed {
-			if err := m.rebuild(m.current()); err != nil {
+			if err := m.refresh(); err != nil {
 				m.deps.Log.ErrorContext(ctx, "routes of a module in another process were not taken over", "service", u.Name(), "error", err)
 			}
 		}
@@ -98,22 +186,22 @@ func (m *Module) follow(ctx context.Context, u *upstream.Upstream) {
 }
 
 func (m *Module) stopRemotes() {
-	if m.remotes.stop != nil {
-		m.remotes.stop()
-		m.remotes.done.Wait()
-		m.remotes.stop = nil
-	}
-	for _, u := range m.remotes.list {
-		u.Close()
+	m.remotes.mu.Lock()
+	m.remotes.running = false
+	list := m.remotes.list
+	m.remotes.mu.Unlock()
+	for _, r := range list {
+		m.remotes.halt(r)
 	}
 }
 
 // remoteReadiness asks the modules in other processes whether they can work.
 func (m *Module) remoteReadiness(ctx context.Context) map[string]error {
-	states := make(map[string]error, len(m.remotes.list))
+	list := m.remotes.now()
+	states := make(map[string]error, len(list))
 	var mu sync.Mutex
 	var asked sync.WaitGroup
-	for _, u := range m.remotes.list {
+	for _, u := range list {
 		asked.Go(func() {
 			err := u.Ready(ctx)
 			mu.Lock()

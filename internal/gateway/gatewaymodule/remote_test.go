@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -11,17 +12,20 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
 	"github.com/novacron/novacron/internal/auth"
 	"github.com/novacron/novacron/internal/gateway"
 	"github.com/novacron/novacron/internal/gateway/gatewaymodule"
 	"github.com/novacron/novacron/internal/platform/hop"
+	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/pki"
 )
 
@@ -243,6 +247,42 @@ func TestNobodyForgesACaller(t *testing.T) {
 	}
 }
 
+// The table of routes tells what is in force, wherever it was said.
+func TestTableOfRoutes(t *testing.T) {
+	a := newAuthority(t)
+	server := a.elsewhere(t, newThings(), "127.0.0.1:0")
+	defer stopServer(t, server)
+	address := "https://" + server.Addr().String()
+	d := through(t, a, gatewaymodule.Service{Name: "things", URLs: []string{address}, Retries: 2, Failures: 3},
+		gatewaymodule.Rule{Path: "/api/things/{id}", Timeout: 7 * time.Second, Retries: 1, CacheTTL: 5 * time.Second, RateLimit: "10/second", Cost: 3, Deprecated: "2026-12-31", Sunset: "2027-06-30",
+			Permissions: []string{"other:read"}})
+	d.reached(t)
+	rows := map[string]gateway.Route{}
+	var page httpx.Page[gateway.Route]
+	if err := json.Unmarshal([]byte(d.do(t, "GET", "/api/v1/gateway/routes", d.admin, nil).body), &page); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range page.Items {
+		rows[r.OperationID] = r
+	}
+	elsewhere := &gateway.CircuitBreaker{Failures: 3, OpenForMS: 5000}
+	for _, want := range []gateway.Route{
+		{Method: "GET", Path: "/api/v1/things/{id}", Module: "things", Permission: "thing:read", OperationID: "thing-get", Upstream: address, AuthRequired: true,
+			Permissions: []string{"thing:read", "other:read"}, RateLimit: "10/second", Cost: 3, CacheSeconds: 5, TimeoutMS: 7000, Retries: 2, Deprecated: "2026-12-31",
+			Sunset: "2027-06-30", CircuitBreaker: elsewhere, MaxInFlight: 2000},
+		{Method: "POST", Path: "/api/v1/things", Module: "things", Permission: "thing:write", OperationID: "thing-create", Upstream: address, AuthRequired: true,
+			Permissions: []string{"thing:write"}, Cost: 5, TimeoutMS: 60_000, Retries: 2, CircuitBreaker: elsewhere, MaxInFlight: 2000},
+		{Method: "GET", Path: "/api/v1/events", Module: "things", Permission: "public", OperationID: "get-api-v1-events", Upstream: address, Permissions: []string{}, Cost: 5,
+			Retries: 2, CircuitBreaker: elsewhere, MaxInFlight: 2000},
+		{Method: "GET", Path: "/api/v1/gateway/routes", Module: "gateway", Permission: "gateway:read", OperationID: "gateway-route-list", Upstream: "local", AuthRequired: true,
+			Permissions: []string{"gateway:read"}, Cost: 5, TimeoutMS: 60_000},
+	} {
+		if diff := cmp.Diff(want, rows[want.OperationID]); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", want.OperationID, diff)
+		}
+	}
+}
+
 func TestStreamsPassThrough(t *testing.T) {
 	a := newAuthority(t)
 	module := newThings()
@@ -357,6 +397,17 @@ func newBroken(t testing.TB, a authority) *broken {
 	return b
 }
 
+// known waits until a gateway knows what it serves.
+func (b *broken) known(t testing.TB, d *door) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for !strings.Contains(d.do(t, "GET", "/api/v1/gateway/routes", d.admin, nil).body, "thing-get") {
+		if time.Now().After(deadline) {
+			t.Fatal("not reached")
+		}
+	}
+}
+
 // plainWriter writes one whole answer and no more.
 type plainWriter struct {
 	c net.Conn
@@ -377,12 +428,7 @@ func TestModulesThatMisbehave(t *testing.T) {
 	defer close(release)
 	d := through(t, a, gatewaymodule.Service{Name: "things", URLs: []string{"https://" + b.l.Addr().String()}, Failures: 1000},
 		gatewaymodule.Rule{Path: "/api/things/*", Timeout: 400 * time.Millisecond})
-	deadline := time.Now().Add(patience)
-	for d.do(t, "GET", "/api/v1/gateway/routes", d.admin, nil); !strings.Contains(d.do(t, "GET", "/api/v1/gateway/routes", d.admin, nil).body, "thing-get"); {
-		if time.Now().After(deadline) {
-			t.Fatal("not reached")
-		}
-	}
+	b.known(t, d)
 	say := func(text string) func(net.Conn, *http.Request) {
 		return func(c net.Conn, _ *http.Request) { _, _ = io.WriteString(c, text) }
 	}
@@ -433,12 +479,7 @@ func TestOnlySafeRequestsAreSentAgain(t *testing.T) {
 	a := newAuthority(t)
 	b := newBroken(t, a)
 	d := through(t, a, gatewaymodule.Service{Name: "things", URLs: []string{"https://" + b.l.Addr().String()}, Retries: 3, Failures: 1000})
-	deadline := time.Now().Add(patience)
-	for !strings.Contains(d.do(t, "GET", "/api/v1/gateway/routes", d.admin, nil).body, "thing-get") {
-		if time.Now().After(deadline) {
-			t.Fatal("not reached")
-		}
-	}
+	b.known(t, d)
 	const body = `{"id":"01930000-0000-7000-8000-000000000001","name":"b","count":3}`
 	for name, test := range map[string]struct {
 		method, path, body string
@@ -451,6 +492,7 @@ func TestOnlySafeRequestsAreSentAgain(t *testing.T) {
 		"GET that fails":      {"GET", aThing(), "", nil, 100, 503, 4},
 		"POST":                {"POST", "/api/v1/things", body, nil, 2, 503, 1},
 		"POST that has a key": {"POST", "/api/v1/things", body, []string{"Idempotency-Key", "k"}, 2, 200, 3},
+		"POST of nobody":      {"POST", "/auth/anyone", "", []string{"Idempotency-Key", "k"}, 2, 503, 1},
 		"upload":              {"PUT", "/api/v1/upload", strings.Repeat("x", 100<<10), nil, 2, 503, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -470,6 +512,55 @@ func TestOnlySafeRequestsAreSentAgain(t *testing.T) {
 				t.Errorf("%d %s after %d tries", got.status, got.body, b.conns.Load())
 			}
 		})
+	}
+}
+
+// One process of a module that is gone costs nobody an answer, also where nothing may be sent twice: what was never sent is no second time.
+func TestOneOfTwoProcessesIsGone(t *testing.T) {
+	a := newAuthority(t)
+	server := a.elsewhere(t, newThings(), "127.0.0.1:0")
+	defer stopServer(t, server)
+	reserved, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := reserved.Addr().String()
+	reserved.Close()
+	d := through(t, a, gatewaymodule.Service{Name: "things", URLs: []string{"https://" + gone, "https://" + server.Addr().String()}, Failures: 3, OpenFor: time.Hour})
+	d.reached(t)
+	const body = `{"id":"01930000-0000-7000-8000-000000000001","name":"b","count":3}`
+	for i := range 20 {
+		if got := d.do(t, "POST", "/api/v1/things", d.admin, strings.NewReader(body), "Content-Type", "application/json"); got.status != 200 {
+			t.Fatalf("request %d: %d %s", i, got.status, got.body)
+		}
+		if got := d.do(t, "PUT", "/api/v1/upload", d.admin, strings.NewReader(strings.Repeat("x", 200<<10))); got.status != 200 || strings.TrimSpace(got.body) != fmt.Sprint(200<<10) {
+			t.Fatalf("upload %d: %d %s", i, got.status, got.body)
+		}
+	}
+	if got := d.do(t, "GET", "/ready", "", nil); got.status != 200 {
+		t.Errorf("not ready, although one process answers: %s", got.body)
+	}
+}
+
+// One that takes requests and answers none is left alone soon, and the other one goes on.
+func TestOneOfTwoProcessesIsBroken(t *testing.T) {
+	a := newAuthority(t)
+	b := newBroken(t, a)
+	server := a.elsewhere(t, newThings(), "127.0.0.1:0")
+	defer stopServer(t, server)
+	d := through(t, a, gatewaymodule.Service{Name: "things", URLs: []string{"https://" + b.l.Addr().String(), "https://" + server.Addr().String()}, Failures: 3, OpenFor: time.Hour})
+	b.known(t, d)
+	failed := 0
+	for range 40 {
+		if got := d.do(t, "GET", aThing(), d.admin, nil); got.status != 200 {
+			failed++
+		}
+	}
+	if failed != 3 {
+		t.Errorf("%d of 40 failed", failed)
+	}
+	if strings.Contains(d.do(t, "GET", "/metrics", "", nil).body, `gateway_upstream_breaker_open{service="things"} 1`) {
+		t.Error("the module counts as away, although one process answers")
 	}
 }
 
@@ -527,4 +618,102 @@ func TestModuleThatComesLate(t *testing.T) {
 		}
 		<-time.After(50 * time.Millisecond)
 	}
+}
+
+// Where a module runs can change while requests are served and streams are open.
+func TestServicesChangeWithAReload(t *testing.T) {
+	a := newAuthority(t)
+	first, second := newThings(), newThings()
+	before, after := a.elsewhere(t, first, "127.0.0.1:0"), a.elsewhere(t, second, "127.0.0.1:0")
+	defer stopServer(t, after)
+	defer stopServer(t, before)
+	service := func(s *hop.Server, retries int) []gatewaymodule.Service {
+		return []gatewaymodule.Service{{Name: "things", URLs: []string{"https://" + s.Addr().String()}, Retries: retries}}
+	}
+	d := through(t, a, service(before, 0)[0])
+	d.reached(t)
+	cert, key := a.files("gateway")
+	cfg := gatewaymodule.Default()
+	cfg.Internal = gatewaymodule.TLS{CertFile: cert, KeyFile: key, ClientCAFile: a.ca}
+
+	// A stream and a websocket, which must outlive all that follows.
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, "GET", d.url+"/api/v1/events", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Body.Close()
+	if line, err := bufio.NewReader(stream.Body).ReadString('\n'); err != nil || line != "data: hello\n" {
+		t.Fatalf("event %q: %v", line, err)
+	}
+	socket, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(d.url, "http")+"/api/v1/socket", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.CloseNow()
+	<-first.entered
+	socketCtx := socket.CloseRead(ctx)
+
+	// Requests that go on all the time.
+	stop := make(chan struct{})
+	var busy sync.WaitGroup
+	for range 2 {
+		busy.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if got := d.do(t, "GET", aThing(), d.admin, nil); got.status != 200 {
+					t.Errorf("while services change: %d %s", got.status, got.body)
+					return
+				}
+			}
+		})
+	}
+	for i := range 10 {
+		for _, server := range []*hop.Server{after, before, after} {
+			cfg.Services = service(server, i)
+			if err := d.Reload(cfg); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if text := d.do(t, "GET", "/api/v1/gateway/routes", d.admin, nil).body; !strings.Contains(text, after.Addr().String()) || strings.Contains(text, before.Addr().String()) {
+		t.Error("the table does not name the new address alone")
+	}
+	close(stop)
+	busy.Wait()
+	if socketCtx.Err() != nil {
+		t.Errorf("the websocket has ended: %v", context.Cause(socketCtx))
+	}
+	ended := make(chan error, 1)
+	go func() { // ends with the body
+		_, err := stream.Body.Read(make([]byte, 1))
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		t.Errorf("the stream has ended: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+
+	cfg.Services = nil
+	if err := d.Reload(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if got := d.do(t, "GET", "/api/v1/things", d.admin, nil); got.status != 404 {
+		t.Errorf("without the service: %d", got.status)
+	}
+	cfg.Services = service(after, 0)
+	if err := d.Reload(cfg); err != nil {
+		t.Fatal(err)
+	}
+	d.reached(t)
 }

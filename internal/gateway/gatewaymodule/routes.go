@@ -10,7 +10,7 @@ import (
 
 	"github.com/novacron/novacron/internal/gateway"
 	"github.com/novacron/novacron/internal/gateway/internal/docs"
-	"github.com/novacron/novacron/internal/gateway/internal/openapi"
+	"github.com/novacron/novacron/internal/gateway/internal/edge"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/identity"
 )
@@ -64,21 +64,35 @@ func (m *Module) register() error {
 	httpx.Handle(m.kit, httpx.Op{ID: "gateway-route-list", Method: http.MethodGet, Path: "/api/v1/gateway/routes", Permission: "gateway:read",
 		Summary: "List the routes that are served, with the module and the permission of each", Tag: "gateway"},
 		func(context.Context, *struct{}) (*routesOutput, error) {
-			rows := m.live.Load().state.Table.Rows()
+			now := m.live.Load()
+			rows := now.state.Table.Rows()
 			page := httpx.Page[gateway.Route]{Items: make([]gateway.Route, 0, len(rows))}
 			for _, r := range rows {
-				upstream := "local"
-				if r.URL != "" {
-					upstream = r.URL
-				}
-				page.Items = append(page.Items, gateway.Route{Method: r.Method, Path: r.Path, Module: r.Module, Permission: r.Permission,
-					OperationID: r.OperationID, Upstream: upstream, AuthRequired: r.Policy.AuthRequired, Permissions: append([]string{}, r.Policy.Permissions...),
-					RateLimit: r.Policy.RateText, Cost: r.Policy.Cost, CacheSeconds: int(r.Policy.CacheTTL.Seconds()),
-					TimeoutMS: r.Policy.Timeout.Milliseconds(), Retries: r.Policy.Retries})
+				page.Items = append(page.Items, now.cfg.shown(r))
 			}
 			return &routesOutput{Body: page}, nil
 		})
 	return m.registerDocs()
+}
+
+// shown tells what holds for a route: by its own rules, by the service that it is asked of, and by what holds for all.
+func (c Config) shown(r edge.Row) gateway.Route {
+	out := gateway.Route{Method: r.Method, Path: r.Path, Module: r.Module, Permission: r.Permission, OperationID: r.OperationID, Upstream: "local",
+		AuthRequired: r.Policy.AuthRequired, Permissions: append([]string{}, r.Policy.Permissions...), RateLimit: r.Policy.RateText, Cost: r.Policy.Cost,
+		CacheSeconds: int(r.Policy.CacheTTL.Seconds()), TimeoutMS: r.TimeLimit(c.Timeout).Milliseconds(), Retries: r.Policy.Retries,
+		Deprecated: r.Policy.DeprecatedOn, Sunset: r.Policy.SunsetOn}
+	if r.URL == "" {
+		return out
+	}
+	out.Upstream = r.URL
+	for _, svc := range c.Services {
+		if svc.Name == r.Module {
+			svc = svc.Defaults()
+			out.Retries, out.MaxInFlight = max(out.Retries, svc.Retries), svc.InFlight
+			out.CircuitBreaker = &gateway.CircuitBreaker{Failures: svc.Failures, OpenForMS: svc.OpenFor.Milliseconds()}
+		}
+	}
+	return out
 }
 
 func (m *Module) registerDocs() error {
@@ -96,20 +110,15 @@ func (m *Module) registerDocs() error {
 		pages.File(func(r *http.Request) string { return chi.URLParam(r, "file") }))
 	// The document has these two routes in it, so it is complete only when they are registered.
 	page("openapi-json", "/api/v1/openapi.json", "The OpenAPI 3.1 document of everything that is served, as JSON", "application/json",
-		func(w http.ResponseWriter, r *http.Request) { m.specFile(false).ServeHTTP(w, r) })
+		func(w http.ResponseWriter, r *http.Request) { m.live.Load().json.ServeHTTP(w, r) })
 	page("openapi-yaml", "/api/v1/openapi.yaml", "The OpenAPI 3.1 document of everything that is served, as YAML", "application/yaml",
-		func(w http.ResponseWriter, r *http.Request) { m.specFile(true).ServeHTTP(w, r) })
+		func(w http.ResponseWriter, r *http.Request) {
+			file, err := m.live.Load().yaml()
+			if err != nil {
+				httpx.WriteError(w, r, err)
+				return
+			}
+			file.ServeHTTP(w, r)
+		})
 	return nil
-}
-
-// specFile gives the document to serve. It is asked for rarely and YAML seldom, so nothing but the JSON is kept.
-func (m *Module) specFile(asYAML bool) http.Handler {
-	if !asYAML {
-		return docs.NewFile("application/json", m.live.Load().spec)
-	}
-	text, err := openapi.YAML(m.live.Load().spec)
-	if err != nil {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { httpx.WriteError(w, r, err) })
-	}
-	return docs.NewFile("application/yaml", text)
 }

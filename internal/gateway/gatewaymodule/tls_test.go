@@ -100,8 +100,54 @@ func TestClientCertificates(t *testing.T) {
 	if resp, err := get(t, without, d.url+"/health"); err == nil {
 		t.Errorf("without a certificate: %d", resp.StatusCode)
 	}
-	if resp, err := get(t, with, d.url+"/health"); err != nil || resp.StatusCode != 200 {
+	if resp, err := get(t, with, d.url+"/health"); err != nil || resp.StatusCode != 200 || resp.ProtoMajor != 2 {
 		t.Errorf("with one: %v", err)
+	}
+}
+
+// An authority that is taken from the file lets nobody in any more, also not who comes back to a session.
+func TestClientAuthoritiesAreReadAnew(t *testing.T) {
+	var file string
+	d, _, _, _, with := secured(t, func(cfg *gatewaymodule.Config, ca string) {
+		file = filepath.Join(filepath.Dir(ca), "clients.pem")
+		text, err := os.ReadFile(ca)
+		if err == nil {
+			err = os.WriteFile(file, text, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.TLS.ClientCAFile = file
+	})
+	with.Transport.(*http.Transport).TLSClientConfig.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+	for range 2 {
+		if resp, err := get(t, with, d.url+"/health"); err != nil || resp.StatusCode != 200 {
+			t.Fatalf("before: %v", err)
+		}
+		with.CloseIdleConnections()
+	}
+	other := filepath.Join(t.TempDir(), "other")
+	if _, err := pki.Init(other, "other"); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(other, "ca.crt"))
+	if err == nil {
+		err = os.WriteFile(file, text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Reload(gatewaymodule.Default()); err != nil {
+		t.Fatal(err)
+	}
+	if resp, err := get(t, with, d.url+"/health"); err == nil {
+		t.Errorf("afterwards: %d", resp.StatusCode)
+	}
+	if err := os.WriteFile(file, []byte("nothing"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Reload(gatewaymodule.Default()); err == nil {
+		t.Error("a file without certificates was taken")
 	}
 }
 

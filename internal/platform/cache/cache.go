@@ -31,6 +31,11 @@ type Cache interface {
 	// that the client should go by, and the place of the ask it belongs to: Allowed is true only where every limit has room. At most 8
 	// limits can be asked, each with a key of its own. The asks are only read, so that they can be used again.
 	AllowAll(ctx context.Context, asks ...Ask) (d Decision, which int, err error)
+	// SetNewer keeps each item for ttl in place of one of a lower or the same version, and leaves one of a higher version as it is: who
+	// writes late does not undo what was written since. Keys of versions must not be used for anything else.
+	SetNewer(ctx context.Context, ttl time.Duration, items ...Versioned) error
+	// GetVersioned gives what SetNewer kept for each key, in their order. One that is absent or has expired has version 0.
+	GetVersioned(ctx context.Context, keys ...string) ([]Versioned, error)
 	// Close lets go of connections and goroutines. It is idempotent; no other method may be called afterwards.
 	Close() error
 }

@@ -38,6 +38,8 @@ func unavailableQuickly(t *testing.T, r *Redis) {
 		"incr":      func() error { _, err := r.Incr(ctx, "k", 2, time.Minute); return err },
 		"increment": func() error { _, err := r.Increment(ctx, "k", time.Minute); return err },
 		"delete":    func() error { return r.Delete(ctx, "k") },
+		"set newer": func() error { return r.SetNewer(ctx, time.Minute, Versioned{Key: "k", Version: 1}) },
+		"versions":  func() error { _, err := r.GetVersioned(ctx, "k"); return err },
 		"allow":     func() error { _, err := r.Allow(ctx, "k", Limit{Rate: 1, Per: time.Second, Burst: 1}); return err },
 	} {
 		begun := time.Now()

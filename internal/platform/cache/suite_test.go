@@ -42,6 +42,9 @@ func suite(t *testing.T, c Cache) {
 		"several limits, many callers":  testLimitAllExact,
 		"limits that make no sense":     testLimitInvalid,
 		"limit keeps the promised time": testRetryAfter,
+		"newer versions win":            testVersions,
+		"versions, many writers":        testVersionsExact,
+		"versions expire":               testVersionsExpire,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, c) })
 	}

@@ -15,10 +15,11 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/peer"
 
 	"github.com/novacron/novacron/internal/platform/errs"
+	"github.com/novacron/novacron/internal/platform/hop"
 	"github.com/novacron/novacron/internal/platform/httpx"
+	"github.com/novacron/novacron/internal/platform/identity"
 	"github.com/novacron/novacron/internal/platform/pki"
 	"github.com/novacron/novacron/internal/platform/tracing"
 )
@@ -40,15 +41,16 @@ func (c Config) load() (*pki.Pair, *x509.CertPool, error) {
 	return pair, pool, nil
 }
 
-// What a call may be, and how long it may take where nobody says so.
-const (
-	maxMessage  = 4 << 20
-	callTimeout = 10 * time.Second
-)
+// CallTimeout is how long a call may take where nobody says so.
+const CallTimeout = 10 * time.Second
+
+// maxMessage has room for a page of 500 virtual machines with all the tags that they may have.
+const maxMessage = 16 << 20
 
 // The names of metadata that travel with a call.
 const (
-	requestID = "x-request-id"
+	requestID  = "x-request-id"
+	callerName = "x-novacron-caller" // the principal for whom it is made, signed as package hop does
 )
 
 // Registrar is what contracts are added to.
@@ -75,12 +77,16 @@ func Listen(ctx context.Context, address string, cfg Config, peers []string, log
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s (internal.grpc_listen): %w", address, err)
 	}
+	callers := verifiers{}
 	s := &Server{l: l, done: make(chan error, 1), grpc: grpc.NewServer(
 		grpc.Creds(credentials.NewTLS(pki.ServerConfig(pair, pool))), grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage),
-		grpc.ConnectionTimeout(callTimeout), grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: 15 * time.Minute, Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		grpc.ConnectionTimeout(CallTimeout), grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: 15 * time.Minute, Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
-		grpc.UnaryInterceptor(serve(tracing.From(ctx), peers, log)))}
+		grpc.UnaryInterceptor(serve(tracing.From(ctx), peers, callers, log)))}
 	register(s.grpc)
+	for service := range s.grpc.GetServiceInfo() {
+		callers[moduleOf(service)] = hop.NewVerifier(moduleOf(service))
+	}
 	go func() { s.done <- s.grpc.Serve(l) }() // ends with Stop
 	return s, nil
 }
@@ -104,15 +110,24 @@ func (s *Server) Stop(ctx context.Context) error {
 	return <-s.done
 }
 
-// serve checks who calls, puts request id and trace into the context, and turns errors and panics into what travels.
-func serve(tracer *tracing.Tracer, peers []string, log *slog.Logger) grpc.UnaryServerInterceptor {
+// refusal is ErrRefused as the side that refuses says it.
+func refusal() error {
+	return ToStatus(errs.New(errs.Forbidden, ErrRefused.Code, ErrRefused.Message).WithAction(ErrRefused.Action))
+}
+
+// serve checks which process calls and for whom, puts principal, request id and trace into the context, and turns errors and panics into what travels.
+func serve(tracer *tracing.Tracer, peers []string, callers verifiers, log *slog.Logger) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
-		name := caller(ctx)
+		certificate, name := shown(ctx)
 		if !slices.Contains(peers, name) {
 			log.WarnContext(ctx, "call refused", "method", info.FullMethod, "certificate", name)
-			return nil, ToStatus(errs.New(errs.Forbidden, ErrRefused.Code, ErrRefused.Message).WithAction(ErrRefused.Action))
+			return nil, refusal()
 		}
 		md, _ := metadata.FromIncomingContext(ctx)
+		if ctx, err = callers.with(ctx, certificate, md.Get(callerName), info.FullMethod); err != nil {
+			log.WarnContext(ctx, "call refused", "method", info.FullMethod, "certificate", name, "error", err)
+			return nil, refusal()
+		}
 		ctx = httpx.WithRequest(ctx, first(md, requestID), info.FullMethod)
 		ctx = tracing.FromPeer(tracing.With(ctx, tracer), func(name string) string { return first(md, name) })
 		ctx, span := tracing.Enter(ctx, tracing.Server, info.FullMethod, tracing.String("novacron.request_id", httpx.RequestID(ctx)))
@@ -135,19 +150,6 @@ func serve(tracer *tracing.Tracer, peers []string, log *slog.Logger) grpc.UnaryS
 	}
 }
 
-// caller gives the common name of the certificate of who calls.
-func caller(ctx context.Context) string {
-	p, ok := peer.FromContext(ctx)
-	if !ok {
-		return ""
-	}
-	info, ok := p.AuthInfo.(credentials.TLSInfo)
-	if !ok || len(info.State.VerifiedChains) == 0 {
-		return ""
-	}
-	return info.State.PeerCertificates[0].Subject.CommonName
-}
-
 func first(md metadata.MD, name string) string {
 	if list := md.Get(name); len(list) > 0 {
 		return list[0]
@@ -164,27 +166,36 @@ func Dial(address string, cfg Config) (*Conn, error) {
 	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(credentials.NewTLS(pki.ClientConfig(pair, pool))),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second, PermitWithoutStream: true}),
-		grpc.WithUnaryInterceptor(call))
+		grpc.WithUnaryInterceptor(call(hop.NewSigner(pair.Certificate))))
 	if err != nil {
 		return nil, fmt.Errorf("prepare connection to %s: %w", address, err)
 	}
 	return conn, nil
 }
 
-// call sends request id and trace along, bounds the call, and gives the error of the other side.
-func call(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	if _, bounded := ctx.Deadline(); !bounded {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, callTimeout)
-		defer cancel()
+// call sends principal, request id and trace along, bounds the call, and gives the error of the other side.
+func call(signer *hop.Signer) grpc.UnaryClientInterceptor {
+	return func(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		if _, bounded := ctx.Deadline(); !bounded {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, CallTimeout)
+			defer cancel()
+		}
+		var pairs []string
+		if id := httpx.RequestID(ctx); id != "" {
+			pairs = append(pairs, requestID, id)
+		}
+		if p, known := identity.From(ctx); known {
+			token, err := signer.Sign(moduleOf(method), p, true)
+			if err != nil {
+				return fmt.Errorf("sign the caller of %s: %w", method, err)
+			}
+			pairs = append(pairs, callerName, token)
+		}
+		ctx, span := tracing.Start(ctx, tracing.Client, method, tracing.String("server.address", conn.Target()))
+		tracing.Inject(ctx, func(name, value string) { pairs = append(pairs, name, value) })
+		err := FromStatus(invoker(metadata.AppendToOutgoingContext(ctx, pairs...), method, req, reply, conn, opts...))
+		span.End(err)
+		return err
 	}
-	var pairs []string
-	if id := httpx.RequestID(ctx); id != "" {
-		pairs = append(pairs, requestID, id)
-	}
-	ctx, span := tracing.Start(ctx, tracing.Client, method, tracing.String("server.address", conn.Target()))
-	tracing.Inject(ctx, func(name, value string) { pairs = append(pairs, name, value) })
-	err := FromStatus(invoker(metadata.AppendToOutgoingContext(ctx, pairs...), method, req, reply, conn, opts...))
-	span.End(err)
-	return err
 }

@@ -1,5 +1,5 @@
 // Package grpcx is what every gRPC contract shares: errors that come out as they went in, and servers and clients over mutual TLS with request
-// ids, traces, deadlines and metrics. Only *grpc packages and the composition root use it.
+// ids, the principals that calls are made for, traces and deadlines. Only *grpc packages and the composition root use it.
 package grpcx
 
 import (
@@ -53,12 +53,12 @@ func Code(k errs.Kind) codes.Code {
 var ErrUnreachable = errs.New(errs.Unavailable, "internal.unreachable", "a module in another process cannot be reached").
 	WithAction("Try again in a moment; the operator finds the cause in the log.")
 
-// ErrRefused is why a call failed that the other side did not take from this process.
-var ErrRefused = errs.New(errs.Internal, "internal.refused", "a module in another process does not accept calls of this one").
+// ErrRefused is why a call failed that the other side did not take from this process. To whoever it was made for that is no refusal of theirs.
+var ErrRefused = errs.New(errs.Unavailable, "internal.refused", "a module in another process does not accept calls of this one").
 	WithAction("The operator checks the certificates that internal.cert_file and internal.ca_file name.")
 
 // Errors lists the package's errors for the reference.
-func Errors() []*errs.Error { return []*errs.Error{ErrUnreachable, ErrRefused} }
+func Errors() []*errs.Error { return []*errs.Error{ErrUnreachable, ErrRefused, ErrMessage} }
 
 // ToStatus turns an error into what travels. The cause stays behind.
 func ToStatus(err error) error {
@@ -88,6 +88,9 @@ func FromStatus(err error) error {
 	}
 	for _, d := range st.Details() {
 		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == domain {
+			if info.GetReason() == ErrRefused.Code {
+				return ErrRefused.Wrap(err)
+			}
 			if text := info.GetMetadata()[wholeError]; text != "" {
 				return errs.Decode([]byte(text))
 			}

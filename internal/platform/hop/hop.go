@@ -2,12 +2,14 @@
 // the certificate that it shows in mutual TLS; the module's listener checks the signature with that certificate, so what a client sends can
 // neither forge the caller nor repeat one over a connection of its own.
 //
-// A token lives a minute and is meant for one module. Everything else about the request travels in headers that count only beside it.
+// A token lives a minute and is meant for one module. Everything else about the request travels in headers that count only beside it. Calls of
+// modules by gRPC (package grpcx) carry their callers in the same tokens, signed by the process that calls.
 package hop
 
 import (
 	"crypto/ecdsa"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -37,7 +39,7 @@ const (
 func Headers() []string { return []string{HeaderCaller, HeaderDeadline, HeaderPath, headerClient} }
 
 const (
-	issuer   = "novacron-gateway"
+	issuer   = "novacron-gateway" // whoever signs: which process that is, its certificate tells
 	lifetime = time.Minute
 	// reuse is how long a token is used before a new one is signed: signing costs more than all the rest of a hop.
 	reuse = 20 * time.Second
@@ -168,11 +170,12 @@ func NewVerifier(module string, gateways ...string) *Verifier {
 // errRefused is why a request does not come from a gateway.
 var errRefused = errors.New("the request does not come from a gateway")
 
+func refuse(why string, args ...any) (identity.Principal, bool, error) {
+	return identity.Principal{}, false, fmt.Errorf("%w: "+why, append([]any{errRefused}, args...)...)
+}
+
 // Verify tells who the caller of a request is that came over mutual TLS.
 func (v *Verifier) Verify(r *http.Request) (caller identity.Principal, known bool, err error) {
-	refuse := func(why string, args ...any) (identity.Principal, bool, error) {
-		return identity.Principal{}, false, fmt.Errorf("%w: "+why, append([]any{errRefused}, args...)...)
-	}
 	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
 		return refuse("no certificate")
 	}
@@ -184,15 +187,20 @@ func (v *Verifier) Verify(r *http.Request) (caller identity.Principal, known boo
 	if len(list) != 1 {
 		return refuse("%d callers", len(list))
 	}
+	return v.VerifyToken(peer, list[0])
+}
+
+// VerifyToken tells whom a token names that came over a connection whose other side has shown the certificate.
+func (v *Verifier) VerifyToken(peer *x509.Certificate, token string) (caller identity.Principal, known bool, err error) {
 	by := string(peer.Raw)
 	v.mu.Lock()
-	seen, ok := v.recent[list[0]]
+	seen, ok := v.recent[token]
 	v.mu.Unlock()
 	if ok && seen.by == by && v.now().Before(seen.claims.ExpiresAt.Add(leeway)) {
 		return seen.claims.Caller, seen.claims.Known, nil
 	}
 	var c claims
-	_, err = jwt.ParseWithClaims(list[0], &c, func(*jwt.Token) (any, error) {
+	_, err = jwt.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) {
 		if key, ok := peer.PublicKey.(*ecdsa.PublicKey); ok {
 			return key, nil
 		}
@@ -207,7 +215,7 @@ func (v *Verifier) Verify(r *http.Request) (caller identity.Principal, known boo
 	if len(v.recent) >= maxRecent {
 		clear(v.recent)
 	}
-	v.recent[list[0]] = verified{claims: c, by: by}
+	v.recent[token] = verified{claims: c, by: by}
 	return c.Caller, c.Known, nil
 }
 

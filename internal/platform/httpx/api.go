@@ -51,6 +51,7 @@ type Route struct {
 	Owned       bool   `json:"owned,omitempty"`   // the permission may be held for one's own things only
 	Raw         bool   `json:"raw,omitempty"`     // reads or writes bytes as they come, possibly for long
 	Audited     bool   `json:"audited,omitempty"` // its calls leave audit records
+	Holds       bool   `json:"holds,omitempty"`   // holds its answer back for as long as the request says with wait
 }
 
 // API is the HTTP surface of one module.
@@ -113,8 +114,21 @@ func New(module string) *API {
 	cfg.RejectUnknownQueryParameters = true
 	cfg.Transformers = []huma.Transformer{selectFields}
 	cfg.Formats = map[string]huma.Format{"application/json": jsonFormat, "json": jsonFormat}
-	return &API{huma: humachi.New(mux, cfg), mux: mux}
+	return &API{huma: jsonOnly{humachi.New(mux, cfg), cfg}, mux: mux}
 }
+
+// jsonOnly answers with JSON whatever the client accepts, which is all there is. Huma's own choice panics on some values of Accept
+// ("text/html;q=0.9;charset=x;,*/*"), which clients really send.
+type jsonOnly struct {
+	huma.API
+	cfg huma.Config
+}
+
+// Config is what huma looks for to know whether unknown query parameters are refused.
+func (a jsonOnly) Config() huma.Config { return a.cfg }
+
+// Negotiate implements huma.API.
+func (jsonOnly) Negotiate(string) (string, error) { return "application/json", nil }
 
 // Handler serves the registered routes at their canonical paths.
 func (a *API) Handler() http.Handler { return a.mux }
@@ -134,7 +148,9 @@ func (a *API) OpenAPI() ([]byte, error) { return a.huma.OpenAPI().MarshalJSON() 
 // Handle registers a typed route. I and O follow huma's conventions: fields tagged path, query or header, and a field Body.
 func Handle[I, O any](a *API, op Op, handler func(context.Context, *I) (*O, error)) {
 	refuseHidden(reflect.TypeFor[I](), op)
-	huma.Register(a.huma, a.declare(op), func(ctx context.Context, in *I) (*O, error) {
+	declared := a.declare(op)
+	a.routes[len(a.routes)-1].Holds = takesWait(reflect.TypeFor[I]())
+	huma.Register(a.huma, declared, func(ctx context.Context, in *I) (*O, error) {
 		recorded := audit.Recorded(ctx)
 		if recorded {
 			noteInput(ctx, reflect.ValueOf(in))
@@ -151,6 +167,12 @@ func Handle[I, O any](a *API, op Op, handler func(context.Context, *I) (*O, erro
 	if op.Status == http.StatusAccepted {
 		declareEnded[O](a.huma.OpenAPI().Paths[op.Path], op.Method)
 	}
+}
+
+// takesWait tells whether an input has the query parameter wait.
+func takesWait(t reflect.Type) bool {
+	f, ok := t.FieldByName("Wait")
+	return ok && f.Tag.Get("query") == "wait"
 }
 
 // declareEnded adds 200 to the answers of a route that answers 202, or what has ended where the client waited for it. It tells such a
@@ -201,7 +223,9 @@ type RawParam struct {
 // Raw registers a route that reads or writes bytes as they come. The permission is checked before h runs.
 func (a *API) Raw(op Op, doc RawDoc, h http.HandlerFunc) {
 	o := a.declare(op)
-	a.routes[len(a.routes)-1].Raw = true
+	route := &a.routes[len(a.routes)-1]
+	route.Raw = true
+	route.Holds = slices.ContainsFunc(doc.Parameters, func(p RawParam) bool { return p.In == "query" && p.Name == "wait" })
 	for _, p := range doc.Parameters {
 		o.Parameters = append(o.Parameters, &huma.Param{
 			Name: p.Name, In: p.In, Description: p.Description, Required: p.Required, Example: p.Example,
@@ -237,7 +261,7 @@ func (a *API) Raw(op Op, doc RawDoc, h http.HandlerFunc) {
 		more.Description = text
 		o.Responses[strconv.Itoa(code)] = &more
 	}
-	problem := huma.SchemaFromType(a.huma.OpenAPI().Components.Schemas, problemType)
+	problem := problemSchema(a.huma.OpenAPI().Components.Schemas)
 	for _, code := range o.Errors {
 		o.Responses[strconv.Itoa(code)] = &huma.Response{Description: http.StatusText(code), Content: map[string]*huma.MediaType{
 			"application/problem+json": {Schema: problem},
@@ -284,10 +308,31 @@ func (a *API) declare(op Op) huma.Operation {
 			watch.refused(r, err)
 			return
 		}
+		if name, ok := repeated(ctx); ok {
+			r, w := humachi.Unwrap(ctx)
+			WriteError(w, r, ErrInvalid.WithField("query."+name, "is given more than once", ""))
+			return
+		}
 		traceRoute(ctx.Context(), op)
 		watch.typed(ctx, next)
 	}}
 	return hop
+}
+
+// repeated finds a parameter of a GET that is there twice and takes one value: all but the first would be passed over in silence.
+func repeated(ctx huma.Context) (string, bool) {
+	u, op := ctx.URL(), ctx.Operation()
+	if u.RawQuery == "" || op.Method != http.MethodGet {
+		return "", false
+	}
+	for name, values := range u.Query() {
+		if len(values) > 1 && !slices.ContainsFunc(op.Parameters, func(p *huma.Param) bool {
+			return p.In == "query" && p.Name == name && p.Schema.Type == huma.TypeArray
+		}) {
+			return name, true
+		}
+	}
+	return "", false
 }
 
 // traceRoute names the span of a request by its route.
@@ -332,6 +377,11 @@ func statuses(op Op) []int {
 // Authorize tells whether the principal in ctx holds a permission, for a door before the route's own; owned says that the route minds who owns what.
 func Authorize(ctx context.Context, permission string, owned bool) error {
 	return authorize(ctx, Op{Permission: permission, Owned: owned, WhilePending: true})
+}
+
+// AuthorizeCall tells whether the principal in ctx may make a call of a contract that routes do not stand before, by the rules of routes.
+func AuthorizeCall(ctx context.Context, permission string, owned bool) error {
+	return authorize(ctx, Op{Permission: permission, Owned: owned})
 }
 
 // authorize tells whether the principal in ctx may use a route. Handle and Raw ask it before every handler.

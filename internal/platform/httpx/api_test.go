@@ -136,6 +136,20 @@ func TestValuesInErrors(t *testing.T) {
 	}
 }
 
+// Whatever a client says that it accepts, it is answered in JSON.
+func TestAcceptIsNoMatter(t *testing.T) {
+	a := things(t)
+	for _, accept := range []string{"", "*/*", "text/html", "application/json;q=0", ";", "a;", "a;,", ",;,", `text/html;q=0.9;charset="windows-1252";,*/*;q=0.8`, "\xff", "a;q"} {
+		r := httptest.NewRequest(http.MethodPost, "/things/"+uuid.NewString(), strings.NewReader(`{"name":"a","count":1}`))
+		r.Header["Accept"], r.Header["Content-Type"] = []string{accept}, []string{"application/json"}
+		w := httptest.NewRecorder()
+		a.Handler().ServeHTTP(w, r.WithContext(identity.With(t.Context(), identity.Principal{Permissions: []string{"thing:*"}})))
+		if w.Code != 200 || w.Header().Get("Content-Type") != "application/json" {
+			t.Errorf("%q: %d %s", accept, w.Code, w.Header().Get("Content-Type"))
+		}
+	}
+}
+
 func TestUnknownRouteAndMethod(t *testing.T) {
 	a := things(t)
 	for path, want := range map[string]int{"/nothing": 404, "/things/" + uuid.NewString(): 405} {
@@ -169,6 +183,37 @@ func TestCursor(t *testing.T) {
 	}
 	if got, err := ParseCursor(""); got != nil || err != nil {
 		t.Errorf("empty: %+v %v", got, err)
+	}
+}
+
+func TestPagesOfWholeLists(t *testing.T) {
+	items := []string{"a", "b", "c", "d", "e"}
+	for limit, want := range map[int]string{0: "abcde", 1: "a|b|c|d|e", 2: "ab|cd|e", 4: "abcd|e", 5: "abcde", 9: "abcde"} {
+		var pages []string
+		for params := (WholeParams{Limit: limit}); ; {
+			page, err := Whole(params, items)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pages = append(pages, strings.Join(page.Items, ""))
+			if params.Cursor = page.NextCursor; params.Cursor == "" {
+				break
+			}
+		}
+		if got := strings.Join(pages, "|"); got != want {
+			t.Errorf("pages of %d are %s, want %s", limit, got, want)
+		}
+	}
+	// A list that has become shorter meanwhile, and cursors of other lists.
+	beyond := Cursor{CreatedAt: time.Unix(1, 0), Sort: wholeSort, Name: "7"}.Key()
+	if page, err := Whole(WholeParams{Cursor: beyond}, items); err != nil || len(page.Items) != 0 || page.Items == nil || page.NextCursor != "" {
+		t.Errorf("beyond the end: %+v, %v", page, err)
+	}
+	for _, foreign := range []Cursor{{CreatedAt: time.Now(), ID: uuid.New()}, {CreatedAt: time.Now(), Sort: "name", Name: "1"},
+		{CreatedAt: time.Now(), Sort: wholeSort, Name: "x"}, {CreatedAt: time.Now(), Sort: wholeSort, Name: "-1"}} {
+		if _, err := Whole(WholeParams{Cursor: foreign.Key()}, items); !errors.Is(err, ErrCursor) {
+			t.Errorf("%+v: %v", foreign, err)
+		}
 	}
 }
 

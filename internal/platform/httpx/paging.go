@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,6 +25,13 @@ type PageParams struct {
 	Cursor string `query:"cursor" maxLength:"512" doc:"Where to go on: next_cursor of the page before."`
 	Sort   string `query:"sort" enum:"-created_at" default:"-created_at" doc:"Newest first is the one order there is."`
 	Fields string `query:"fields" maxLength:"512" pattern:"^[a-z0-9_]+(,[a-z0-9_]+)*$" doc:"Answer only these fields of each item." example:"id,name,state"`
+}
+
+// WholeParams are the query parameters of a short list, which is given whole unless a page of it is asked for.
+type WholeParams struct {
+	Limit  int    `query:"limit" minimum:"1" maximum:"500" doc:"How many items to answer at most. Default: all."`
+	Cursor string `query:"cursor" maxLength:"512" doc:"Where to go on: next_cursor of the page before."`
+	Fields string `query:"fields" maxLength:"512" pattern:"^[a-z0-9_]+(,[a-z0-9_]+)*$" doc:"Answer only these fields of each item." example:"id,name"`
 }
 
 // Page is the answer of every list.
@@ -100,6 +108,31 @@ func ParseCursor(s string) (*Cursor, error) {
 		return nil, ErrCursor.Wrap(err)
 	}
 	return &c, nil
+}
+
+// wholeSort marks cursors of lists that are read whole: their name is the position of the next item.
+const wholeSort = "position"
+
+// Whole cuts the page that is asked for out of a list that has been read whole.
+func Whole[T any](params WholeParams, items []T) (Page[T], error) {
+	after, err := ParseCursor(params.Cursor)
+	if err != nil {
+		return Page[T]{}, err
+	}
+	from := 0
+	if after != nil {
+		if from, err = strconv.Atoi(after.Name); err != nil || after.Sort != wholeSort || from < 0 {
+			return Page[T]{}, ErrCursor
+		}
+	}
+	rest := items[min(from, len(items)):]
+	limit := params.Limit
+	if limit == 0 {
+		limit = len(rest)
+	}
+	return PageOf(rest, limit, func(T) Cursor {
+		return Cursor{CreatedAt: time.Unix(1, 0), Sort: wholeSort, Name: strconv.Itoa(from + limit)}
+	}), nil
 }
 
 // PageOf cuts limit+1 fetched items to a page: the one item too many tells that there is a next page.

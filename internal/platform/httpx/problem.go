@@ -40,7 +40,10 @@ func (p *problem) GetHeaders() http.Header { return retryAfter(p.Status, p.Meta)
 func (p *problem) MarshalJSON() ([]byte, error) { return json.Marshal(p.Problem) }
 
 // Schema lets the OpenAPI document show errs.Problem, the form that is really sent.
-func (p *problem) Schema(r huma.Registry) *huma.Schema { return huma.SchemaFromType(r, problemType) }
+func (p *problem) Schema(r huma.Registry) *huma.Schema { return problemSchema(r) }
+
+// problemSchema refers to the one description of problems: hundreds of copies would be most of the document.
+func problemSchema(r huma.Registry) *huma.Schema { return r.Schema(problemType, true, "Problem") }
 
 // MetaRetryAfter is the Meta key of an error that says after how many seconds a retry makes sense.
 const MetaRetryAfter = "retry_after_seconds"

@@ -17,7 +17,7 @@ var (
 	ErrNotCancelable = errs.New(errs.Conflict, "operation.not_cancelable", "the operation has gone too far to be canceled").
 				WithAction("Wait for its end.")
 	ErrDeadline     = errs.New(errs.Deadline, "operation.deadline", "the operation did not finish in time").WithRetryable(false)
-	ErrLocked       = errs.New(errs.Locked, "operation.locked", "an operation is at work on the object").WithRetryable(true)
+	ErrLocked       = errs.New(errs.Locked, "operation.locked", "an operation is at work on the object").WithRetryable(true).WithAction("Wait for the operation, or cancel it.")
 	ErrDuplicateKey = errs.New(errs.Conflict, "operation.duplicate_key", "a request with this idempotency key is being handled").WithRetryable(true)
 )
 

@@ -2,7 +2,6 @@ package operation
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -63,42 +62,13 @@ func (e *Engine) notify(ctx context.Context, tx pgx.Tx, id uuid.UUID) error {
 
 // listen hears what notify says: it wakes the waiters and interrupts a run that was canceled or superseded. It ends with ctx.
 func (e *Engine) listen(ctx context.Context) {
-	for ctx.Err() == nil {
-		if err := e.listenOnce(ctx); err != nil && ctx.Err() == nil {
-			e.cfg.Log.WarnContext(ctx, "notices of operations are interrupted; polling goes on", "error", err)
-			timer := time.NewTimer(pollEvery)
-			select {
-			case <-ctx.Done():
-			case <-timer.C:
-			}
-			timer.Stop()
-		}
-	}
-}
-
-// listenOnce listens on a connection of its own until that breaks.
-func (e *Engine) listenOnce(ctx context.Context) error {
-	conn, err := pgx.ConnectConfig(ctx, e.cfg.Pool.Config().ConnConfig)
-	if err != nil {
-		return fmt.Errorf("listen: %w", pg.Map(err))
-	}
-	defer func() {
-		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		_ = conn.Close(closing) // there is nothing to lose on it
-	}()
-	if _, err := conn.Exec(ctx, "LISTEN "+pgx.Identifier{e.channel()}.Sanitize()); err != nil {
-		return fmt.Errorf("listen: %w", pg.Map(err))
-	}
-	for {
-		notice, err := conn.WaitForNotification(ctx)
-		if err != nil {
-			return fmt.Errorf("listen: %w", pg.Map(err))
-		}
-		if id, err := uuid.Parse(notice.Payload); err == nil {
+	pg.Listen(ctx, e.cfg.Pool, e.channel(), func(payload string) {
+		if id, err := uuid.Parse(payload); err == nil {
 			e.look(ctx, id)
 		}
-	}
+	}, func(err error) {
+		e.cfg.Log.WarnContext(ctx, "notices of operations are interrupted; polling goes on", "error", err)
+	})
 }
 
 // look reads an operation that somebody has ended or canceled, if it is at work here.

@@ -2,6 +2,7 @@ package vmmodule
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -238,4 +239,101 @@ func TestTemplates(t *testing.T) {
 		t.Errorf("delete: %d %s", rec.Code, rec.Body)
 	}
 	w.fails(http.MethodGet, one, nil, http.StatusNotFound, "template.not_found")
+}
+
+// A template gives what a request can say of drive, kernel, boot order and hardware, and the request goes first in each of them.
+func TestTemplatesGiveDiscsKernelsAndHardware(t *testing.T) {
+	w := newWorld(t)
+	const all = "/api/v1/templates"
+	disk := w.ready(w.image().ID)
+	iso := w.ready(w.upload("name=iso", isoFile()).ID)
+	other := w.ready(w.upload("name=other", append(isoFile(), make([]byte, 2048)...)).ID)
+	kernel := w.ready(w.upload("name=vmlinuz&kind=kernel", kernelFile()).ID)
+	initrd := w.ready(w.upload("name=initrd&kind=initrd", []byte("\x1f\x8b\x08initrd")).ID)
+	boot := object{"kernel_image_id": kernel.ID, "initrd_image_id": initrd.ID, "command_line": "console=ttyS0"}
+	spec := object{"image_id": disk.ID, "flavor": "tiny", "cdrom_image_id": iso.ID, "direct_boot": boot, "boot_order": []string{"cdrom", "root"},
+		"network_config": "version: 2\nethernets: {eth0: {dhcp4: true}}\n", "networks": []object{{"link": "down", "bandwidth": object{"in_kbps": 1000}}},
+		"autostart": object{"order": 7}, "cpu": object{"model": "host-model"}, "watchdog": object{"model": "i6300esb"}, "io_limits": object{"root": object{"read_iops": 100}}}
+	made := decode[vm.Template](t, w.do(http.MethodPost, all, object{"name": "install", "spec": spec}), http.StatusCreated)
+	use := func(name string, body object) store.Record {
+		t.Helper()
+		body["name"], body["template_id"] = name, made.ID
+		return w.made(w.succeeds(http.MethodPost, "/api/v1/vms", body).TargetID)
+	}
+	m := use("web-1", object{})
+	if *m.CDROM.ImageID != iso.ID || *m.DirectBoot.KernelImageID != kernel.ID || *m.DirectBoot.InitrdImageID != initrd.ID || m.DirectBoot.CommandLine != "console=ttyS0" ||
+		!slices.Equal(m.BootOrder, []string{"cdrom", "root"}) || m.CloudInit.NetworkConfig == "" || m.Networks[0].Link != vm.LinkDown || m.Networks[0].Bandwidth.InKbps != 1000 ||
+		m.Autostart != (vm.Autostart{Enabled: true, Order: 7}) || m.CPU.Model != "host-model" || m.Watchdog != (vm.Watchdog{Model: "i6300esb", Action: "reset"}) || m.IOLimits["root"].ReadIOPS != 100 {
+		t.Errorf("made by the template: %+v %+v", m.Settings, m.Networks)
+	}
+	m = use("web-2", object{"cdrom_image_id": other.ID, "direct_boot": object{}, "boot_order": []string{"root"}, "autostart": object{"enabled": false},
+		"watchdog": object{"model": "none"}, "io_limits": object{"root": object{"write_iops": 5}}, "cpu": object{}})
+	if *m.CDROM.ImageID != other.ID || m.DirectBoot != (vm.DirectBoot{}) || !slices.Equal(m.BootOrder, []string{"root"}) || m.Autostart != (vm.Autostart{Order: 7}) ||
+		m.Watchdog.Model != vm.WatchdogNone || m.IOLimits["root"] != (vm.IOLimits{WriteIOPS: 5}) || m.CPU != (vm.CPU{}) {
+		t.Errorf("made by template and request: %+v", m.Settings)
+	}
+	// An ISO image as the image of the machine takes the drive that the template would fill.
+	if m = use("web-3", object{"image_id": other.ID, "direct_boot": object{}, "boot_order": []string{"cdrom", "root"}}); *m.CDROM.ImageID != other.ID {
+		t.Errorf("installed from %+v", m.CDROM)
+	}
+
+	// Like a machine that has all that; its volumes, its addresses and their network-config are its own.
+	volume := w.newVolume("data-1")
+	first := decode[struct{ Items []vm.VM }](t, w.do(http.MethodGet, "/api/v1/vms?name=web-1", nil), http.StatusOK).Items[0]
+	w.succeeds(http.MethodPost, w.vmPath(first.ID)+"/disks", object{"volume_id": volume})
+	decode[vm.VM](t, w.do(http.MethodPatch, w.vmPath(first.ID), object{"boot_order": []string{volume.String(), "cdrom", "root"}, "io_limits": object{volume.String(): object{"read_iops": 9}}}), http.StatusOK)
+	like := decode[vm.Template](t, w.do(http.MethodPost, all, object{"name": "like-web-1", "vm_id": first.ID}), http.StatusCreated)
+	if s := like.Spec; *s.CDROMImageID != iso.ID || *s.DirectBoot.KernelImageID != kernel.ID || !slices.Equal(s.BootOrder, []string{"cdrom", "root"}) || *s.Autostart.Order != 7 ||
+		s.Watchdog.Model != "i6300esb" || len(s.IOLimits) != 1 || s.IOLimits["root"].ReadIOPS != 100 || s.Networks[0].Link != "down" || s.Networks[0].Bandwidth.InKbps != 1000 || s.NetworkConfig != "" {
+		t.Errorf("like web-1: %+v", s)
+	}
+	installed := decode[struct{ Items []vm.VM }](t, w.do(http.MethodGet, "/api/v1/vms?name=web-3", nil), http.StatusOK).Items[0]
+	again := decode[vm.Template](t, w.do(http.MethodPost, all, object{"name": "like-web-3", "vm_id": installed.ID}), http.StatusCreated)
+	if again.Spec.CDROMImageID != nil || *again.Spec.ImageID != other.ID {
+		t.Errorf("like web-3: %+v", again.Spec)
+	}
+	w.succeeds(http.MethodPost, "/api/v1/vms", object{"name": "web-4", "template_id": again.ID})
+
+	for what, bad := range map[string]struct {
+		spec     object
+		status   int
+		code, at string
+	}{
+		"no disc":             {object{"cdrom_image_id": uuid.New()}, 404, "image.not_found", ""},
+		"a disk in the drive": {object{"cdrom_image_id": disk.ID}, 422, "image.wrong_kind", "body.spec.cdrom_image_id"},
+		"a disc as kernel":    {object{"direct_boot": object{"kernel_image_id": iso.ID}}, 422, "image.wrong_kind", "body.spec.direct_boot.kernel_image_id"},
+		"a kernel as image":   {object{"image_id": kernel.ID}, 422, "image.wrong_kind", "body.spec.image_id"},
+		"initrd alone":        {object{"direct_boot": object{"initrd_image_id": initrd.ID}}, 422, "template.invalid", "body.spec.direct_boot.kernel_image_id"},
+		"two discs":           {object{"image_id": iso.ID, "cdrom_image_id": other.ID}, 422, "template.invalid", "body.spec.cdrom_image_id"},
+		"a volume":            {object{"boot_order": []string{uuid.NewString()}}, 422, "template.invalid", "body.spec.boot_order[0]"},
+		"root twice":          {object{"boot_order": []string{"root", "root"}}, 422, "template.invalid", "body.spec.boot_order[1]"},
+		"half a topology":     {object{"cpu": object{"cores": 2}}, 422, "template.invalid", "body.spec.cpu"},
+		"limits of a volume":  {object{"io_limits": object{uuid.NewString(): object{"read_iops": 1}}}, 422, "template.invalid", "body.spec.io_limits"},
+		"bad network-config":  {object{"network_config": "version: 9"}, 422, "template.invalid", "body.spec.network_config"},
+	} {
+		p := decode[errs.Problem](t, w.do(http.MethodPost, all, object{"name": "x", "spec": bad.spec}), bad.status)
+		if p.Code != bad.code || bad.at != "" && (len(p.Errors) == 0 || p.Errors[0].Location != bad.at) {
+			t.Errorf("%s: %s at %+v", what, p.Code, p.Errors)
+		}
+	}
+	w.fails(http.MethodPost, "/api/v1/vms", object{"name": "x", "template_id": made.ID, "io_limits": object{uuid.NewString(): object{"read_iops": 1}}}, 422, "vm.invalid")
+	w.fails(http.MethodPost, "/api/v1/vms", object{"name": "x", "image_id": disk.ID, "flavor": "tiny", "boot_order": []string{"cdrom"}}, 422, "vm.invalid")
+
+	// A template holds no image. Whoever uses it then is told which one is gone, unless the request gives another.
+	for _, m := range w.list("") {
+		w.succeeds(http.MethodDelete, w.vmPath(m.ID), nil)
+	}
+	if rec := w.do(http.MethodDelete, "/api/v1/images/"+iso.ID.String(), nil); rec.Code != http.StatusNoContent {
+		t.Fatalf("delete: %d %s", rec.Code, rec.Body)
+	}
+	p := decode[errs.Problem](t, w.do(http.MethodPost, "/api/v1/vms", object{"name": "late", "template_id": made.ID}), http.StatusNotFound)
+	if p.Code != "image.not_found" || len(p.Errors) != 1 || p.Errors[0].Location != "template.spec.cdrom_image_id" || p.Errors[0].Value != iso.ID.String() {
+		t.Errorf("the disc is gone: %+v", p)
+	}
+	use("late", object{"cdrom_image_id": other.ID})
+	stranger := principal("*")
+	public := decode[vm.Template](t, w.doAs(onPlatform("*"), http.MethodPost, all, object{"name": "p", "visibility": "public", "spec": object{"flavor": "tiny"}}), http.StatusCreated)
+	if p := decode[errs.Problem](t, w.doAs(stranger, http.MethodPost, "/api/v1/vms", object{"name": "s", "template_id": public.ID, "image_id": disk.ID}), http.StatusNotFound); p.Code != "image.not_found" {
+		t.Errorf("a stranger with a foreign image: %s", p.Code)
+	}
 }

@@ -29,6 +29,7 @@ import (
 	"github.com/novacron/novacron/internal/vm/internal/imagestore"
 	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
 	"github.com/novacron/novacron/internal/vm/internal/service"
+	"github.com/novacron/novacron/internal/vm/internal/statuscache"
 	"github.com/novacron/novacron/internal/vm/internal/store"
 	"github.com/novacron/novacron/internal/vm/internal/stream"
 	"github.com/novacron/novacron/internal/vm/internal/webhook"
@@ -57,6 +58,8 @@ type controller struct {
 	totals     *storageMetrics
 	svc        *service.Service
 	consoles   *consoleMetrics
+	statuses   *statusMetrics
+	changes    *startstop.Loop // of statuses
 	tenants    bus.Subscription
 	revoked    bus.Subscription
 	measured   bus.Subscription
@@ -114,18 +117,26 @@ func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Se
 	if c.drifts, err = newDriftMetrics(deps.Registerer); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
+	if c.statuses, err = newStatusMetrics(deps.Registerer); err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
 	streams := stream.New(filepath.Join(cfg.DataDir, "run", "streams.sock"), deps.Log)
 	if err := streams.Start(ctx); err != nil {
 		return nil, err
 	}
 	c.streams = streams
 	svc.Bind(service.Backends{Store: st, Ops: ops, Placer: deps.Scheduler, Images: images, Streams: streams, Box: box, Fetcher: imagefetch.New(rules), Consoles: consoleRecorder{c.consoles, rec}, Drift: c.drifts,
-		Nodes: &nodeapi.Client{Bus: deps.Bus, InstallationID: installation}})
+		Statuses: statuscache.New(statuscache.Config{Kept: deps.Cache, Read: st.Statuses, Recorder: c.statuses, Log: deps.Log}),
+		Nodes:    &nodeapi.Client{Bus: deps.Bus, InstallationID: installation}})
+	// A process that was killed may have left half an upload, which can be as large as uploads may be.
+	if err := svc.SweepImages(ctx, 0); err != nil {
+		deps.Log.WarnContext(ctx, "sweep of images failed", "error", err)
+	}
 	// Nodes are heard before operations go on, which may need them at once.
 	if c.reports, err = bus.Serve(deps.Bus, bus.SubjectNodeReports, bus.ServeOptions{Queue: "vm.controller"}, svc.Report); err != nil {
 		return nil, fmt.Errorf("serve node reports: %w", err)
 	}
-	c.relay = outbox.NewRelay(c.pool, deps.Bus, outbox.Config{Subjects: []string{bus.SubjectVMEvents}, Shared: []string{bus.SubjectAuditRecords}, Log: deps.Log})
+	c.relay = outbox.NewRelay(c.pool, deps.Bus, outbox.Config{Subjects: []string{bus.SubjectVMEvents, bus.SubjectVMObjects}, Shared: []string{bus.SubjectAuditRecords}, Log: deps.Log})
 	if err := c.relay.Start(ctx); err != nil {
 		return nil, fmt.Errorf("start outbox relay: %w", err)
 	}
@@ -139,6 +150,11 @@ func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Se
 	if c.news, err = svc.WatchEvents(deps.Bus, c.webhooks.Kick); err != nil {
 		return nil, fmt.Errorf("listen to events: %w", err)
 	}
+	c.changes = new(startstop.Loop)
+	c.changes.Start(context.WithoutCancel(ctx), func(ctx context.Context) error {
+		svc.WatchStatuses(ctx)
+		return nil
+	})
 	rec.Start(auditrow.New(c.pool))
 	c.audit, c.svc = rec, svc
 	if err := ops.Start(ctx); err != nil {
@@ -158,7 +174,7 @@ func startController(ctx context.Context, cfg Config, deps Deps, svc *service.Se
 	keys := idempotency.New(c.pool)
 	c.idempotent = idempotent.Middleware(keys, httpx.WriteError)
 	c.sweeper = startstop.Every(time.Hour, func(ctx context.Context) {
-		if err := errors.Join(svc.SweepImages(ctx), svc.SweepStorage(ctx), svc.ForgetHistory(ctx), c.webhooks.Sweep(ctx), keys.Sweep(ctx)); err != nil {
+		if err := errors.Join(svc.SweepImages(ctx, service.ImageGrace), svc.SweepStorage(ctx), svc.ForgetHistory(ctx), c.webhooks.Sweep(ctx), keys.Sweep(ctx)); err != nil {
 			deps.Log.WarnContext(ctx, "sweep failed", "error", err)
 		}
 	})
@@ -232,7 +248,11 @@ func (c *controller) stop(ctx context.Context) error {
 		c.policies.Stop()
 	}
 	c.totals.unregister()
+	if c.changes != nil {
+		c.changes.Stop()
+	}
 	c.consoles.unregister()
+	c.statuses.unregister()
 	c.drifts.unregister()
 	if c.tenants != nil {
 		c.tenants.Close()

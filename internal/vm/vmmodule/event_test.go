@@ -113,7 +113,7 @@ func TestEventsAreFollowedWithoutGaps(t *testing.T) {
 	image := w.image().ID
 	first := w.create("web-1", image).TargetID
 	w.act(first, "stop", object{"force": true})
-	all := w.eventsAs(w.tenant, "")
+	all := w.eventsAs(w.tenant, "kind=vm")
 	if got := types(all.Items); !slices.Equal(got, []string{"created", "started", "stopped"}) {
 		t.Fatalf("told %v", got)
 	}
@@ -123,8 +123,8 @@ func TestEventsAreFollowedWithoutGaps(t *testing.T) {
 		}
 	}
 	// Pages, filters, and strangers.
-	page := w.eventsAs(w.tenant, "limit=1")
-	if rest := w.eventsAs(w.tenant, "since="+page.Next); len(page.Items) != 1 || len(rest.Items) != 2 || rest.Items[1].Type != "stopped" {
+	page := w.eventsAs(w.tenant, "kind=vm&limit=1")
+	if rest := w.eventsAs(w.tenant, "kind=vm&since="+page.Next); len(page.Items) != 1 || len(rest.Items) != 2 || rest.Items[1].Type != "stopped" {
 		t.Errorf("pages: %+v then %+v", page, rest)
 	}
 	if got := w.eventsAs(w.tenant, "since="+all.Next); len(got.Items) != 0 || got.Next < all.Next {
@@ -140,10 +140,10 @@ func TestEventsAreFollowedWithoutGaps(t *testing.T) {
 	if got := w.eventsAs(stranger, "").Items; len(got) != 0 {
 		t.Errorf("a stranger reads %+v", got)
 	}
-	if got := types(w.eventsAs(root, "tenant_id=all").Items); len(got) != 3 {
+	if got := types(w.eventsAs(root, "tenant_id=all&kind=vm").Items); len(got) != 3 {
 		t.Errorf("staff read %v", got)
 	}
-	for query, code := range map[string]string{"since=x": "request.invalid", "type=exploded": "request.invalid", "vm_id=1": "request.invalid", "limit=0": "request.invalid",
+	for query, code := range map[string]string{"since=x": "request.invalid", "type=exploded": "request.invalid", "vm_id=1": "request.invalid", "kind=spoon": "request.invalid", "object_id=1": "request.invalid", "limit=0": "request.invalid",
 		"colour=red": "request.invalid", "tenant_id=" + uuid.NewString(): "request.invalid"} {
 		w.fails(http.MethodGet, "/api/v1/events?"+query, nil, http.StatusUnprocessableEntity, code)
 	}
@@ -165,7 +165,7 @@ func TestEventsAreFollowedWithoutGaps(t *testing.T) {
 		}
 	}
 	replay.close()
-	broken := w.follow(w.tenant, "since=0", "Last-Event-ID", all.Items[0].Cursor)
+	broken := w.follow(w.tenant, "since=0&kind=vm", "Last-Event-ID", all.Items[0].Cursor)
 	if e := broken.next(t); e.ID != all.Items[1].ID {
 		t.Errorf("went on with %+v", e)
 	}

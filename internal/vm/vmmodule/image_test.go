@@ -23,6 +23,7 @@ import (
 	"github.com/novacron/novacron/internal/platform/identity"
 	"github.com/novacron/novacron/internal/vm"
 	"github.com/novacron/novacron/internal/vm/internal/driver/fake"
+	"github.com/novacron/novacron/internal/vm/internal/service"
 )
 
 func isoFile() []byte {
@@ -283,7 +284,7 @@ func TestImageUploadInParts(t *testing.T) {
 	if _, err := w.vm.controller.pool.Exec(t.Context(), "UPDATE images SET updated_at = now() - interval '2 minutes' WHERE id = $1", stale); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.vm.svc.SweepImages(t.Context()); err != nil {
+	if err := w.vm.svc.SweepImages(t.Context(), service.ImageGrace); err != nil {
 		t.Fatal(err)
 	}
 	w.refused(http.MethodGet, "/api/v1/images/"+stale.String(), nil, http.StatusNotFound, "image.not_found")

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -148,7 +149,7 @@ func TestNewSagasFailAtEveryStep(t *testing.T) {
 	w := newWorld(t)
 	id := w.create("web-1", w.image().ID).TargetID
 	for kind, steps := range map[string][]string{
-		"vm.resize": {"reserve", "define", "apply", "book", "shrink"}, "vm.update": {"define", "tune"}, "vm.suspend": {"plug", "suspend"},
+		"vm.resize": {"reserve", "define", "apply", "book", "shrink"}, "vm.update": {"media", "define", "tune"}, "vm.suspend": {"plug", "suspend"},
 	} {
 		for _, step := range steps {
 			for _, when := range []string{"before do", "after do"} {
@@ -310,6 +311,7 @@ func TestEdit(t *testing.T) {
 		t.Errorf("defined as %+v", def)
 	}
 	w.problem(http.MethodPatch, vmPath(id), map[string]any{"description": "late"}, http.StatusPreconditionFailed, "vm.version_mismatch", "If-Match", tag)
+	w.problem(http.MethodDelete, vmPath(id), nil, http.StatusPreconditionFailed, "vm.version_mismatch", "If-Match", tag)
 	w.act(id, "restart", nil)
 	if m := w.get(id); len(m.Pending) != 0 {
 		t.Errorf("pending after a restart: %+v", m.Pending)
@@ -341,7 +343,7 @@ func TestEdit(t *testing.T) {
 	}
 	w.eventually("it is in error", func() bool { return w.get(id).State == vm.StateError })
 	decode[vm.VM](t, w.do(http.MethodPatch, vmPath(id), map[string]any{"delete_protection": false, "name": "web-4"}), http.StatusOK)
-	decode[op](t, w.do(http.MethodDelete, vmPath(id)+"?wait=60s", nil), http.StatusOK)
+	decode[op](t, w.do(http.MethodDelete, vmPath(id)+"?wait=60s", nil, "If-Match", w.do(http.MethodGet, vmPath(id), nil).Header().Get("ETag")), http.StatusOK)
 }
 
 func TestHistory(t *testing.T) {
@@ -377,14 +379,14 @@ func TestSearch(t *testing.T) {
 	image := w.image()
 	for i, name := range []string{"web-b", "db-1", "web-a"} {
 		body := createRequest(name, image.ID)
-		body["start"], body["tags"], body["description"] = false, map[string]any{"env": []string{"prod", "test", "prod"}[i]}, "Shop of Anna"
+		body["start"], body["tags"], body["description"] = false, map[string]any{"env": []string{"prod", "test", "prod"}[i], "n": strconv.Itoa(i)}, "Shop of Anna"
 		decode[op](t, w.do(http.MethodPost, "/api/v1/vms?wait=60s", body), http.StatusOK)
 	}
 	node := w.get(w.list("")[0].ID).NodeID
 	for query, want := range map[string]string{
 		"": "web-a db-1 web-b", "sort=created_at": "web-b db-1 web-a", "sort=name": "db-1 web-a web-b", "sort=-name": "web-b web-a db-1",
 		"name_prefix=web": "web-a web-b", "name_prefix=web-&sort=name": "web-a web-b", "tag=env%3Dprod": "web-a web-b", "tag=env%3Dprod&sort=created_at": "web-b web-a",
-		"tag=env&sort=name": "db-1 web-a web-b", "tag=env%3Dnone": "", "q=shop+ann": "web-a db-1 web-b", "q=db": "db-1", "q=prod": "web-a web-b", "q=%27%26%7C%21": "",
+		"tag=env&sort=name": "db-1 web-a web-b", "tag=env%3Dnone": "", "tag=env%3Dprod&tag=n%3D2": "web-a", "tag=n&tag=env%3Dprod&sort=name": "web-a web-b", "tag=env%3Dprod&tag=none": "", "q=shop+ann": "web-a db-1 web-b", "q=db": "db-1", "q=prod": "web-a web-b", "q=%27%26%7C%21": "",
 		"state=stopped&tag=env%3Dtest": "db-1", "state=running": "", "node_id=" + node.String(): "web-a db-1 web-b", "node_id=" + uuid.NewString(): "",
 		"image_id=" + image.ID.String(): "web-a db-1 web-b", "owner_id=" + w.tenant.UserID.String() + "&name=db-1": "db-1", "owner_id=" + uuid.NewString(): "",
 	} {
@@ -408,6 +410,8 @@ func TestSearch(t *testing.T) {
 	}](t, w.do(http.MethodGet, "/api/v1/vms?limit=1&sort=name", nil), http.StatusOK)
 	w.problem(http.MethodGet, "/api/v1/vms?limit=1&sort=-name&cursor="+page.NextCursor, nil, http.StatusUnprocessableEntity, "request.invalid_cursor")
 	w.problem(http.MethodGet, "/api/v1/vms?sort=colour", nil, http.StatusUnprocessableEntity, "request.invalid")
+	w.problem(http.MethodGet, "/api/v1/vms?state=running&state=stopped", nil, http.StatusUnprocessableEntity, "request.invalid")
+	w.problem(http.MethodGet, "/api/v1/vms?tag=env&tag=%3D", nil, http.StatusUnprocessableEntity, "vm.invalid")
 	w.problem(http.MethodGet, "/api/v1/vms?node_id=x", nil, http.StatusUnprocessableEntity, "request.invalid")
 }
 

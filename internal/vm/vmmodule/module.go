@@ -22,13 +22,15 @@ import (
 	"github.com/novacron/novacron/internal/vm/internal/httpapi"
 	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
 	"github.com/novacron/novacron/internal/vm/internal/service"
+	"github.com/novacron/novacron/internal/vm/internal/statuscache"
 	"github.com/novacron/novacron/internal/vm/internal/stream"
 )
 
 // Deps is what the module needs of others.
 type Deps struct {
 	Bus        bus.Bus
-	Scheduler  service.Placer // controller only
+	Scheduler  service.Placer   // controller only
+	Cache      statuscache.Kept // controller only
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
 	// Fault is handed to the operation engine; see operation.Config. Nil in production.
@@ -58,6 +60,9 @@ func New(cfg Config, deps Deps) (*Module, error) {
 	}
 	if cfg.has(RoleController) && deps.Scheduler == nil {
 		return nil, errors.New("vm: the controller role needs the scheduler")
+	}
+	if cfg.has(RoleController) && deps.Cache == nil {
+		return nil, errors.New("vm: the controller role needs the cache")
 	}
 	m := &Module{cfg: cfg, deps: deps, kit: httpx.New("vm"), newDriver: libvirtDriver}
 	if cfg.has(RoleController) {

@@ -189,6 +189,13 @@ func TestInterfaces(t *testing.T) {
 	}
 	w.ends(http.MethodPost, path, object{}, "succeeded")
 	nics := w.interfaces(id)
+	page := decode[struct {
+		Items      []map[string]any
+		NextCursor string `json:"next_cursor"`
+	}](t, w.do(http.MethodGet, path+"?limit=1&fields=id,mac", nil), http.StatusOK)
+	if len(page.Items) != 1 || len(page.Items[0]) != 2 || page.Items[0]["mac"] != nics[0].MAC || (page.NextCursor != "") != (len(nics) > 1) {
+		t.Errorf("a page of one of %d: %+v", len(nics), page)
+	}
 	if len(nics) != 2 || nics[1].OperationID != nil || nics[1].IPAddress == "" || len(nics[1].SecurityGroups) != 1 {
 		t.Fatalf("interfaces %+v", nics)
 	}
@@ -220,6 +227,12 @@ func TestInterfaces(t *testing.T) {
 		t.Errorf("the guest has %+v, %v", live, err)
 	}
 	w.fails(http.MethodDelete, "/api/v1/networks/"+lan.ID.String(), nil, 409, "network.in_use")
+	if on := w.list("network_id=" + lan.ID.String()); len(on) != 1 || on[0].ID != id {
+		t.Errorf("on the network are %+v", on)
+	}
+	if on := w.list("network_id=" + uuid.NewString()); len(on) != 0 {
+		t.Errorf("on no network are %+v", on)
+	}
 
 	stranger := principal("*")
 	for _, route := range [][2]string{{"GET", path}, {"GET", path + "/" + first.ID.String()}, {"DELETE", path + "/" + first.ID.String()}} {

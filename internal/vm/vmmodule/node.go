@@ -74,7 +74,7 @@ func hostCommand(namespace string) firewall.Command {
 }
 
 func libvirtDriver(cfg Config, log *slog.Logger) driver.Driver {
-	return libvirt.New(libvirt.Config{URI: cfg.LibvirtURI, Accel: libvirt.Accel(cfg.Accel), Log: log})
+	return libvirt.New(libvirt.Config{URI: cfg.LibvirtURI, Accel: libvirt.Accel(cfg.Accel), Log: log, HostsDir: filepath.Join(cfg.DataDir, "node", "leases")})
 }
 
 // stop ends the role. Guests run on, except where the host shuts down and takes them with it.

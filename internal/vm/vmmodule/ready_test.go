@@ -67,6 +67,27 @@ func TestGuestsTellThatTheyAreReady(t *testing.T) {
 	}
 	w.eventually("both times were told", func() bool { return count() == 2 })
 
+	// It goes off and on while the node's service is down, and cloud-init begins anew: what it told before is of another boot.
+	done.Store(false)
+	w.restartNode(func() {
+		w.driver.Set(id, "stopped", "shutdown", true)
+		w.driver.Set(id, "running", "booted", true)
+	})
+	w.eventually("the node tells of another boot", func() bool { return w.get(id).ReadyAt == nil })
+	if m := w.get(id); m.State != vm.StateRunning {
+		t.Errorf("the machine is %s", m.State)
+	}
+	done.Store(true)
+	w.eventually("the guest is ready after that, too", func() bool { return ready() && count() == 3 })
+
+	// The same where the service is there and no event tells.
+	done.Store(false)
+	w.driver.Set(id, "stopped", "shutdown", true)
+	w.driver.Set(id, "running", "booted", true)
+	w.eventually("the poll finds another boot", func() bool { return w.get(id).ReadyAt == nil })
+	done.Store(true)
+	w.eventually("the guest is ready once more", func() bool { return ready() && count() == 4 })
+
 	// A guest without cloud-init is ready when its agent answers; one that hangs never is, and holds up nobody.
 	plain, hung := w.create("web-2", w.image().ID).TargetID, w.create("web-3", w.image().ID).TargetID
 	w.driver.SetAgent(hung, fake.HungAgent)
@@ -76,5 +97,20 @@ func TestGuestsTellThatTheyAreReady(t *testing.T) {
 	w.eventually("the guest without cloud-init is ready", func() bool { return w.get(plain).ReadyAt != nil })
 	if w.get(hung).ReadyAt != nil {
 		t.Error("a guest whose agent hangs is ready")
+	}
+
+	// What an agent may not read is not taken for not there.
+	kept := w.create("web-4", w.image().ID).TargetID
+	var opened atomic.Int32
+	w.driver.SetAgentAnswer(kept, func(_ string, arguments json.RawMessage) ([]byte, error) {
+		if strings.Contains(string(arguments), "/run/cloud-init/") {
+			opened.Add(1)
+			return nil, &driver.AgentRefusal{Message: "Permission denied"}
+		}
+		return nil, &driver.AgentRefusal{Message: "No such file or directory"}
+	})
+	w.eventually("the agent is asked for both files, twice", func() bool { return opened.Load() >= 4 })
+	if w.get(kept).ReadyAt != nil {
+		t.Error("a guest is ready whose agent may not read what cloud-init says")
 	}
 }

@@ -136,6 +136,7 @@ func TestLifeOfAVolume(t *testing.T) {
 	if p := decode[errs.Problem](t, w.do(http.MethodPatch, w.volumePath(empty), map[string]any{"name": "x"}, "If-Match", first.Header().Get("ETag")), http.StatusPreconditionFailed); p.Code != "volume.version_mismatch" {
 		t.Errorf("a lost race: %s", p.Code)
 	}
+	w.problem(http.MethodDelete, w.volumePath(empty), nil, http.StatusPreconditionFailed, "volume.version_mismatch", "If-Match", first.Header().Get("ETag"))
 	w.refused(http.MethodPatch, w.volumePath(empty), map[string]any{"name": "data-2"}, http.StatusConflict, "volume.name_taken")
 
 	// Growth, and none downwards.
@@ -245,6 +246,10 @@ func TestDisksAreAttachedAndDetached(t *testing.T) {
 			has(t, false)
 			w.refused(http.MethodDelete, w.vmPath(id)+"/disks/"+volume.String(), nil, http.StatusNotFound, "disk.not_found")
 		})
+	}
+	if page := decode[struct{ Items []map[string]any }](t, w.do(http.MethodGet, w.vmPath(id)+"/disks?limit=1&fields=name", nil), http.StatusOK); len(page.Items) != 1 ||
+		len(page.Items[0]) != 1 || page.Items[0]["name"] != "root" {
+		t.Errorf("a page of one: %+v", page)
 	}
 	disks := w.disks(id)
 	if disks[0].Name != "root" || disks[0].AllocatedBytes == nil || *disks[0].AllocatedBytes <= 0 {

@@ -24,6 +24,7 @@ import (
 	"github.com/novacron/novacron/internal/bus"
 	"github.com/novacron/novacron/internal/bus/event"
 	"github.com/novacron/novacron/internal/bus/membus"
+	"github.com/novacron/novacron/internal/platform/cache"
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/identity"
 	"github.com/novacron/novacron/internal/platform/pg/pgtest"
@@ -48,6 +49,7 @@ type world struct {
 	sched     *schedulermodule.Module
 	driver    *fake.Driver
 	bus       bus.Bus
+	cache     cache.Cache // in process where the test gives none
 	tenant    identity.Principal
 	fault     atomic.Pointer[func(kind, step, when string) error]
 	events    chan event.VM
@@ -91,7 +93,12 @@ func newWorldIn(ctx context.Context, t *testing.T, change func(*world, *Config))
 	cfg.run = w.run
 	w.newDriver = func(Config, *slog.Logger) driver.Driver { return w.driver }
 	change(w, &cfg)
-	w.vm, err = New(cfg, Deps{Bus: w.bus, Scheduler: w.sched.Service(), Log: log, Fault: func(kind, step, when string) error {
+	if w.cache == nil {
+		memory := cache.NewMemory(10_000)
+		t.Cleanup(func() { _ = memory.Close() })
+		w.cache = memory
+	}
+	w.vm, err = New(cfg, Deps{Bus: w.bus, Cache: w.cache, Scheduler: w.sched.Service(), Log: log, Fault: func(kind, step, when string) error {
 		if f := w.fault.Load(); f != nil {
 			return (*f)(kind, step, when)
 		}
@@ -325,8 +332,8 @@ func (w *world) restartRealNode() {
 	w.vm.node = n
 }
 
-// restartNode ends the node role and starts it again on the same guests.
-func (w *world) restartNode() {
+// restartNode ends the node role and starts it anew on the same guests, after what is done to them meanwhile.
+func (w *world) restartNode(meanwhile ...func()) {
 	w.t.Helper()
 	w.vm.mu.Lock()
 	defer w.vm.mu.Unlock()
@@ -334,6 +341,9 @@ func (w *world) restartNode() {
 		w.t.Fatal(err)
 	}
 	w.driver = w.driver.Reborn()
+	for _, does := range meanwhile {
+		does()
+	}
 	n, err := startNode(w.t.Context(), w.vm.cfg, w.vm.deps, w.vm.newDriver)
 	if err != nil {
 		w.t.Fatal(err)

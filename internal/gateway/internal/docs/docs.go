@@ -18,6 +18,7 @@ import (
 
 	"github.com/swaggest/swgui/v5/static"
 
+	"github.com/novacron/novacron/internal/gateway/internal/encode"
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/httpx"
 )
@@ -42,14 +43,31 @@ const policy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-
 type File struct {
 	contentType string
 	etag        string
-	data        []byte
-	packed      bool // data is compressed with gzip
+	data        []byte // nil: only packed is kept
+	packed      []byte // with gzip; nil where that does not pay
 }
 
-// NewFile makes a File.
+// NewFile makes a File. It compresses what is text, once for all who ask.
 func NewFile(contentType string, data []byte) *File {
+	f := &File{contentType: contentType, data: data, etag: tag(data)}
+	if encode.Worth(contentType, len(data)) {
+		var b bytes.Buffer
+		zw := gzip.NewWriter(&b)
+		if _, err := zw.Write(data); err == nil && zw.Close() == nil { // a buffer takes everything
+			f.packed = b.Bytes()
+		}
+	}
+	return f
+}
+
+// newPacked makes a File of what is compressed already.
+func newPacked(contentType string, packed []byte) *File {
+	return &File{contentType: contentType, packed: packed, etag: tag(packed)}
+}
+
+func tag(data []byte) string {
 	sum := sha256.Sum256(data)
-	return &File{contentType: contentType, data: data, etag: `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`}
+	return `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
 }
 
 // ServeHTTP serves the file; a client that has it already gets 304.
@@ -59,17 +77,18 @@ func (f *File) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "no-cache")
 	h.Set("Content-Security-Policy", policy)
 	data, etag := f.data, f.etag
-	if f.packed {
-		h.Set("Vary", "Accept-Encoding")
-		if acceptsGzip(r.Header.Values("Accept-Encoding")) {
-			h.Set("Content-Encoding", "gzip")
-			etag = strings.TrimSuffix(etag, `"`) + `-gz"`
-		} else {
-			var err error
-			if data, err = gunzip(data); err != nil {
-				httpx.WriteError(w, r, fmt.Errorf("unpack embedded file: %w", err))
-				return
-			}
+	if f.packed != nil {
+		h.Add("Vary", "Accept-Encoding")
+	}
+	switch {
+	case f.packed != nil && acceptsGzip(r.Header.Values("Accept-Encoding")):
+		h.Set("Content-Encoding", "gzip")
+		data, etag = f.packed, strings.TrimSuffix(etag, `"`)+`-gz"`
+	case data == nil:
+		var err error
+		if data, err = gunzip(f.packed); err != nil {
+			httpx.WriteError(w, r, fmt.Errorf("unpack embedded file: %w", err))
+			return
 		}
 	}
 	h.Set("ETag", etag)
@@ -121,10 +140,11 @@ func New(list []*errs.Error) (*Pages, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read embedded documentation: %w", err)
 		}
-		plain, packed := strings.CutSuffix(name, ".gz")
-		f := NewFile(contentType, data)
-		f.packed = packed
-		p.files[plain] = f
+		if plain, packed := strings.CutSuffix(name, ".gz"); packed {
+			p.files[plain] = newPacked(contentType, data)
+		} else {
+			p.files[name] = NewFile(contentType, data)
+		}
 	}
 	return p, nil
 }

@@ -5,15 +5,18 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"hash/maphash"
 	"net/http"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/novacron/novacron/internal/gateway/internal/encode"
 	"github.com/novacron/novacron/internal/gateway/internal/keep"
+	"github.com/novacron/novacron/internal/platform/httpx"
 )
 
 // recorder holds an answer back until it is whole, so that it can be compressed, compared with what the client has, or kept. A handler that
@@ -85,7 +88,7 @@ func (e *Edge) answer(w *writer, r *http.Request, x *exchange) {
 	case found.Raw:
 		found.handler.ServeHTTP(w, r)
 		return
-	case found.policy.CacheTTL > 0 && e.deps.Keeper != nil && r.Method == http.MethodGet && !held(r):
+	case found.policy.CacheTTL > 0 && !found.Audited && e.deps.Keeper != nil && r.Method == http.MethodGet && !held(found, r):
 		if e.answerKept(w, r, x) {
 			return
 		}
@@ -98,7 +101,12 @@ func (e *Edge) answer(w *writer, r *http.Request, x *exchange) {
 	if c.passes {
 		return
 	}
-	if told := x.timing(found.module, time.Since(began)); told != "" {
+	e.sendOwn(w, r, x, c, time.Since(began))
+}
+
+// sendOwn sends an answer that was made for this request, and is in the header already but for what is only known now.
+func (e *Edge) sendOwn(w *writer, r *http.Request, x *exchange, c *recorder, took time.Duration) {
+	if told := x.timing(x.entry.module, took); told != "" {
 		w.Header()["Server-Timing"] = x.value(told)
 	}
 	if r.Method == http.MethodGet && c.status == http.StatusOK && w.Header().Get("Etag") == "" {
@@ -140,14 +148,17 @@ func (e *Edge) send(w *writer, r *http.Request, status int, body []byte) {
 		status = http.StatusOK
 	}
 	if r.Method == http.MethodGet && status == http.StatusOK {
+		worth := encode.Worth(h.Get("Content-Type"), len(body)) && h.Get("Content-Encoding") == ""
+		if worth {
+			h.Add("Vary", "Accept-Encoding")
+		}
 		if match := r.Header.Get("If-None-Match"); match != "" && matches(match, h.Get("Etag")) {
 			h.Del("Content-Type")
 			h.Del("Content-Length")
 			w.WriteHeader(http.StatusNotModified)
 			return
 		}
-		if encode.Worth(h.Get("Content-Type"), len(body)) && h.Get("Content-Encoding") == "" {
-			h.Add("Vary", "Accept-Encoding")
+		if worth {
 			if coding := encode.Pick(r.Header.Get("Accept-Encoding")); coding != encode.Identity {
 				if packed, err := e.deps.Encoder.Encode(coding, body); err == nil && len(packed) < len(body) {
 					h["Content-Encoding"] = w.x.value(coding)
@@ -192,16 +203,21 @@ func (e *Edge) answerKept(w *writer, r *http.Request, x *exchange) bool {
 	}
 	ttl := x.entry.policy.CacheTTL
 	q := keep.Question{Path: r.URL.Path, Query: r.URL.RawQuery, Accept: r.Header.Get("Accept"), Principal: x.principal, Known: x.known}
+	// What is not to be kept goes to the request that it was asked for; others who waited for it ask themselves. It may be set when this is
+	// over, by what goes on behind the client.
+	var own atomic.Pointer[recorder]
+	began := time.Now()
 	kept, how, err := e.deps.Keeper.Serve(r.Context(), q, ttl, func(ctx context.Context) (*keep.Answer, error) {
 		c := record(nil, http.Header{})
-		defer c.release()
 		// The handler must not see what only this client asks for, because others may get the answer.
 		alone := r.Clone(ctx)
 		alone.Header.Del("If-None-Match")
 		x.entry.handler.ServeHTTP(detached{c}, alone)
-		if c.status != http.StatusOK || len(c.header["Set-Cookie"]) > 0 {
+		if c.status != http.StatusOK || !keepable(c.header) {
+			own.Store(c)
 			return nil, nil //nolint:nilnil // there is an answer, but none to keep
 		}
+		defer c.release()
 		a := &keep.Answer{Header: http.Header{}, Body: bytes.Clone(c.body.Bytes())}
 		for _, name := range keptHeaders {
 			if v, ok := c.header[name]; ok {
@@ -213,10 +229,27 @@ func (e *Edge) answerKept(w *writer, r *http.Request, x *exchange) bool {
 		}
 		return a, nil
 	})
-	if err != nil || kept == nil {
+	var broken *keep.Panicked
+	if errors.As(err, &broken) {
+		x.stack = broken.Stack
+		panic(broken.Value) // as if the handler had been asked here
+	}
+	if err != nil {
 		return false
 	}
 	h := w.Header()
+	if kept == nil {
+		c := own.Load()
+		if c == nil {
+			return false
+		}
+		defer c.release()
+		for name, v := range c.header {
+			h[name] = v
+		}
+		e.sendOwn(w, r, x, c, time.Since(began))
+		return true
+	}
 	for name, v := range kept.Header {
 		h[name] = v
 	}
@@ -225,6 +258,22 @@ func (e *Edge) answerKept(w *writer, r *http.Request, x *exchange) bool {
 	h["Age"] = x.value(strconv.Itoa(int(age.Seconds())))
 	h["Cache-Control"] = x.value("private, max-age=" + strconv.Itoa(int(max(ttl-age, 0).Seconds())))
 	e.send(w, r, http.StatusOK, kept.Body)
+	return true
+}
+
+// keepable tells whether an answer may be given again, by what its module says of it: it holds no secret, and depends on nothing of the request
+// but what makes a question.
+func keepable(h http.Header) bool {
+	if len(h["Set-Cookie"]) > 0 || strings.Contains(strings.Join(h["Cache-Control"], ","), "no-store") {
+		return false
+	}
+	for name := range strings.SplitSeq(strings.Join(h["Vary"], ","), ",") {
+		switch http.CanonicalHeaderKey(strings.TrimSpace(name)) {
+		case "", "Accept", "Accept-Encoding", "Authorization", "Origin", "X-Api-Key", httpx.HeaderTenant:
+		default:
+			return false
+		}
+	}
 	return true
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -21,6 +20,7 @@ import (
 	"github.com/novacron/novacron/internal/gateway/internal/encode"
 	"github.com/novacron/novacron/internal/gateway/internal/keep"
 	"github.com/novacron/novacron/internal/gateway/internal/limit"
+	"github.com/novacron/novacron/internal/gateway/internal/policy"
 	"github.com/novacron/novacron/internal/gateway/internal/upstream"
 	"github.com/novacron/novacron/internal/platform/audit"
 	"github.com/novacron/novacron/internal/platform/errs"
@@ -54,6 +54,7 @@ type State struct {
 	Limits  *limit.Limiter // may be nil: nothing is limited
 	Timeout time.Duration  // of routes that have none of their own; 0: none
 	CORS    *cors.Cors     // may be nil: no page of another origin may read answers
+	Proxies []netip.Prefix // that stand before the gateway, and are believed whom they were asked by
 	HSTS    string         // value of Strict-Transport-Security; empty: it is not sent
 }
 
@@ -86,13 +87,19 @@ func (e *Edge) Wait(ctx context.Context) error { return e.inflight.wait(ctx) }
 func (e *Edge) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	x := &exchange{edge: e, began: time.Now(), method: r.Method}
 	var ctx context.Context
-	ctx, x.span = enter(e.contextOf(r), r)
+	state := e.state.Load()
+	ctx, x.span = enter(contextOf(r, state.Proxies), r)
 	w := &x.writer
 	*w = writer{ResponseWriter: rw, ctl: *http.NewResponseController(rw), x: x, stall: e.cfg.WriteStall, hasBody: r.Body != nil && r.Body != http.NoBody}
 	x.stdHeaders(rw.Header(), httpx.RequestID(ctx))
+	if r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 {
+		// The server has dropped a Content-Length that came beside it. Whoever stands before us may have gone by that one, and take what is left
+		// for somebody else's request (RFC 9112, section 6.3): so nothing more is read from this connection.
+		rw.Header()["Connection"] = x.value("close")
+	}
 
 	e.inflight.begin()
-	e.guarded(ctx, w, r, x)
+	e.guarded(ctx, state, w, r, x)
 	x.end(nil)
 	if x.endStream != nil {
 		x.endStream()
@@ -107,19 +114,18 @@ func (e *Edge) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 }
 
 // guarded serves a request and notes a panic of its handler.
-func (e *Edge) guarded(ctx context.Context, w *writer, r *http.Request, x *exchange) {
+func (e *Edge) guarded(ctx context.Context, state *State, w *writer, r *http.Request, x *exchange) {
 	defer func() {
-		if x.panicked = recover(); x.panicked != nil {
+		if x.panicked = recover(); x.panicked != nil && x.stack == nil {
 			x.stack = debug.Stack()
 		}
 	}()
-	e.serve(ctx, w, r, x)
+	e.serve(ctx, state, w, r, x)
 }
 
 // serve checks, routes and authenticates a request, lets it in if the limits allow it, and hands it to its module. r is the server's own and
 // stays as it is; the module is given a copy under ctx.
-func (e *Edge) serve(ctx context.Context, w *writer, r *http.Request, x *exchange) {
-	state := e.state.Load()
+func (e *Edge) serve(ctx context.Context, state *State, w *writer, r *http.Request, x *exchange) {
 	if state.HSTS != "" {
 		w.Header()["Strict-Transport-Security"] = x.value(state.HSTS)
 	}
@@ -168,6 +174,9 @@ func (e *Edge) serve(ctx context.Context, w *writer, r *http.Request, x *exchang
 		w.Header()["Sunset"] = x.value(found.policy.Sunset)
 	}
 	x.stages.edge = time.Since(x.began)
+	if d := timeLimit(found.Route, found.policy, state.Timeout); d > 0 && !held(found, r) {
+		ctx, x.stop = context.WithTimeoutCause(ctx, d, gateway.ErrTimeout)
+	}
 	ctx, err := e.admit(ctx, state, w, r, x)
 	x.stages.admit = time.Since(x.began) - x.stages.edge
 	if err != nil {
@@ -181,7 +190,21 @@ func (e *Edge) serve(ctx context.Context, w *writer, r *http.Request, x *exchang
 		return
 	}
 	defer leave()
-	e.answer(w, e.handover(ctx, w, r, u, state.Timeout, x), x)
+	e.answer(w, e.handover(ctx, w, r, u, x), x)
+	e.forget(w, r, x)
+}
+
+// forget makes kept answers old that a change may have touched, so that whoever made it sees it (RFC 9111, section 4.4). Events tell of what
+// comes later, of what others do, and to other gateways; not everything that changes has one.
+func (e *Edge) forget(w *writer, r *http.Request, x *exchange) {
+	if e.deps.Keeper == nil || !x.known || w.status >= http.StatusBadRequest || r.Method == http.MethodGet || r.Method == http.MethodHead {
+		return
+	}
+	if x.principal.Scope == identity.ScopePlatform { // it may have been about anybody
+		e.deps.Keeper.ForgetAll(uuid.NewString())
+		return
+	}
+	e.deps.Keeper.Forget(x.principal.TenantID, uuid.NewString())
 }
 
 // admit finds out who asks, and whether there is room for the request and the caller may make it. It gives the context with the caller in
@@ -190,7 +213,7 @@ func (e *Edge) admit(ctx context.Context, state *State, w *writer, r *http.Reque
 	found := x.entry
 	who := limit.Caller{Addr: httpx.ClientInfo(ctx).Addr}
 	if !found.public {
-		p, known, err := e.authenticate(ctx, r)
+		p, known, err := e.authenticateSoon(ctx, state, r)
 		if err != nil {
 			if state.Limits != nil && errs.From(err).Kind == errs.Unauthenticated {
 				if limited := state.Limits.TakeRefused(ctx, w.Header(), who.Addr); limited != nil {
@@ -201,7 +224,7 @@ func (e *Edge) admit(ctx context.Context, state *State, w *writer, r *http.Reque
 		}
 		if known {
 			x.principal, x.known = p, true
-			who.User, who.Tenant = p.UserID, p.TenantID
+			who.User, who.Key, who.Tenant = p.UserID, p.APIKeyID, p.TenantID
 			ctx = identity.With(ctx, p)
 		}
 	}
@@ -221,15 +244,26 @@ func (e *Edge) admit(ctx context.Context, state *State, w *writer, r *http.Reque
 	return ctx, nil
 }
 
+// authenticateSoon bounds authenticate where the answer may take as long as it takes: finding out who asks is no part of that.
+func (e *Edge) authenticateSoon(ctx context.Context, state *State, r *http.Request) (identity.Principal, bool, error) {
+	if _, bounded := ctx.Deadline(); bounded || state.Timeout == 0 {
+		return e.authenticate(ctx, r)
+	}
+	soon, cancel := context.WithTimeout(ctx, state.Timeout)
+	defer cancel()
+	p, known, err := e.authenticate(soon, r)
+	if err != nil && soon.Err() != nil && ctx.Err() == nil {
+		err = gateway.ErrTimeout.Wrap(err)
+	}
+	return p, known, err
+}
+
 // handover makes the request that the module is given: under the URL and the method by which it knows the route, with a body that is bounded,
-// and with a context that ends when the answer takes too long or the process wants to end.
-func (e *Edge) handover(ctx context.Context, w *writer, r *http.Request, u *url.URL, usual time.Duration, x *exchange) *http.Request {
+// and with a context that ends when the process wants to end.
+func (e *Edge) handover(ctx context.Context, w *writer, r *http.Request, u *url.URL, x *exchange) *http.Request {
 	found := x.entry
 	if found.Raw || r.Method == http.MethodHead { // what may turn out to be a stream
 		ctx, x.cancel = context.WithCancelCause(ctx)
-	}
-	if d := timeout(found, usual); d > 0 && !held(r) {
-		ctx, x.stop = context.WithTimeoutCause(ctx, d, gateway.ErrTimeout)
 	}
 	if found.policy.Retries > 0 && found.url != "" {
 		ctx = upstream.WithRetries(ctx, found.policy.Retries)
@@ -246,16 +280,20 @@ func (e *Edge) handover(ctx context.Context, w *writer, r *http.Request, u *url.
 	return own
 }
 
-// timeout is how long an answer may take; 0: as long as it takes. Streams have none but their route's own.
-func timeout(found *entry, usual time.Duration) time.Duration {
-	if found.policy.Timeout == 0 && !found.Raw {
+// timeLimit is how long an answer on a route may take; 0: as long as it takes. Streams have none but their route's own.
+func timeLimit(route httpx.Route, p policy.Policy, usual time.Duration) time.Duration {
+	if p.Timeout == 0 && !route.Raw {
 		return usual
 	}
-	return found.policy.Timeout
+	return p.Timeout
 }
 
-// held tells whether a request asks for its answer to be held back until work is done. It then takes as long as it takes.
-func held(r *http.Request) bool {
+// held tells whether a request asks for its answer to be held back until work is done. Only some routes do that: elsewhere the words would
+// be nothing but a way around the limits of time and load.
+func held(found *entry, r *http.Request) bool {
+	if !found.Holds {
+		return false
+	}
 	return strings.Contains(r.URL.RawQuery, "wait=") || strings.Contains(r.Header.Get("Prefer"), "wait")
 }
 
@@ -289,18 +327,13 @@ func clearAnswer(h http.Header) {
 }
 
 // contextOf makes the context of a request: its id, its path as the client wrote it, the client and the trace.
-func (e *Edge) contextOf(r *http.Request) context.Context {
+func contextOf(r *http.Request, proxies []netip.Prefix) context.Context {
 	path := r.URL.Path
 	if len(path) > maxShownPath {
 		path = path[:maxShownPath]
 	}
 	ctx := httpx.WithRequest(r.Context(), requestID(r.Header), strings.ToValidUTF8(path, "\uFFFD"))
-	info := httpx.Client{UserAgent: r.UserAgent()}
-	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
-		if addr, err := netip.ParseAddr(host); err == nil {
-			info.Addr = addr
-		}
-	}
+	info := httpx.Client{Addr: clientAddr(r, proxies), UserAgent: r.UserAgent()}
 	ctx = httpx.WithClientInfo(ctx, info)
 	if len(r.Header["Traceparent"]) == 0 { // most bring none, and to ask for it by the name that W3C gave it takes room
 		return ctx

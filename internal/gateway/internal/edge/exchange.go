@@ -22,7 +22,7 @@ type exchange struct {
 	span      tracing.Span
 	stages    stages // how long what came before the module took
 	panicked  any    // what the handler panicked with
-	stack     []byte // where
+	stack     []byte // where; set before where that was in another goroutine
 
 	cancel    context.CancelCauseFunc // ends what may be a stream; nil: it is none, or was not handed to its module
 	stop      context.CancelFunc      // ends the context that has a deadline; nil: there is none

@@ -47,7 +47,7 @@ func NewLoad(reg prometheus.Registerer) (*Load, error) {
 // enter lets a request in, or fails with ErrOverloaded. What machines ask to see whether the server lives, and what administrators of the
 // platform ask, is always let in; streams and requests that are held cost nothing while they wait, and are not counted.
 func (l *Load) enter(ctx context.Context, r *http.Request, found *entry, x *exchange) (leave func(), err error) {
-	if l == nil || found.quiet || found.Raw || found.module == "gateway" || held(r) || x.known && x.principal.Scope == identity.ScopePlatform {
+	if l == nil || found.quiet || found.Raw || found.module == "gateway" || held(found, r) || x.known && x.principal.Scope == identity.ScopePlatform {
 		return func() {}, nil
 	}
 	permit, ok := l.limiter.TryAcquirePermit()

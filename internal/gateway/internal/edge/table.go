@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 
@@ -142,6 +143,23 @@ func (t *Table) unreached(path string) string {
 	return ""
 }
 
+// Idle lists the rules that apply to no route; none while there are modules whose routes nobody knows yet.
+func (t *Table) Idle(rules []policy.Rule) (idle []policy.Rule) {
+	if len(t.away) > 0 {
+		return nil
+	}
+	for _, r := range rules {
+		used := false
+		for _, e := range t.entries {
+			used = used || policy.Matches(r, e.module, e.Route, canonical)
+		}
+		if !used {
+			idle = append(idle, r)
+		}
+	}
+	return idle
+}
+
 // Row is a route with the module it belongs to and what holds for it.
 type Row struct {
 	httpx.Route
@@ -149,6 +167,9 @@ type Row struct {
 	URL    string // of the process it runs in; empty: this one
 	Policy policy.Policy
 }
+
+// TimeLimit is how long an answer may take where routes that say nothing take the usual time; 0: as long as it takes.
+func (r Row) TimeLimit(usual time.Duration) time.Duration { return timeLimit(r.Route, r.Policy, usual) }
 
 // Rows lists the table by path and method.
 func (t *Table) Rows() []Row {

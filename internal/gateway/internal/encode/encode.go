@@ -78,6 +78,8 @@ func Pick(accept string) string {
 			any = q
 		case Zstd, Brotli, Gzip:
 			qs[name] = q
+		case "identity":
+			bestQ = q // what the client likes less than an answer as it is, it does not get
 		}
 	}
 	for _, name := range []string{Zstd, Brotli, Gzip} {
@@ -85,7 +87,7 @@ func Pick(accept string) string {
 		if !named {
 			q = any
 		}
-		if q > bestQ {
+		if q > bestQ || q == bestQ && q > 0 && best == Identity {
 			best, bestQ = name, q
 		}
 	}

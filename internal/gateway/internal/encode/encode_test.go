@@ -18,6 +18,7 @@ func TestPick(t *testing.T) {
 		"": Identity, "gzip": Gzip, "gzip, deflate, br, zstd": Zstd, "gzip, br": Brotli, "GZIP;q=0.5, br;q=0.1": Gzip, "*": Zstd,
 		"*;q=0.1, gzip": Gzip, "zstd;q=0, br;q=0, gzip;q=0": Identity, "identity": Identity, "deflate": Identity, "gzip;q=nonsense, br": Brotli,
 		"gzip;q=2": Identity, ";;,,": Identity, "*;q=0": Identity, "br ; q=1.0": Brotli, "zstd;q=0, *": Brotli,
+		"identity, gzip;q=0.5": Identity, "identity;q=0.5, gzip": Gzip, "gzip, identity": Gzip, "gzip;q=0.5, identity;q=0.5": Gzip, "identity;q=0": Identity,
 	} {
 		if got := Pick(accept); got != want {
 			t.Errorf("%q: %q, want %q", accept, got, want)

@@ -10,9 +10,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
+	"runtime/debug"
 	"slices"
 	"sort"
 	"strconv"
@@ -178,12 +181,38 @@ func (k *Keeper) Serve(ctx context.Context, q Question, ttl time.Duration, fetch
 	return made, Miss, err
 }
 
+// Panicked is what fetch panicked with. It happened in a goroutine of the Keeper's, where nobody could tell a client, so it is an error for
+// those who wait.
+type Panicked struct {
+	Value any
+	Stack []byte
+}
+
+// Error implements error.
+func (p *Panicked) Error() string { return fmt.Sprintf("panic: %v", p.Value) }
+
+// guarded calls fetch and turns a panic into an error: in a goroutine that nobody else looks after, it would end the process.
+func guarded(ctx context.Context, fetch Fetch) (made *Answer, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			made, err = nil, &Panicked{Value: v, Stack: debug.Stack()}
+		}
+	}()
+	return fetch(ctx)
+}
+
 // refresh fetches a new answer while the old one is given. The client may be gone before that is done.
 func (k *Keeper) refresh(ctx context.Context, key string, ttl time.Duration, fetch Fetch) {
 	k.pending.Go(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshTimeout)
 		defer cancel()
-		if _, err := k.fetch(ctx, key, ttl, fetch); err != nil {
+		_, err := k.fetch(ctx, key, ttl, fetch)
+		var broken *Panicked
+		switch {
+		case err == nil:
+		case errors.As(err, &broken) && broken.Value != http.ErrAbortHandler: //nolint:errorlint // a value that was thrown, not an error that was given
+			k.log.ErrorContext(ctx, "handler panicked", "panic", fmt.Sprint(broken.Value), "stack", string(broken.Stack))
+		default:
 			k.log.DebugContext(ctx, "a kept answer could not be renewed", "error", err)
 		}
 	})
@@ -199,7 +228,7 @@ func (k *Keeper) fetch(ctx context.Context, key string, ttl time.Duration, fetch
 	ch := k.flights.DoChan(key, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshTimeout)
 		defer cancel()
-		made, err := fetch(ctx)
+		made, err := guarded(ctx, fetch)
 		if err != nil || made == nil || len(made.Body) > MaxBody {
 			return made, err
 		}

@@ -1,5 +1,5 @@
-// Package limit decides whether a request is let in: by the limit of its route, of its user, of its address, and by the budget of its
-// tenant. All of them are asked in one step, so that several gateways that share a Redis let in exactly what is allowed together.
+// Package limit decides whether a request is let in: by the limit of its route, of its user, of its API key, of its address, and by the budget
+// of its tenant. All of them are asked in one step, so that several gateways that share a Redis let in exactly what is allowed together.
 //
 // Where the shared counters cannot be reached, each gateway counts for itself until they are back; it says so in the log, in its metrics and
 // in its readiness. Only internal/edge uses it.
@@ -33,14 +33,16 @@ type Counters interface {
 
 // Rates are the limits that hold for all routes together. A zero one is none.
 type Rates struct {
-	User    cache.Limit // requests of one user, or of one API key
+	User    cache.Limit // requests of one user, those with API keys included
+	Key     cache.Limit // requests with one API key, besides
 	Tenant  cache.Limit // the budget of one tenant: what its requests may cost together
 	Address cache.Limit // requests of one client address, or of one IPv6 network of 64 bits
 }
 
 // Caller is who asks.
 type Caller struct {
-	User   uuid.UUID // or the API key; Nil: nobody
+	User   uuid.UUID // Nil: nobody
+	Key    uuid.UUID // the API key that they showed; Nil: none
 	Tenant uuid.UUID
 	Addr   netip.Addr
 }
@@ -73,7 +75,7 @@ func New(rates Rates, shared Counters, distributed bool, log *slog.Logger, reg p
 		l.local = cache.NewMemory(localEntries)
 	}
 	l.refused = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "gateway_rate_limited_total",
-		Help: "Requests refused with 429, by the limit that refused them: route, user, tenant or address."}, []string{"limit"})
+		Help: "Requests refused with 429, by the limit that refused them: route, user, key, tenant or address."}, []string{"limit"})
 	l.fallback = prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "gateway_rate_limit_local",
 		Help: "1 while the shared counters cannot be reached and this gateway counts for itself."}, func() float64 {
 		if l.Degraded() {

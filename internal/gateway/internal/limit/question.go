@@ -14,6 +14,7 @@ import (
 const (
 	byRoute   = "route"
 	byUser    = "user"
+	byKey     = "key"
 	byTenant  = "tenant"
 	byAddress = "address"
 )
@@ -76,6 +77,9 @@ func (q question) ask(rates Rates) *asked {
 	}
 	if known && rates.User.Rate > 0 {
 		a.add(byUser, string(q.who.User[:]), rates.User, 1)
+	}
+	if q.who.Key != uuid.Nil && rates.Key.Rate > 0 {
+		a.add(byKey, string(q.who.Key[:]), rates.Key, 1)
 	}
 	if known && rates.Tenant.Rate > 0 {
 		a.add(byTenant, string(q.who.Tenant[:]), rates.Tenant, q.cost)

@@ -15,7 +15,7 @@ import (
 
 // Policy is what holds for one route.
 type Policy struct {
-	Rule         string        // path of the rule that gave the rate limit; requests to all routes of it are counted together
+	Rule         string        // path and methods of the rule that gave the rate limit; requests to all routes of it are counted together
 	Rate         cache.Limit   // for each caller; zero: none
 	RateText     string        // as it was written
 	Cost         int           // what a request takes of the tenant's budget
@@ -26,6 +26,8 @@ type Policy struct {
 	Permissions  []string // that the route and its rules ask for together
 	Deprecated   string   // value of the header Deprecation (RFC 9745); empty: it is not
 	Sunset       string   // value of the header Sunset (RFC 8594)
+	DeprecatedOn string   // the days, as they were written
+	SunsetOn     string
 }
 
 // Set is the rules that are in force. It is immutable.
@@ -60,6 +62,14 @@ func NewSet(rules []Rule, canonical func(string) string) *Set {
 
 // forSome is 1 for a rule that names methods, which goes before one for all.
 func (r rule) forSome() int { return min(len(r.Methods), 1) }
+
+// name tells it from the other rules: for one path there may be one for reading and another for changes, which count apart.
+func (r rule) name() string {
+	if len(r.Methods) == 0 {
+		return r.Path
+	}
+	return r.Path + " " + strings.Join(r.Methods, ",")
+}
 
 // weight is how specific a path is: segments that are said in full count most, then those that stand for any one.
 func (r rule) weight() int {
@@ -111,7 +121,7 @@ func (s *Set) For(module string, route httpx.Route) Policy {
 			continue
 		}
 		if p.RateText == "" && r.RateLimit != "" {
-			p.Rate, p.RateText, p.Rule = r.rate, r.RateLimit, r.Path
+			p.Rate, p.RateText, p.Rule = r.rate, r.RateLimit, r.name()
 		}
 		if !cost && r.Cost > 0 {
 			p.Cost, cost = r.Cost, true
@@ -126,10 +136,10 @@ func (s *Set) For(module string, route httpx.Route) Policy {
 			p.Timeout = r.Timeout
 		}
 		if day, _ := parseDay(r.Deprecated); p.Deprecated == "" && !day.IsZero() {
-			p.Deprecated = "@" + strconv.FormatInt(day.Unix(), 10)
+			p.Deprecated, p.DeprecatedOn = "@"+strconv.FormatInt(day.Unix(), 10), r.Deprecated
 		}
 		if day, _ := parseDay(r.Sunset); p.Sunset == "" && !day.IsZero() {
-			p.Sunset = day.UTC().Format(http.TimeFormat)
+			p.Sunset, p.SunsetOn = day.UTC().Format(http.TimeFormat), r.Sunset
 		}
 		p.AuthRequired = p.AuthRequired || r.AuthRequired
 		for _, perm := range needed(route.Method, r.Permissions) {
@@ -139,6 +149,12 @@ func (s *Set) For(module string, route httpx.Route) Policy {
 		}
 	}
 	return p
+}
+
+// Matches tells whether a rule applies to a route of a module at all.
+func Matches(r Rule, module string, route httpx.Route, canonical func(string) string) bool {
+	c := rule{Rule: r, segments: strings.Split(strings.Trim(canonical(r.Path), "/"), "/")}
+	return (r.Service == "" || r.Module() == module) && c.covers(route.Method, strings.Split(strings.Trim(route.Path, "/"), "/"))
 }
 
 // Below tells whether a path is below one of the patterns, which are written as those of rules.

@@ -26,7 +26,7 @@ func TestMostSpecificRuleDecides(t *testing.T) {
 	}{
 		{"GET", "/api/v1/vms", "500/hour", "/api/v1/vms/*", time.Minute, 5}, // it replaced the built-in rule of that path
 		{"GET", "/api/v1/vms/{id}", "500/hour", "/api/v1/vms/*", time.Minute, 1},
-		{"DELETE", "/api/v1/vms/{id}", "20/minute", "/api/v1/vms/{id}", time.Minute, 50},
+		{"DELETE", "/api/v1/vms/{id}", "20/minute", "/api/v1/vms/{id} DELETE", time.Minute, 50},
 		{"POST", "/api/v1/vms/{vm}/console", "10/minute", "/api/v1/vms/{id}/console", time.Second, 5},
 		{"GET", "/api/v1/vms/{id}/console/log", "500/hour", "/api/v1/vms/*", time.Minute, 5},
 		{"GET", "/api/v1/vmsx", "", "", time.Hour, 5},
@@ -44,6 +44,13 @@ func TestBlueprintRules(t *testing.T) {
 	login := set.For("auth", httpx.Route{Method: "POST", Path: "/auth/login", Permission: "public"})
 	if login.Rate.Rate != 100 || login.Rate.Per != time.Minute || login.AuthRequired {
 		t.Errorf("login: %+v", login)
+	}
+	if vms := set.For("vm", httpx.Route{Method: "GET", Path: "/api/v1/vms", Permission: "vm:read"}); vms.Rate.Rate != 1000 || vms.Rate.Per != time.Minute || !vms.AuthRequired {
+		t.Errorf("virtual machines: %+v", vms)
+	}
+	// A browser brings a ticket to the console's websocket, and can bring nothing else.
+	if console := set.For("vm", httpx.Route{Method: "GET", Path: "/api/v1/vms/{id}/console/ws", Permission: "public"}); console.AuthRequired || console.RateText != "1000/minute" {
+		t.Errorf("console: %+v", console)
 	}
 	read := set.For("federation", httpx.Route{Method: "GET", Path: "/api/v1/multicloud/providers", Permission: "provider:read"})
 	write := set.For("federation", httpx.Route{Method: "PATCH", Path: "/api/v1/multicloud/providers/{id}", Permission: "multicloud:write"})

@@ -3,7 +3,6 @@ package upstream
 import (
 	"context"
 	"net/url"
-	"sync/atomic"
 )
 
 // Resolver tells where a module runs. Configured addresses are one; a directory of services would be another.
@@ -17,10 +16,3 @@ type Static []*url.URL
 
 // Addresses implements Resolver.
 func (s Static) Addresses(context.Context) ([]*url.URL, error) { return s, nil }
-
-// rotation picks addresses in turn.
-type rotation struct{ next atomic.Uint64 }
-
-func (r *rotation) pick(list []*url.URL) *url.URL {
-	return list[(r.next.Add(1)-1)%uint64(len(list))]
-}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/url"
 	"strconv"
 	"sync"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/failsafe-go/failsafe-go/retrypolicy"
 
 	"github.com/novacron/novacron/internal/gateway"
+	"github.com/novacron/novacron/internal/platform/identity"
 )
 
 // tries is an Upstream as a transport: it sends a request to one process after another until one answers.
@@ -37,13 +37,9 @@ func (errAgain) Error() string { return "the module says that it cannot answer n
 
 // RoundTrip implements http.RoundTripper.
 func (t *tries) RoundTrip(r *http.Request) (*http.Response, error) {
-	list, err := t.resolver.Addresses(r.Context())
-	if err != nil {
-		return nil, gateway.ErrUpstreamAway.Wrap(err)
-	}
 	retries := max(t.cfg.Retries, retriesOf(r.Context()))
 	if retries == 0 || !repeatable(r) {
-		return t.once(r, list, nil, r.Body)
+		return t.once(r, nil, r.Body)
 	}
 	body, err := held(r)
 	if err != nil {
@@ -65,7 +61,7 @@ func (t *tries) RoundTrip(r *http.Request) (*http.Response, error) {
 		if body != nil {
 			from = io.NopCloser(bytes.NewReader(body))
 		}
-		resp, err := t.once(r, list, body, from)
+		resp, err := t.once(r, body, from)
 		if err == nil && resp.StatusCode == http.StatusServiceUnavailable {
 			last = resp
 			return nil, errAgain{resp}
@@ -79,21 +75,47 @@ func (t *tries) RoundTrip(r *http.Request) (*http.Response, error) {
 	return answer, err
 }
 
-// once sends a request to the next process.
-func (t *tries) once(r *http.Request, list []*url.URL, body []byte, from io.ReadCloser) (*http.Response, error) {
+// once sends a request to the next process that may be asked, and to another one where it did not get as far as being sent.
+func (t *tries) once(r *http.Request, body []byte, from io.ReadCloser) (resp *http.Response, err error) {
 	u := (*Upstream)(t)
-	if !u.breaker.TryAcquirePermit() {
-		u.deps.Metrics.count(u.cfg.Name, "open")
-		return nil, circuitbreaker.ErrOpen
+	list, err := u.processes.list(r.Context())
+	if err != nil {
+		return nil, gateway.ErrUpstreamAway.Wrap(err)
 	}
+	if from != nil && len(list) > 1 {
+		from = io.NopCloser(from) // a try that fails closes it; whoever gave it does so in the end
+	}
+	err = circuitbreaker.ErrOpen
+	for _, p := range list {
+		if !p.breaker.TryAcquirePermit() {
+			continue
+		}
+		resp, err = u.send(p, r, body, from)
+		if err == nil || !unsent(err) || r.Context().Err() != nil {
+			break
+		}
+	}
+	open := 0.0
+	if _, none := u.processes.open(); none {
+		open = 1
+	}
+	u.deps.Metrics.open.WithLabelValues(u.cfg.Name).Set(open)
+	if errors.Is(err, circuitbreaker.ErrOpen) {
+		u.deps.Metrics.count(u.cfg.Name, "open")
+	}
+	return resp, err
+}
+
+// send sends a request to a process, whose breaker has let it through.
+func (u *Upstream) send(p *process, r *http.Request, body []byte, from io.ReadCloser) (*http.Response, error) {
 	out := r.Clone(r.Context())
-	out.URL.Host = u.turn.pick(list).Host
+	out.URL.Host = p.url.Host
 	out.Body = from
 	if body != nil {
 		out.ContentLength = int64(len(body))
 	}
 	if err := u.deps.Signer.Stamp(r, out, u.cfg.Name); err != nil {
-		u.breaker.RecordSuccess() // the module is not to blame
+		p.undecided() // the module is not to blame
 		return nil, err
 	}
 	span := u.trace(r, out)
@@ -102,20 +124,15 @@ func (t *tries) once(r *http.Request, list []*url.URL, body []byte, from io.Read
 	endTrace(span, resp, err)
 	switch {
 	case err != nil && r.Context().Err() != nil && !errors.Is(context.Cause(r.Context()), gateway.ErrTimeout):
-		u.breaker.RecordSuccess() // the client has gone
+		p.undecided() // the client has gone
 	case err != nil:
-		u.breaker.RecordFailure()
+		p.breaker.RecordFailure()
 		u.deps.Metrics.count(u.cfg.Name, "failed")
 	default:
-		u.breaker.RecordSuccess()
+		p.breaker.RecordSuccess()
 		u.deps.Metrics.count(u.cfg.Name, "answered")
 		u.deps.Metrics.duration.WithLabelValues(u.cfg.Name, strconv.Itoa(resp.StatusCode)).Observe(time.Since(began).Seconds())
 	}
-	open := 0.0
-	if u.breaker.IsOpen() {
-		open = 1
-	}
-	u.deps.Metrics.open.WithLabelValues(u.cfg.Name).Set(open)
 	return resp, err
 }
 
@@ -128,8 +145,11 @@ func repeatable(r *http.Request) bool {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodPut, http.MethodDelete:
 		return true
+	case http.MethodPost: // modules keep keys of POST, by who sent them
+		_, known := identity.From(r.Context())
+		return known && r.Header.Get("Idempotency-Key") != ""
 	default:
-		return r.Header.Get("Idempotency-Key") != ""
+		return false
 	}
 }
 

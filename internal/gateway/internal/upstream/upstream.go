@@ -35,7 +35,7 @@ type Config struct {
 	Timeout  time.Duration // how long it may take until the head of an answer; 0: what the route allows
 	Retries  int           // how often a request that may be repeated is sent again
 	InFlight int           // requests that it may be answering for this gateway at once
-	Failures int           // so many in a row, and no request is sent for a while
+	Failures int           // so many in a row, and no request is sent to that process for a while
 	OpenFor  time.Duration // how long
 }
 
@@ -94,15 +94,13 @@ func NewBudget() budget.Budget {
 
 // Upstream is one module that runs elsewhere. It is safe for concurrent use.
 type Upstream struct {
-	cfg      Config
-	deps     Deps
-	resolver Resolver
-	turn     rotation
-	client   *http.Transport
-	breaker  circuitbreaker.CircuitBreaker[any]
-	room     bulkhead.Bulkhead[any]
-	proxy    *httputil.ReverseProxy
-	surface  atomic.Pointer[surface] // as it was last told; nil: never
+	cfg       Config
+	deps      Deps
+	processes processes
+	client    *http.Transport
+	room      bulkhead.Bulkhead[any]
+	proxy     *httputil.ReverseProxy
+	surface   atomic.Pointer[surface] // as it was last told; nil: never
 }
 
 // The times of a transport that a configuration does not name.
@@ -121,12 +119,14 @@ func New(cfg Config, deps Deps) *Upstream {
 			list = append(list, u)
 		}
 	}
-	u := &Upstream{cfg: cfg, deps: deps, resolver: list,
+	u := &Upstream{cfg: cfg, deps: deps,
+		processes: processes{resolver: list, make: func() circuitbreaker.CircuitBreaker[any] {
+			return circuitbreaker.NewBuilder[any]().WithFailureThreshold(uint(cfg.Failures)).WithDelay(cfg.OpenFor).WithSuccessThreshold(1).Build() //nolint:gosec // not negative
+		}},
 		client: &http.Transport{TLSClientConfig: deps.TLS, DialContext: (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext,
 			TLSHandshakeTimeout: dialTimeout, MaxIdleConnsPerHost: idleConns, IdleConnTimeout: idleTimeout, DisableCompression: true,
 			ResponseHeaderTimeout: cfg.Timeout, MaxResponseHeaderBytes: 64 << 10, ExpectContinueTimeout: time.Second},
-		breaker: circuitbreaker.NewBuilder[any]().WithFailureThreshold(uint(cfg.Failures)).WithDelay(cfg.OpenFor).WithSuccessThreshold(1).Build(), //nolint:gosec // not negative
-		room:    bulkhead.New[any](uint(cfg.InFlight)),                                                                                            //nolint:gosec // not negative
+		room: bulkhead.New[any](uint(cfg.InFlight)), //nolint:gosec // not negative
 	}
 	u.proxy = &httputil.ReverseProxy{
 		Rewrite: func(p *httputil.ProxyRequest) {
@@ -187,7 +187,8 @@ func (u *Upstream) fail(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.As(context.Cause(r.Context()), &why):
 		known = why.Wrap(err)
 	case errors.Is(err, circuitbreaker.ErrOpen):
-		known = gateway.ErrUpstreamAway.WithMeta(httpx.MetaRetryAfter, httpx.Seconds(max(u.breaker.RemainingDelay(), time.Second)))
+		wait, _ := u.processes.open()
+		known = gateway.ErrUpstreamAway.WithMeta(httpx.MetaRetryAfter, httpx.Seconds(max(wait, time.Second)))
 	default:
 		known = gateway.ErrUpstreamAway.WithMeta(httpx.MetaRetryAfter, "1").Wrap(err)
 	}

@@ -122,6 +122,8 @@ type DomainState struct {
 	MACs           []string // of its interfaces
 	Saved          bool     // it is off with its memory on disk
 	Autostart      int      // of the definition
+	// Boot tells this time that it was powered on, or gone on from saved memory, from others while the host runs. Empty while it is off.
+	Boot string
 }
 
 // ReasonUnknown stands where a hypervisor no longer knows how a domain came to its state, as after its own restart.
@@ -137,12 +139,13 @@ const (
 	EventDisconnected EventKind = "disconnected" // the hypervisor is away
 )
 
-// Event is one change. VMID, Observed and Reason are set for EventState only.
+// Event is one change. VMID, Observed, Reason and Boot are set for EventState only.
 type Event struct {
 	Kind     EventKind
 	VMID     uuid.UUID
 	Observed nodeapi.Observed
 	Reason   string
 	Saved    bool
+	Boot     string // as in DomainState; empty where it is not known
 	At       time.Time
 }

@@ -30,7 +30,7 @@ type NetworkDef struct {
 	Gateway        string // the host's address in it
 	DHCPStart      string // empty: no DHCP
 	DHCPEnd        string
-	CIDR6          string // empty: no IPv6; else announced to guests, which make their addresses of it and their MAC
+	CIDR6          string // empty: no IPv6; else announced to guests, which make their addresses of it and their MAC, or ask for them
 	Gateway6       string
 }
 

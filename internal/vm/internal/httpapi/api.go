@@ -24,8 +24,10 @@ type API struct {
 func Register(kit *httpx.API, svc *service.Service, cfg Config) {
 	a := &API{cfg: cfg, svc: svc}
 	a.registerVMs(kit)
+	a.registerStatuses(kit)
 	a.registerActions(kit)
 	a.registerClones(kit)
+	a.registerMigrations(kit)
 	a.registerConsole(kit)
 	a.registerImages(kit)
 	a.registerNetworks(kit)

@@ -14,12 +14,20 @@ import (
 )
 
 func (a *API) registerDisks(kit *httpx.API) {
+	type listInput struct {
+		VMPath
+		httpx.WholeParams
+	}
 	type listOutput struct{ Body httpx.Page[vm.AttachedDisk] }
 	httpx.Handle(kit, httpx.Op{ID: "vm-disk-list", Method: http.MethodGet, Path: "/api/v1/vms/{id}/disks", Permission: "vm:read", Owned: true,
-		Summary: "List the disks of a virtual machine, the root disk first", Tag: "disks", Errors: []*errs.Error{vm.ErrNotFound}},
-		func(ctx context.Context, in *VMPath) (*listOutput, error) {
+		Summary: "List the disks of a virtual machine, the root disk first", Tag: "disks", Errors: []*errs.Error{vm.ErrNotFound, httpx.ErrCursor}},
+		func(ctx context.Context, in *listInput) (*listOutput, error) {
 			disks, err := a.svc.Disks(ctx, in.ID)
-			return &listOutput{Body: httpx.Page[vm.AttachedDisk]{Items: disks}}, err
+			if err != nil {
+				return nil, err
+			}
+			page, err := httpx.Whole(in.WholeParams, disks)
+			return &listOutput{Body: page}, err
 		})
 
 	type DiskAttach struct {

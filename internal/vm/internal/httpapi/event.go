@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,15 +22,17 @@ import (
 
 func (a *API) registerEvents(kit *httpx.API) {
 	kit.Raw(httpx.Op{ID: "event-stream", Method: http.MethodGet, Path: "/api/v1/events", Permission: "event:read", Tag: "events",
-		Summary: "Follow what happens to virtual machines, as server-sent events",
-		Description: "Each event is named `vm`; its `id` is a cursor, its `data` an Event. A connection that broke goes on without a gap with the last cursor in " +
+		Summary: "Follow what happens to virtual machines, volumes, snapshots, images, networks, security groups and port forwards, as server-sent events",
+		Description: "Each event is named for the kind of its object, `vm` for machines; its `id` is a cursor, its `data` an Event. A connection that broke goes on without a gap with the last cursor in " +
 			"`since` or `Last-Event-ID`, also after restarts, for as long as events are kept: seven days. Blocks without data tell how far a silent stream is. " +
 			"With `Accept: application/json` the answer is one page: `items`, and `next_cursor` for `since` of the next request.",
 		Errors: []*errs.Error{vm.ErrEventsGone, vm.ErrEventReaders, httpx.ErrInvalid}},
 		httpx.RawDoc{Parameters: []httpx.RawParam{
 			{In: "query", Name: "since", Description: "Cursor of the last event that was seen; 0 is the oldest that is kept. Default: from now on.", Example: "4711"},
 			{In: "query", Name: "type", Description: "Only events of these types, with commas between: " + strings.Join(vm.EventTypes(), ", ") + ".", Example: "started,failed"},
-			{In: "query", Name: "vm_id", Description: "Only events of this virtual machine."},
+			{In: "query", Name: "kind", Description: "Only events of these kinds of objects, with commas between: " + strings.Join(vm.EventKinds(), ", ") + ".", Example: "volume,snapshot"},
+			{In: "query", Name: "object_id", Description: "Only events of this object, whatever its kind."},
+			{In: "query", Name: "vm_id", Description: "Only events of this virtual machine and of what belongs to it."},
 			{In: "query", Name: "tenant_id", Description: "`all`: of all tenants; needs the permission on the platform."},
 			{In: "query", Name: "limit", Description: "Of a page: 1 to 500, 50 unless given."},
 			{In: "header", Name: "Last-Event-ID", Description: "As since; goes before it."},
@@ -40,7 +43,7 @@ func (a *API) registerEvents(kit *httpx.API) {
 func eventRequest(r *http.Request) (req service.EventRequest, limit int, err error) {
 	query := r.URL.Query()
 	for name := range query {
-		if !slices.Contains([]string{"since", "type", "vm_id", "tenant_id", "limit"}, name) {
+		if !slices.Contains([]string{"since", "type", "kind", "object_id", "vm_id", "tenant_id", "limit"}, name) {
 			return req, 0, httpx.ErrInvalid.WithField("query."+name, "unknown query parameter", "")
 		}
 	}
@@ -48,20 +51,17 @@ func eventRequest(r *http.Request) (req service.EventRequest, limit int, err err
 	if last := r.Header.Get("Last-Event-ID"); last != "" {
 		req.Since = last
 	}
-	if text := query.Get("type"); text != "" {
-		req.Types = strings.Split(text, ",")
-		for _, t := range req.Types {
-			if !slices.Contains(vm.EventTypes(), t) {
-				return req, 0, httpx.ErrInvalid.WithField("query.type", "is not a type of events", t)
-			}
-		}
+	if req.Types, err = oneOf(query, "type", vm.EventTypes(), "is not a type of events"); err != nil {
+		return req, 0, err
 	}
-	if text := query.Get("vm_id"); text != "" {
-		id, err := uuid.Parse(text)
-		if err != nil {
-			return req, 0, httpx.ErrInvalid.WithField("query.vm_id", "is not a UUID", text)
-		}
-		req.VMID = &id
+	if req.Kinds, err = oneOf(query, "kind", vm.EventKinds(), "is not a kind of objects"); err != nil {
+		return req, 0, err
+	}
+	if req.ObjectID, err = idIn(query, "object_id"); err != nil {
+		return req, 0, err
+	}
+	if req.VMID, err = idIn(query, "vm_id"); err != nil {
+		return req, 0, err
 	}
 	switch text := query.Get("tenant_id"); text {
 	case "", "all":
@@ -75,6 +75,34 @@ func eventRequest(r *http.Request) (req service.EventRequest, limit int, err err
 		}
 	}
 	return req, limit, nil
+}
+
+// oneOf reads a list of words with commas between, each of which must be known.
+func oneOf(query url.Values, name string, known []string, why string) ([]string, error) {
+	text := query.Get(name)
+	if text == "" {
+		return nil, nil
+	}
+	words := strings.Split(text, ",")
+	for _, word := range words {
+		if !slices.Contains(known, word) {
+			return nil, httpx.ErrInvalid.WithField("query."+name, why, word)
+		}
+	}
+	return words, nil
+}
+
+// idIn reads an id; nil where there is none.
+func idIn(query url.Values, name string) (*uuid.UUID, error) {
+	text := query.Get(name)
+	if text == "" {
+		return nil, nil
+	}
+	id, err := uuid.Parse(text)
+	if err != nil {
+		return nil, httpx.ErrInvalid.WithField("query."+name, "is not a UUID", text)
+	}
+	return &id, nil
 }
 
 func (a *API) events(w http.ResponseWriter, r *http.Request) {
@@ -118,7 +146,11 @@ func (a *API) events(w http.ResponseWriter, r *http.Request) {
 			if err != nil {
 				return fmt.Errorf("encode event %s: %w", e.ID, err)
 			}
-			fmt.Fprintf(&out, "id: %s\nevent: vm\ndata: %s\n\n", e.Cursor, body)
+			kind := vm.KindVM
+			if e.Object != nil {
+				kind = e.Object.Kind
+			}
+			fmt.Fprintf(&out, "id: %s\nevent: %s\ndata: %s\n\n", e.Cursor, kind, body)
 		}
 		if len(events) == 0 {
 			fmt.Fprintf(&out, ": alive\nid: %s\n\n", reader.Cursor())

@@ -3,10 +3,12 @@ package httpapi
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -38,7 +40,7 @@ type ImageCreate struct {
 func (a *API) registerImages(kit *httpx.API) {
 	kit.Raw(httpx.Op{ID: "image-upload", Method: http.MethodPost, Path: "/api/v1/images", Permission: "image:create", Owned: true,
 		Summary: "Upload an image, begin an upload in parts, or import one from an address", Tag: "images", Status: http.StatusCreated, MaxBody: a.cfg.MaxImageBytes,
-		Description: "The body is the image itself (`application/octet-stream`), or a form with one file (`multipart/form-data`). Formats: qcow2, raw, vmdk, vhdx and ISO, told by the " +
+		Description: "The body is the image itself (`application/octet-stream`), or a form with one file (`multipart/form-data`), where the parameters may be fields before the file instead. Formats: qcow2, raw, vmdk, vhdx and ISO, told by the " +
 			"header; kernels and initrds where `kind` says so. An image that refers to other files (backing file, external data file, extents, parent) is refused before any tool opens it. " +
 			"Answers with the image, which is `importing` until it has been converted; virtual machines may be created from it at once. " +
 			"With a JSON body and `url` the image is fetched, and the answer is 202 with the operation, or 200 when it has ended within `wait`. With a JSON body and `size_bytes` the " +
@@ -52,7 +54,7 @@ func (a *API) registerImages(kit *httpx.API) {
 				{In: "query", Name: "format", Description: "qcow2, raw, vmdk, vhdx or iso. The header decides; a contradiction is refused.", Example: "qcow2"},
 				{In: "query", Name: "checksum", Description: "sha256:<hex> of the bytes.", Example: "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"},
 				{In: "query", Name: "visibility", Description: "private, shared or public; public needs image:update on the platform.", Example: "private"},
-				{In: "query", Name: "wait", Description: "Of an import: hold the answer until the operation has ended or this time is up, 5 minutes at most.", Example: "30s"},
+				{In: "query", Name: "wait", Description: "Hold the answer until the operation has ended or this time is up, 5 minutes at most.", Example: "30s"},
 			}}, a.uploadImage)
 	a.registerParts(kit)
 
@@ -134,12 +136,13 @@ func (a *API) uploadImage(w http.ResponseWriter, r *http.Request) {
 		a.createImage(w, r)
 		return
 	}
-	body, err := uploadBody(r)
+	q := r.URL.Query()
+	body, err := uploadBody(r, q)
 	if err != nil {
 		httpx.WriteError(w, r, err)
 		return
 	}
-	up, err := uploadParams(r)
+	up, err := uploadParams(q)
 	if err != nil {
 		httpx.WriteError(w, r, err)
 		return
@@ -151,6 +154,15 @@ func (a *API) uploadImage(w http.ResponseWriter, r *http.Request) {
 		httpx.WriteError(w, r, err)
 		return
 	}
+	if wait := (WaitParams{Wait: q.Get("wait"), Prefer: r.Header.Get("Prefer")}); image.OperationID != nil {
+		if _, err := a.svc.Await(r.Context(), operation.Operation{ID: *image.OperationID}, wait.duration()); err != nil {
+			httpx.WriteError(w, r, err)
+			return
+		}
+		if now, err := a.svc.GetImage(r.Context(), image.ID); err == nil { // it may be deleted meanwhile, and was made all the same
+			image = now
+		}
+	}
 	w.Header().Set("Location", "/api/v1/images/"+image.ID.String())
 	writeJSON(w, http.StatusCreated, image)
 }
@@ -161,13 +173,18 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	_ = json.NewEncoder(w).Encode(v) // the client may be gone
 }
 
-func uploadParams(r *http.Request) (service.Upload, error) {
-	q := r.URL.Query()
+func uploadParams(q url.Values) (service.Upload, error) {
 	e := httpx.ErrInvalid
-	for name := range q {
-		if !slices.Contains([]string{"name", "kind", "format", "checksum", "visibility"}, name) {
+	for name, values := range q {
+		switch {
+		case !slices.Contains([]string{"name", "kind", "format", "checksum", "visibility", "wait"}, name):
 			e = e.WithField("query."+name, "unknown query parameter", "")
+		case len(values) > 1:
+			e = e.WithField("query."+name, "is given more than once", "")
 		}
+	}
+	if wait := q.Get("wait"); wait != "" && !waitRule.MatchString(wait) {
+		e = e.WithField("query.wait", "must be a time like 30s", wait)
 	}
 	up := service.Upload{Name: q.Get("name"), Kind: vm.ImageKind(q.Get("kind")), Format: q.Get("format"), Checksum: strings.ToLower(q.Get("checksum")),
 		Visibility: vm.ImageVisibility(q.Get("visibility"))}
@@ -203,8 +220,14 @@ func checkUpload(e *errs.Error, at string, up service.Upload) *errs.Error {
 	return e
 }
 
-// uploadBody gives the image's bytes: the body itself, or the one file of a form.
-func uploadBody(r *http.Request) (io.Reader, error) {
+// The bounds of a form's fields before its file.
+const (
+	formField     = 4096 // bytes of each
+	maxFormFields = 16
+)
+
+// uploadBody gives the image's bytes: the body itself, or the one file of a form. Fields before the file are added to the parameters.
+func uploadBody(r *http.Request, q url.Values) (io.Reader, error) {
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	switch {
 	case err == nil && kind == "application/octet-stream":
@@ -214,9 +237,9 @@ func uploadBody(r *http.Request) (io.Reader, error) {
 		if err != nil {
 			return nil, httpx.ErrMalformed.WithMessage("the form could not be read").Wrap(err)
 		}
-		for {
+		for fields := 0; ; {
 			part, err := form.NextPart()
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				return nil, vm.ErrImageInvalid.WithMessage("the form has no file")
 			}
 			if err != nil {
@@ -225,6 +248,14 @@ func uploadBody(r *http.Request) (io.Reader, error) {
 			if part.FileName() != "" || part.FormName() == "file" {
 				return part, nil
 			}
+			value, err := io.ReadAll(io.LimitReader(part, formField+1))
+			if err != nil {
+				return nil, httpx.ErrMalformed.WithMessage("the form could not be read").Wrap(err)
+			}
+			if fields++; len(value) > formField || fields > maxFormFields {
+				return nil, httpx.ErrInvalid.WithField("body."+part.FormName(), "is too long, or one field too many", "")
+			}
+			q.Add(part.FormName(), string(value))
 		}
 	default:
 		return nil, httpx.ErrUnsupportedMedia.WithMessage("an image is sent as application/octet-stream or multipart/form-data")

@@ -41,12 +41,20 @@ func (a *API) registerInterfaces(kit *httpx.API) {
 		VMPath
 		InterfaceID uuid.UUID `path:"interface_id" format:"uuid" doc:"Id of the interface."`
 	}
+	type listInput struct {
+		VMPath
+		httpx.WholeParams
+	}
 	type listOutput struct{ Body httpx.Page[vm.Interface] }
 	httpx.Handle(kit, httpx.Op{ID: "vm-interface-list", Method: http.MethodGet, Path: all, Permission: "vm:read", Owned: true,
-		Summary: "List the interfaces of a virtual machine", Tag: "interfaces", Errors: []*errs.Error{vm.ErrNotFound}},
-		func(ctx context.Context, in *struct{ VMPath }) (*listOutput, error) {
+		Summary: "List the interfaces of a virtual machine", Tag: "interfaces", Errors: []*errs.Error{vm.ErrNotFound, httpx.ErrCursor}},
+		func(ctx context.Context, in *listInput) (*listOutput, error) {
 			list, err := a.svc.Interfaces(ctx, in.ID)
-			return &listOutput{Body: httpx.Page[vm.Interface]{Items: list}}, err
+			if err != nil {
+				return nil, err
+			}
+			page, err := httpx.Whole(in.WholeParams, list)
+			return &listOutput{Body: page}, err
 		})
 	type getOutput struct{ Body vm.Interface }
 	httpx.Handle(kit, httpx.Op{ID: "vm-interface-get", Method: http.MethodGet, Path: one, Permission: "vm:read", Owned: true,

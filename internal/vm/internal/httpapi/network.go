@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"time"
@@ -16,7 +17,8 @@ import (
 	"github.com/novacron/novacron/internal/vm/internal/service"
 )
 
-// networkWait is how long the creation of a network may hold the answer: it is active within a second where all is well.
+// networkWait is how long the creation of a network may hold the answer where nothing else is asked for: it is active within a second where all
+// is well.
 const networkWait = 30 * time.Second
 
 func (a *API) registerNetworks(kit *httpx.API) {
@@ -31,7 +33,10 @@ func (a *API) registerNetworks(kit *httpx.API) {
 		Uplink   string `json:"uplink,omitempty" maxLength:"15" doc:"Mode bridge: a bridge of the nodes, or with vlan any device of theirs." example:"br0"`
 		VLAN     int    `json:"vlan,omitempty" minimum:"1" maximum:"4094" doc:"Mode bridge: 802.1Q tag on the uplink." example:"42"`
 	}
-	type createInput struct{ Body NetworkCreate }
+	type createInput struct {
+		WaitParams
+		Body NetworkCreate
+	}
 	type networkOutput struct {
 		Status   int
 		Location string `header:"Location"`
@@ -46,7 +51,7 @@ func (a *API) registerNetworks(kit *httpx.API) {
 			if err != nil {
 				return nil, err
 			}
-			if op, err = a.await(ctx, op, networkWait); err != nil {
+			if op, err = a.svc.Await(ctx, op, cmp.Or(in.duration(), networkWait)); err != nil {
 				return nil, err
 			}
 			if op.EndedAt != nil && op.Status != operation.StatusSucceeded {
@@ -108,7 +113,7 @@ func (a *API) registerNetworks(kit *httpx.API) {
 			if err != nil {
 				return nil, err
 			}
-			if op, err = a.await(ctx, op, networkWait); err != nil {
+			if op, err = a.svc.Await(ctx, op, networkWait); err != nil {
 				return nil, err
 			}
 			if op.EndedAt != nil && op.Status != operation.StatusSucceeded {

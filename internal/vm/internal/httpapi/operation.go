@@ -3,7 +3,6 @@ package httpapi
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -16,6 +15,7 @@ import (
 	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/operation"
+	"github.com/novacron/novacron/internal/vm"
 	"github.com/novacron/novacron/internal/vm/internal/service"
 )
 
@@ -75,8 +75,6 @@ type WaitParams struct {
 
 var preferWait = regexp.MustCompile(`(?:^|[,;\s])wait=([0-9]{1,4})(?:$|[,;\s])`)
 
-const maxWait = 5 * time.Minute
-
 func (p WaitParams) duration() time.Duration {
 	text := p.Wait
 	if text == "" {
@@ -94,7 +92,7 @@ func (p WaitParams) duration() time.Duration {
 	if err != nil { // cannot happen: the pattern has been checked
 		return 0
 	}
-	return min(d, maxWait)
+	return min(d, vm.MaxWait)
 }
 
 // accepted is the answer of every request that begins an operation.
@@ -106,7 +104,7 @@ type accepted struct {
 
 // answer waits as long as the client asked for: 200 and the ended operation, or 202 and where to look.
 func (a *API) answer(ctx context.Context, op operation.Operation, p WaitParams) (*accepted, error) {
-	op, err := a.await(ctx, op, p.duration())
+	op, err := a.svc.Await(ctx, op, p.duration())
 	if err != nil {
 		return nil, err
 	}
@@ -115,23 +113,6 @@ func (a *API) answer(ctx context.Context, op operation.Operation, p WaitParams) 
 		out.Status = http.StatusOK
 	}
 	return out, nil
-}
-
-func (a *API) await(ctx context.Context, op operation.Operation, d time.Duration) (operation.Operation, error) {
-	if d <= 0 || op.EndedAt != nil {
-		return op, nil
-	}
-	waiting, cancel := context.WithTimeout(ctx, d)
-	defer cancel()
-	ended, err := a.svc.Operations().Wait(waiting, op.ID)
-	switch {
-	case err == nil:
-		return ended, nil
-	case errors.Is(err, context.DeadlineExceeded):
-		return ended, nil // the time was up first
-	default:
-		return op, fmt.Errorf("wait for operation %s: %w", op.ID, err)
-	}
 }
 
 type operationOutput struct{ Body Operation }
@@ -184,7 +165,7 @@ func (a *API) registerOperations(kit *httpx.API) {
 			if err != nil {
 				return nil, err
 			}
-			if op, err = a.await(ctx, op, in.duration()); err != nil {
+			if op, err = a.svc.Await(ctx, op, in.duration()); err != nil {
 				return nil, err
 			}
 			return &operationOutput{Body: viewOf(op)}, nil

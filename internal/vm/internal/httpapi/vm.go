@@ -35,9 +35,10 @@ type VMCreate struct {
 	Description      string            `json:"description,omitempty" maxLength:"1024" doc:"For people."`
 	DeleteProtection bool              `json:"delete_protection,omitempty" doc:"Refuse to delete it until this is taken back."`
 	CDROMImageID     *uuid.UUID        `json:"cdrom_image_id,omitempty" format:"uuid" doc:"ISO image to put into its drive. Where image_id is an ISO image, that one is in the drive and the root disk is empty."`
-	DirectBoot       *vm.DirectBoot    `json:"direct_boot,omitempty" doc:"Kernel and initrd to start it with."`
+	DirectBoot       *vm.DirectBoot    `json:"direct_boot,omitempty" doc:"Kernel and initrd to start it with; {} boots from disks, whatever the template says."`
 	BootOrder        []string          `json:"boot_order,omitempty" maxItems:"16" doc:"Of 'root', 'cdrom' and 'network', the first first; none: root, then what is in the drive."`
-	Start            *bool             `json:"start,omitempty" default:"true" doc:"Power it on once it is made."`
+	vm.Hardware
+	Start *bool `json:"start,omitempty" default:"true" doc:"Power it on once it is made."`
 }
 
 type VMResources struct {
@@ -49,9 +50,9 @@ type VMResources struct {
 func (b VMCreate) request() (vm.CreateVMRequest, error) {
 	req := vm.CreateVMRequest{Name: b.Name, HypervisorType: b.HypervisorType, TemplateID: b.TemplateID, ImageID: b.ImageID, Flavor: b.Flavor, SSHKeys: b.SSHKeys,
 		UserData: b.UserData, CloudInit: b.CloudInit, Tags: b.Tags, Stopped: b.Start != nil && !*b.Start,
-		Description: b.Description, DeleteProtection: b.DeleteProtection, CDROM: b.CDROMImageID, BootOrder: b.BootOrder}
+		Description: b.Description, DeleteProtection: b.DeleteProtection, CDROM: b.CDROMImageID, BootOrder: b.BootOrder, Hardware: b.Hardware}
 	if b.DirectBoot != nil {
-		req.DirectBoot = *b.DirectBoot
+		req.DirectBoot, req.DiskBoot = *b.DirectBoot, *b.DirectBoot == vm.DirectBoot{}
 	}
 	if b.Resources != nil {
 		req.Resources = vm.Resources{VCPUs: b.Resources.VCPUs, MemoryMiB: b.Resources.MemoryMiB, DiskGiB: b.Resources.DiskGiB}
@@ -115,13 +116,15 @@ func (a *API) registerVMs(kit *httpx.API) {
 	type deleteInput struct {
 		VMPath
 		WaitParams
-		DeleteVolumes bool `query:"delete_volumes" doc:"Delete the attached volumes, too; needs volume:delete. They are only detached otherwise."`
+		IfMatch       string `header:"If-Match" maxLength:"128" doc:"The ETag of the version that is to be deleted."`
+		DeleteVolumes bool   `query:"delete_volumes" doc:"Delete the attached volumes, too; needs volume:delete. They are only detached otherwise."`
 	}
 	httpx.Handle(kit, httpx.Op{ID: "vm-delete", Method: http.MethodDelete, Path: "/api/v1/vms/{id}", Permission: "vm:delete", Owned: true,
 		Summary: "Delete a virtual machine with its disks and snapshots, in whatever state it is", Tag: "vms", Status: http.StatusAccepted,
-		Description: "Volumes that are attached to it are detached and stay, unless delete_volumes is set.", Errors: []*errs.Error{vm.ErrNotFound}},
+		Description: "Volumes that are attached to it are detached and stay, unless delete_volumes is set.", Errors: []*errs.Error{vm.ErrNotFound, vm.ErrProtected, vm.ErrVersion}},
 		func(ctx context.Context, in *deleteInput) (*accepted, error) {
-			op, err := a.svc.Delete(ctx, service.Request{VMID: in.ID, DeleteVolumes: in.DeleteVolumes})
+			op, err := a.svc.Delete(ctx, service.Request{VMID: in.ID, DeleteVolumes: in.DeleteVolumes,
+				IfMatch: func(m vm.VM) bool { return matches(in.IfMatch, etag(m)) }})
 			if err != nil {
 				return nil, err
 			}

@@ -25,19 +25,12 @@ type VMPatch struct {
 	Description      *string                `json:"description,omitempty" maxLength:"1024"`
 	Tags             map[string]*string     `json:"tags,omitempty" maxProperties:"64" doc:"Tags to set; null removes one, what is not named stays."`
 	DeleteProtection *bool                  `json:"delete_protection,omitempty"`
-	Autostart        *VMAutostartPatch      `json:"autostart,omitempty"`
+	Autostart        *vm.AutostartChange    `json:"autostart,omitempty"`
 	CPU              *vm.CPU                `json:"cpu,omitempty" doc:"Replaces model and topology; taken up at the next start from off."`
 	IOLimits         map[string]vm.IOLimits `json:"io_limits,omitempty" maxProperties:"16" doc:"Limits of the disks that are named; all 0 removes them. Taken up at once."`
 	Watchdog         *vm.Watchdog           `json:"watchdog,omitempty" doc:"Taken up at the next start from off."`
 	BootOrder        *[]string              `json:"boot_order,omitempty" maxItems:"16" doc:"Taken up at the next start from off."`
 	DirectBoot       *vm.DirectBoot         `json:"direct_boot,omitempty" doc:"Replaces kernel, initrd and command line; {} boots from disks again. Taken up at the next start from off."`
-}
-
-// VMAutostartPatch changes what it names.
-type VMAutostartPatch struct {
-	Enabled      *bool `json:"enabled,omitempty"`
-	Order        *int  `json:"order,omitempty" minimum:"0" maximum:"1000"`
-	DelaySeconds *int  `json:"delay_seconds,omitempty" minimum:"0" maximum:"3600"`
 }
 
 func set[T any](to *T, from *T) {
@@ -46,25 +39,10 @@ func set[T any](to *T, from *T) {
 	}
 }
 
-func (b *VMAutostartPatch) apply(to *vm.Autostart) {
-	if b != nil {
-		set(&to.Enabled, b.Enabled)
-		set(&to.Order, b.Order)
-		set(&to.DelaySeconds, b.DelaySeconds)
-	}
-}
-
-// watch sets a watchdog, with the usual values for what is not named.
+// watch sets a watchdog.
 func watch(to, from *vm.Watchdog) {
-	if from == nil {
-		return
-	}
-	*to = *from
-	if to.Model == "" {
-		to.Model = vm.WatchdogNone
-	}
-	if to.Action == "" {
-		to.Action = "reset"
+	if from != nil {
+		*to = from.Or()
 	}
 }
 
@@ -79,7 +57,7 @@ func (b VMPatch) apply(e *store.Edited) {
 		}
 	}
 	set(&e.Settings.DeleteProtection, b.DeleteProtection)
-	b.Autostart.apply(&e.Settings.Autostart)
+	b.Autostart.Apply(&e.Settings.Autostart)
 	set(&e.Settings.CPU, b.CPU)
 	for disk, l := range b.IOLimits {
 		e.Settings.IOLimits[disk] = l
@@ -98,7 +76,7 @@ type VMPut struct {
 	Description      string                 `json:"description,omitempty" maxLength:"1024"`
 	Tags             map[string]string      `json:"tags,omitempty" maxProperties:"64"`
 	DeleteProtection bool                   `json:"delete_protection,omitempty"`
-	Autostart        *VMAutostartPatch      `json:"autostart,omitempty"`
+	Autostart        *vm.AutostartChange    `json:"autostart,omitempty"`
 	CPU              vm.CPU                 `json:"cpu,omitempty" required:"false"`
 	IOLimits         map[string]vm.IOLimits `json:"io_limits,omitempty" maxProperties:"16"`
 	Watchdog         *vm.Watchdog           `json:"watchdog,omitempty"`
@@ -109,7 +87,7 @@ type VMPut struct {
 func (b VMPut) apply(e *store.Edited) {
 	settings := vm.DefaultSettings()
 	settings.DeleteProtection, settings.CPU = b.DeleteProtection, b.CPU
-	b.Autostart.apply(&settings.Autostart)
+	b.Autostart.Apply(&settings.Autostart)
 	watch(&settings.Watchdog, b.Watchdog)
 	for disk, l := range b.IOLimits {
 		if l != (vm.IOLimits{}) {
@@ -149,7 +127,7 @@ func (a *API) registerEdits(kit *httpx.API) {
 		Body vm.VM
 	}
 	edit := func(ctx context.Context, in VMEdit, change func(*store.Edited)) (*output, error) {
-		same := func(m vm.VM) bool { return in.IfMatch == "" || in.IfMatch == "*" || in.IfMatch == etag(m) }
+		same := func(m vm.VM) bool { return matches(in.IfMatch, etag(m)) }
 		machine, err := a.svc.Update(ctx, in.ID, same, followTime, change)
 		if err != nil {
 			return nil, err

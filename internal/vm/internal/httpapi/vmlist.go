@@ -16,20 +16,21 @@ import (
 
 // VMListParams narrow and order the list of virtual machines.
 type VMListParams struct {
-	Limit      int    `query:"limit" minimum:"1" maximum:"500" default:"50" doc:"How many items to answer at most."`
-	Cursor     string `query:"cursor" maxLength:"512" doc:"Where to go on: next_cursor of the page before, with the same filters and order."`
-	Sort       string `query:"sort" enum:"-created_at,created_at,name,-name" default:"-created_at" doc:"The order; '-' turns it round."`
-	Fields     string `query:"fields" maxLength:"512" pattern:"^[a-z0-9_]+(,[a-z0-9_]+)*$" doc:"Answer only these fields of each item." example:"id,name,state"`
-	Count      bool   `query:"count" doc:"Count those on all pages, too. It costs time on long lists."`
-	Name       string `query:"name" maxLength:"63" doc:"Only the one of this name."`
-	NamePrefix string `query:"name_prefix" maxLength:"63" doc:"Only those whose names begin so."`
-	State      string `query:"state" enum:"creating,running,stopped,paused,migrating,error" doc:"Only those in this state."`
-	Tag        string `query:"tag" maxLength:"386" doc:"Only those with this tag: 'key=value', or 'key' for any value." example:"env=prod"`
-	NodeID     string `query:"node_id" format:"uuid" doc:"Only those on this node."`
-	ImageID    string `query:"image_id" format:"uuid" doc:"Only those made from this image."`
-	OwnerID    string `query:"owner_id" format:"uuid" doc:"Only those of this user."`
-	Q          string `query:"q" maxLength:"128" doc:"Only those in whose name, description or tags words begin so."`
-	TenantID   string `query:"tenant_id" enum:"all" doc:"'all' lists every tenant's; needs the permission on the platform."`
+	Limit      int      `query:"limit" minimum:"1" maximum:"500" default:"50" doc:"How many items to answer at most."`
+	Cursor     string   `query:"cursor" maxLength:"512" doc:"Where to go on: next_cursor of the page before, with the same filters and order."`
+	Sort       string   `query:"sort" enum:"-created_at,created_at,name,-name" default:"-created_at" doc:"The order; '-' turns it round."`
+	Fields     string   `query:"fields" maxLength:"512" pattern:"^[a-z0-9_]+(,[a-z0-9_]+)*$" doc:"Answer only these fields of each item." example:"id,name,state"`
+	Count      bool     `query:"count" doc:"Count those on all pages, too. It costs time on long lists."`
+	Name       string   `query:"name" maxLength:"63" doc:"Only the one of this name."`
+	NamePrefix string   `query:"name_prefix" maxLength:"63" doc:"Only those whose names begin so."`
+	State      string   `query:"state" enum:"creating,running,stopped,paused,migrating,error" doc:"Only those in this state."`
+	Tag        []string `query:"tag,explode" maxItems:"8" doc:"Only those with this tag: 'key=value', or 'key' for any value. Given more than once: only those with all of them." example:"env=prod"`
+	NodeID     string   `query:"node_id" format:"uuid" doc:"Only those on this node."`
+	ImageID    string   `query:"image_id" format:"uuid" doc:"Only those made from this image."`
+	OwnerID    string   `query:"owner_id" format:"uuid" doc:"Only those of this user."`
+	NetworkID  string   `query:"network_id" format:"uuid" doc:"Only those that are connected to this network."`
+	Q          string   `query:"q" maxLength:"128" doc:"Only those in whose name, description or tags words begin so."`
+	TenantID   string   `query:"tenant_id" enum:"all" doc:"'all' lists every tenant's; needs the permission on the platform."`
 }
 
 func (p VMListParams) request() (service.ListRequest, error) {
@@ -38,7 +39,7 @@ func (p VMListParams) request() (service.ListRequest, error) {
 	for _, id := range []struct {
 		text string
 		into **uuid.UUID
-	}{{p.NodeID, &req.Filter.NodeID}, {p.ImageID, &req.Filter.ImageID}, {p.OwnerID, &req.Filter.Owner}} {
+	}{{p.NodeID, &req.Filter.NodeID}, {p.ImageID, &req.Filter.ImageID}, {p.OwnerID, &req.Filter.Owner}, {p.NetworkID, &req.Filter.NetworkID}} {
 		if id.text == "" {
 			continue
 		}
@@ -48,14 +49,16 @@ func (p VMListParams) request() (service.ListRequest, error) {
 		}
 		*id.into = &parsed
 	}
-	if key, value, ok := strings.Cut(p.Tag, "="); p.Tag != "" {
-		req.Filter.TagKey = key
+	for _, text := range p.Tag {
+		key, value, ok := strings.Cut(text, "=")
+		if key == "" || len(text) > 386 {
+			return req, vm.ErrInvalid.WithField("query.tag", "must be 'key=value' or 'key'", text)
+		}
+		tag := store.Tag{Key: key}
 		if ok {
-			req.Filter.TagValue = &value
+			tag.Value = &value
 		}
-		if key == "" {
-			return req, vm.ErrInvalid.WithField("query.tag", "must be 'key=value' or 'key'", p.Tag)
-		}
+		req.Filter.Tags = append(req.Filter.Tags, tag)
 	}
 	after, err := httpx.ParseCursor(p.Cursor)
 	if err != nil || after == nil {

@@ -200,12 +200,13 @@ func (a *API) registerVolumeChanges(kit *httpx.API) {
 	type deleteInput struct {
 		VolumePath
 		WaitParams
+		IfMatch string `header:"If-Match" maxLength:"128" doc:"The ETag of what is to be deleted."`
 	}
 	httpx.Handle(kit, httpx.Op{ID: "volume-delete", Method: http.MethodDelete, Path: "/api/v1/volumes/{id}", Permission: "volume:delete", Owned: true,
 		Summary: "Delete a volume that is attached to nothing", Tag: "volumes", Status: http.StatusAccepted,
-		Errors: []*errs.Error{vm.ErrVolumeNotFound, vm.ErrVolumeInUse, vm.ErrVolumeBusy}},
+		Errors: []*errs.Error{vm.ErrVolumeNotFound, vm.ErrVolumeInUse, vm.ErrVolumeBusy, vm.ErrVolumeVersion}},
 		func(ctx context.Context, in *deleteInput) (*accepted, error) {
-			op, err := a.svc.DeleteVolume(ctx, in.ID)
+			op, err := a.svc.DeleteVolume(ctx, in.ID, func(v vm.Volume) bool { return matches(in.IfMatch, volumeETag(v)) })
 			if err != nil {
 				return nil, err
 			}

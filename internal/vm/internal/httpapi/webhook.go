@@ -22,7 +22,7 @@ func (a *API) registerWebhooks(kit *httpx.API) {
 	type WebhookCreate struct {
 		Name    string   `json:"name" pattern:"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$" patternDescription:"RFC 1123 label" maxLength:"63" doc:"RFC 1123 label, unique in the tenant." example:"chat"`
 		URL     string   `json:"url" minLength:"1" maxLength:"2048" doc:"Where to POST events to. Redirects are not followed. It must have a public address, unless the installation allows others." example:"https://hooks.example.org/novacron"`
-		Events  []string `json:"events,omitempty" maxItems:"32" doc:"Types of events; default: all, which is *."`
+		Events  []string `json:"events,omitempty" maxItems:"32" doc:"Types of events, or kinds such as volume.*; default: all, which is *."`
 		Enabled *bool    `json:"enabled,omitempty" default:"true"`
 	}
 	type output struct {

@@ -89,6 +89,14 @@ func (b *boot) reason(vm uuid.UUID, o nodeapi.Observed, saved bool, reason strin
 	return reason
 }
 
+// of makes what a driver tells of a guest's boot stand for itself: the numbers of hypervisors begin anew with the host.
+func (b *boot) of(guest string) string {
+	if guest == "" {
+		return ""
+	}
+	return b.id + "/" + guest
+}
+
 // told notes that the controller knows of the restart. From then on a guest that is off is off for another reason.
 func (b *boot) told() error {
 	b.mu.Lock()

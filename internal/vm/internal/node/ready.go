@@ -56,11 +56,11 @@ func (w *watch) dueReady(now time.Time) []booted {
 	return due
 }
 
-// readyAt tells when a virtual machine has said, since it came on, that it is set up.
-func (w *watch) readyAt(vm uuid.UUID) *time.Time {
+// readyAt tells when a virtual machine has said, since it came on, that it is set up. What is known may be of an earlier boot.
+func (w *watch) readyAt(vm uuid.UUID, boot string) *time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if s := w.vms[vm]; s != nil {
+	if s := w.vms[vm]; s != nil && s.status.Boot == boot {
 		return s.status.ReadyAt
 	}
 	return nil

@@ -82,7 +82,8 @@ func (n *Node) statusOf(state driver.DomainState) nodeapi.Status {
 		At: time.Now().UTC(), Saved: state.Saved,
 	}
 	if state.Observed == nodeapi.ObservedRunning || state.Observed == nodeapi.ObservedPaused {
-		s.Addresses, s.ReadyAt = n.watch.addressesOf(state.VMID), n.watch.readyAt(state.VMID)
+		s.Addresses, s.ReadyAt = n.watch.addressesOf(state.VMID), n.watch.readyAt(state.VMID, n.boot.of(state.Boot))
+		s.Boot = n.boot.of(state.Boot)
 	}
 	return s
 }

@@ -63,11 +63,12 @@ func (w *watch) event(ctx context.Context, e driver.Event) {
 		}
 		macs = state.MACs
 	}
-	w.apply(e.VMID, e.Observed, e.Reason, e.Saved, e.At, macs)
+	w.apply(driver.DomainState{VMID: e.VMID, Observed: e.Observed, Reason: e.Reason, Saved: e.Saved, Boot: e.Boot, MACs: macs}, e.At)
 }
 
-// apply tells a state if it is another than before. macs may be nil to keep what is known.
-func (w *watch) apply(vm uuid.UUID, o nodeapi.Observed, reason string, saved bool, at time.Time, macs []string) {
+// apply tells a state if it is another than before. Without MACs, or a boot where it is on, those that are known are kept.
+func (w *watch) apply(d driver.DomainState, at time.Time) {
+	vm, o := d.VMID, d.Observed
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s := w.vms[vm]
@@ -78,20 +79,24 @@ func (w *watch) apply(vm uuid.UUID, o nodeapi.Observed, reason string, saved boo
 		s = &seen{status: nodeapi.Status{VMID: vm, Observed: nodeapi.ObservedAbsent}}
 		w.vms[vm] = s
 	}
-	if macs != nil {
-		s.macs = macs
+	if d.MACs != nil {
+		s.macs = d.MACs
 	}
-	if sameState(s.status, o, saved, reason) {
+	if w.same(s.status, d) {
 		return
 	}
-	s.changes++
-	s.status.Observed, s.status.Reason, s.status.Saved, s.status.At = o, w.n.boot.reason(vm, o, saved, reason), saved, at.UTC()
-	s.status.Generation = w.n.journal.Generation(vm)
-	if o != nodeapi.ObservedRunning && o != nodeapi.ObservedPaused {
+	boot, on := w.n.boot.of(d.Boot), o == nodeapi.ObservedRunning || o == nodeapi.ObservedPaused
+	if on && boot == "" {
+		boot = s.status.Boot
+	}
+	if !on || boot != s.status.Boot && s.status.Boot != "" { // it went off, or did and nobody saw it
 		s.status.Addresses, s.status.ReadyAt = nil, nil
 		s.boots++
 		s.nextReady, s.readyPause = time.Time{}, 0
 	}
+	s.changes++
+	s.status.Observed, s.status.Reason, s.status.Saved, s.status.At = o, w.n.boot.reason(vm, o, d.Saved, d.Reason), d.Saved, at.UTC()
+	s.status.Generation, s.status.Boot = w.n.journal.Generation(vm), boot
 	s.nextAsk = time.Time{}
 	if o == nodeapi.ObservedAbsent {
 		delete(w.vms, vm)
@@ -99,10 +104,10 @@ func (w *watch) apply(vm uuid.UUID, o nodeapi.Observed, reason string, saved boo
 	w.n.reporter.Tell(s.status)
 }
 
-// sameState tells whether nothing changed. A crash that the hypervisor has forgotten over its own restart is still one.
-func sameState(last nodeapi.Status, o nodeapi.Observed, saved bool, reason string) bool {
-	return last.Observed == o && last.Saved == saved ||
-		last.Observed == nodeapi.ObservedCrashed && o == nodeapi.ObservedStopped && reason == driver.ReasonUnknown
+// same tells whether nothing changed. A crash that the hypervisor has forgotten over its own restart is still one.
+func (w *watch) same(last nodeapi.Status, d driver.DomainState) bool {
+	return last.Observed == d.Observed && last.Saved == d.Saved && (d.Boot == "" || last.Boot == w.n.boot.of(d.Boot)) ||
+		last.Observed == nodeapi.ObservedCrashed && d.Observed == nodeapi.ObservedStopped && d.Reason == driver.ReasonUnknown
 }
 
 // hello collects every status for the first report. What remains of virtual machines on the disks alone is told as absent, so that
@@ -128,6 +133,7 @@ func (w *watch) hello(ctx context.Context) ([]nodeapi.Status, error) {
 		s := &seen{macs: d.MACs, status: nodeapi.Status{
 			VMID: d.VMID, Generation: w.n.journal.Generation(d.VMID), Observed: d.Observed, At: now,
 			Reason: w.n.boot.reason(d.VMID, d.Observed, d.Saved, d.Reason), Saved: d.Saved,
+			Boot: w.n.boot.of(d.Boot),
 		}}
 		w.vms[d.VMID] = s
 		statuses = append(statuses, s.status)
@@ -184,7 +190,7 @@ func (w *watch) compare(states []driver.DomainState) []uuid.UUID {
 		}
 		listed[d.VMID] = true
 		s := w.vms[d.VMID]
-		if s == nil || !sameState(s.status, d.Observed, d.Saved, d.Reason) {
+		if s == nil || !w.same(s.status, d) {
 			suspects = append(suspects, d.VMID)
 			continue
 		}
@@ -212,7 +218,7 @@ func (w *watch) confirm(ctx context.Context, vm uuid.UUID, changes uint64) error
 	moved := s != nil && s.changes != changes
 	w.mu.Unlock()
 	if !moved {
-		w.apply(vm, state.Observed, state.Reason, state.Saved, time.Now(), state.MACs)
+		w.apply(state, time.Now())
 	}
 	return nil
 }

@@ -221,6 +221,8 @@ type Status struct {
 	Saved bool `json:"saved,omitempty"`
 	// ReadyAt is when the guest told, since it came on, that it is set up. One that has not may have told before the node started.
 	ReadyAt *time.Time `json:"ready_at,omitempty"`
+	// Boot tells this time that it came on from every other. Empty while it is off, and from nodes that do not tell.
+	Boot string `json:"boot,omitempty"`
 }
 
 // StatusList is every managed virtual machine of a node.

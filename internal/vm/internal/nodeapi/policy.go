@@ -48,7 +48,8 @@ type PolicyNetwork struct {
 type NetworkHost struct {
 	MAC  string `json:"mac"`
 	IP   string `json:"ip"`
-	Name string `json:"name"` // empty: none
+	IP6  string `json:"ip6,omitempty"` // empty: none
+	Name string `json:"name"`          // empty: none
 }
 
 // PolicyInterface is an interface of a guest.

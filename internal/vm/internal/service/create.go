@@ -157,7 +157,8 @@ func (s *Service) recordFor(ctx context.Context, req vm.CreateVMRequest) (store.
 		settings.CDROM.ImageID = &image.ID
 	}
 	settings.CDROM.Drive = settings.CDROM.ImageID != nil
-	if err := s.checkMedia(ctx, &vm.Settings{}, &settings); err != nil {
+	req.Hardware.Apply(&settings)
+	if err := s.checkMedia(ctx, &vm.Settings{}, &settings, "body.", vm.ErrInvalid); err != nil {
 		return store.Record{}, err
 	}
 	if req.BootOrder != nil {
@@ -171,7 +172,7 @@ func (s *Service) recordFor(ctx context.Context, req vm.CreateVMRequest) (store.
 		UserData: req.UserData, SSHKeys: keys, CloudInit: cloudInit,
 	}
 	bare := r
-	bare.BootOrder = nil // what it has already may stay; it has nothing yet
+	bare.BootOrder, bare.IOLimits = nil, nil // what it has already may stay; it has nothing yet
 	return r, checkEdited(bare, nil, store.EditedOf(r.VM))
 }
 

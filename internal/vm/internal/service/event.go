@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"sync"
 	"time"
@@ -60,13 +61,33 @@ func (s *Service) WatchEvents(b bus.Bus, due func()) (bus.Subscription, error) {
 		s.told.all()
 		due()
 	}
-	return b.Subscribe(bus.SubjectVMEvents, bus.SubscribeOptions{OnGap: func(context.Context, uint64) { news() }}, func(context.Context, bus.Message) { news() })
+	var subs subscriptions
+	for _, subject := range []string{bus.SubjectVMEvents, bus.SubjectVMObjects} {
+		sub, err := b.Subscribe(subject, bus.SubscribeOptions{OnGap: func(context.Context, uint64) { news() }}, func(context.Context, bus.Message) { news() })
+		if err != nil {
+			subs.Close()
+			return nil, fmt.Errorf("listen to %s: %w", subject, err)
+		}
+		subs = append(subs, sub)
+	}
+	return subs, nil
+}
+
+// subscriptions are several that end together.
+type subscriptions []bus.Subscription
+
+func (list subscriptions) Close() {
+	for _, sub := range list {
+		sub.Close()
+	}
 }
 
 // EventRequest picks events.
 type EventRequest struct {
 	AllTenants bool // needs the permission on the platform
 	Types      []string
+	Kinds      []string
+	ObjectID   *uuid.UUID
 	VMID       *uuid.UUID
 	// Since is the cursor of the last event that the reader has seen. Empty: from now on; "0": from the oldest that is kept.
 	Since string
@@ -82,7 +103,7 @@ type EventReader struct {
 // Events begins to read events.
 func (s *Service) Events(ctx context.Context, req EventRequest) (*EventReader, error) {
 	p := caller(ctx)
-	r := &EventReader{s: s, filter: store.EventFilter{TenantID: &p.TenantID, Types: req.Types, VMID: req.VMID}}
+	r := &EventReader{s: s, filter: store.EventFilter{TenantID: &p.TenantID, Types: req.Types, Kinds: req.Kinds, ObjectID: req.ObjectID, VMID: req.VMID}}
 	if req.AllTenants {
 		if err := platformOnly(ctx, "event:read"); err != nil {
 			return nil, err

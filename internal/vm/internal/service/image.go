@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/operation"
 	"github.com/novacron/novacron/internal/vm"
@@ -264,7 +265,7 @@ func (s *Service) ReceivePart(ctx context.Context, id uuid.UUID, offset int64, b
 	ctx = context.WithoutCancel(ctx)
 	received, err := s.images.Complete(ctx, id, imagestore.Expected{Kind: s.saidKind(image), Format: image.SaidFormat, Checksum: image.SHA256})
 	if isRefusal(err) {
-		if dropped, dErr := s.store.DropUpload(ctx, id); dErr == nil && dropped {
+		if dropped, dErr := s.store.DropUpload(ctx, id, map[string]any{"code": errs.From(err).Code}); dErr == nil && dropped {
 			s.forget(ctx, id)
 		}
 	}
@@ -297,7 +298,7 @@ func (s *Service) ReapUploads(ctx context.Context) error {
 		if s.images.Busy(id) {
 			continue
 		}
-		dropped, err := s.store.DropUpload(ctx, id)
+		dropped, err := s.store.DropUpload(ctx, id, map[string]any{"reason": "no part came for too long"})
 		if err != nil {
 			return err
 		}
@@ -432,8 +433,12 @@ func (s *Service) DeleteImage(ctx context.Context, id uuid.UUID) error {
 	return nil
 }
 
-// SweepImages gives up stale uploads and removes files that no image knows: what a crash left behind.
-func (s *Service) SweepImages(ctx context.Context) error {
+// ImageGrace is how long a file may wait for the row of its image while uploads arrive.
+const ImageGrace = time.Hour
+
+// SweepImages gives up stale uploads and removes files older than grace that no image knows: what a crash left behind. Before the first request
+// nothing is on its way, so that no grace is needed.
+func (s *Service) SweepImages(ctx context.Context, grace time.Duration) error {
 	if err := s.ReapUploads(ctx); err != nil {
 		return err
 	}
@@ -441,7 +446,7 @@ func (s *Service) SweepImages(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	removed, err := s.images.Sweep(known, time.Hour)
+	removed, err := s.images.Sweep(known, grace)
 	if removed > 0 {
 		s.log.InfoContext(ctx, "leftover image files removed", "count", removed)
 	}

@@ -16,9 +16,10 @@ import (
 type Request struct {
 	VMID           uuid.UUID
 	IdempotencyKey string
-	Force          bool           // stop, restart: power off at once
-	DeleteVolumes  bool           // delete: the attached volumes too, which are only detached otherwise
-	Grace          *time.Duration // stop, restart: how long the guest may take; nil: the configured time
+	Force          bool             // stop, restart: power off at once
+	DeleteVolumes  bool             // delete: the attached volumes too, which are only detached otherwise
+	IfMatch        func(vm.VM) bool // delete: whether it is the version that the caller has read; nil: any
+	Grace          *time.Duration   // stop, restart: how long the guest may take; nil: the configured time
 }
 
 // grace is how long the guest gets to shut down.
@@ -43,7 +44,7 @@ func (s *Service) begin(ctx context.Context, req Request, kind, permission strin
 			return op, err
 		}
 	}
-	return s.store.Begin(ctx, req.VMID, p.UserID, req.IdempotencyKey, func(r store.Record, live *operation.Operation) (store.Intent, error) {
+	op, err := s.store.Begin(ctx, req.VMID, p.UserID, req.IdempotencyKey, func(r store.Record, live *operation.Operation) (store.Intent, error) {
 		if err := permitted(ctx, r.TenantID, r.OwnerID, permission, "vm:read", vm.ErrNotFound); err != nil {
 			return store.Intent{}, err
 		}
@@ -60,6 +61,10 @@ func (s *Service) begin(ctx context.Context, req Request, kind, permission strin
 		}
 		return decide(r, live)
 	})
+	if err == nil {
+		s.RenewStatus(ctx, req.VMID)
+	}
+	return op, err
 }
 
 // finishRebuilds lists the kinds that may overtake a rebuild: they finish it, or leave nothing to finish.
@@ -155,6 +160,9 @@ func (s *Service) Delete(ctx context.Context, req Request) (operation.Operation,
 		}
 	}
 	return s.begin(ctx, req, store.KindDelete, "vm:delete", func(r store.Record, live *operation.Operation) (store.Intent, error) {
+		if req.IfMatch != nil && !req.IfMatch(r.VM) {
+			return store.Intent{}, vm.ErrVersion
+		}
 		if r.DeleteProtection && (live == nil || live.Kind != store.KindDelete) {
 			return store.Intent{}, vm.ErrProtected
 		}

@@ -22,7 +22,7 @@ func isRefusal(err error) bool {
 // mediaSlots lists the images that settings name beside the disks.
 func mediaSlots(v *vm.Settings) []mediaSlot {
 	return []mediaSlot{
-		{"cdrom.image_id", vm.ImageISO, v.CDROM.ImageID},
+		{"cdrom_image_id", vm.ImageISO, v.CDROM.ImageID},
 		{"direct_boot.kernel_image_id", vm.ImageKernel, v.DirectBoot.KernelImageID},
 		{"direct_boot.initrd_image_id", vm.ImageInitrd, v.DirectBoot.InitrdImageID},
 	}
@@ -34,8 +34,9 @@ type mediaSlot struct {
 	id    *uuid.UUID
 }
 
-// checkMedia refuses images that the caller may not use, or that are of another kind. What a machine has already is not asked for again.
-func (s *Service) checkMedia(ctx context.Context, before, after *vm.Settings) error {
+// checkMedia refuses images that the caller may not use, or that are of another kind. What a machine has already is not asked for again. What is
+// wrong is told as an error of the kind invalid, at its place below at.
+func (s *Service) checkMedia(ctx context.Context, before, after *vm.Settings, at string, invalid *errs.Error) error {
 	had := mediaSlots(before)
 	for i, slot := range mediaSlots(after) {
 		if slot.id == nil || had[i].id != nil && *had[i].id == *slot.id {
@@ -51,16 +52,16 @@ func (s *Service) checkMedia(ctx context.Context, before, after *vm.Settings) er
 			return vm.ErrImageUploading
 		case image.Kind != slot.kind:
 			return vm.ErrImageKind.WithMessage("an image of kind %s is needed here, and this one is of kind %s", slot.kind, image.Kind).
-				WithField("body."+slot.field, "must be an image of kind "+string(slot.kind), slot.id.String())
+				WithField(at+slot.field, "must be an image of kind "+string(slot.kind), slot.id.String())
 		}
 	}
 	boot := after.DirectBoot
 	if boot.KernelImageID == nil && (boot.InitrdImageID != nil || boot.CommandLine != "") {
-		return vm.ErrInvalid.WithField("body.direct_boot.kernel_image_id", "is required where there is an initrd or a command line", "")
+		return invalid.WithField(at+"direct_boot.kernel_image_id", "is required where there is an initrd or a command line", "")
 	}
 	for _, c := range boot.CommandLine {
 		if c < ' ' || c == 0x7f {
-			return vm.ErrInvalid.WithField("body.direct_boot.command_line", "must hold no control characters", fmt.Sprintf("%q", c))
+			return invalid.WithField(at+"direct_boot.command_line", "must hold no control characters", fmt.Sprintf("%q", c))
 		}
 	}
 	return nil

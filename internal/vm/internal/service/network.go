@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/novacron/novacron/internal/platform/errs"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/operation"
 	"github.com/novacron/novacron/internal/scheduler"
@@ -25,7 +26,8 @@ func (s *Service) networkSagas() []operation.Saga {
 	ensure := operation.Step{Name: "ensure", Do: s.ensureNetwork, Undo: s.removeNetwork}
 	return []operation.Saga{
 		{Kind: store.KindNetworkCreate, Deadline: 10 * time.Minute, OnEnd: s.store.EndNetwork, Steps: []operation.Step{ensure}},
-		{Kind: store.KindNetworkUpdate, Deadline: 10 * time.Minute, OnEnd: s.store.EndNetwork, Steps: []operation.Step{{Name: "ensure", Do: s.ensureNetwork}}},
+		{Kind: store.KindNetworkUpdate, Deadline: 10 * time.Minute, OnEnd: s.store.EndNetwork, Steps: []operation.Step{
+			{Name: "ensure", Do: s.ensureNetwork, Undo: s.networkAsBefore}}},
 		{Kind: store.KindNetworkDelete, Deadline: 24 * time.Hour, OnEnd: s.store.EndNetwork, PointOfNoReturn: "remove",
 			Steps: []operation.Step{{Name: "remove", Do: s.removeNetwork}}},
 	}
@@ -41,6 +43,24 @@ func (s *Service) ensureNetwork(ctx context.Context, run *operation.Run) error {
 		return err
 	}
 	return s.onReadyNodes(ctx, nodeapi.VerbEnsureNetwork, n.Spec())
+}
+
+// networkAsBefore takes a change of a network back. A node that refuses what was there before is left alone: it is asked again before it runs a
+// virtual machine on the network.
+func (s *Service) networkAsBefore(ctx context.Context, run *operation.Run) error {
+	var before store.NetworkBefore
+	if err := run.Input(&before); err != nil {
+		return err
+	}
+	if err := s.store.RestoreNetwork(ctx, run.Operation().TargetID, before); err != nil {
+		return err
+	}
+	err := s.ensureNetwork(ctx, run)
+	if err != nil && !errs.Retryable(err) {
+		s.log.WarnContext(ctx, "network not as before on every node", "network_id", run.Operation().TargetID, "error", err)
+		return nil
+	}
+	return err
 }
 
 // removeNetwork works also where the row has gone; what was made for its uplink is gone then too.
@@ -410,10 +430,12 @@ func (s *Service) UpdateNetwork(ctx context.Context, id uuid.UUID, req UpdateNet
 	if err != nil {
 		return operation.Operation{}, fmt.Errorf("make operation id: %w", err)
 	}
+	var before store.NetworkBefore
 	change := func(n *store.NetworkRecord) error {
 		if n.Status != vm.NetworkActive {
 			return vm.ErrNetworkBusy
 		}
+		before = store.NetworkBefore{Name: n.Name, DHCP: n.DHCP}
 		if req.Name != nil {
 			n.Name = *req.Name
 		}
@@ -432,7 +454,7 @@ func (s *Service) UpdateNetwork(ctx context.Context, id uuid.UUID, req UpdateNet
 		return err
 	}
 	return s.store.UpdateNetwork(ctx, id, req.Version, change, operation.New{ID: opID, Kind: store.KindNetworkUpdate, TargetID: id, TenantID: n.TenantID,
-		RequestedBy: caller(ctx).UserID, Generation: 1, Input: struct{}{}})
+		RequestedBy: caller(ctx).UserID, Generation: 1, Input: &before})
 }
 
 // DeleteNetwork begins to remove a network that nothing is connected to.

@@ -2,6 +2,9 @@ package service
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -104,6 +107,25 @@ func (s *Service) GetOperation(ctx context.Context, id uuid.UUID) (operation.Ope
 		return operation.Operation{}, operation.ErrNotFound
 	}
 	return op, nil
+}
+
+// Await waits until an operation has ended or the time is up, and gives it as it is then.
+func (s *Service) Await(ctx context.Context, op operation.Operation, d time.Duration) (operation.Operation, error) {
+	if d <= 0 || op.EndedAt != nil {
+		return op, nil
+	}
+	waiting, cancel := context.WithTimeout(ctx, min(d, vm.MaxWait))
+	defer cancel()
+	ended, err := s.ops.Wait(waiting, op.ID)
+	switch {
+	case err == nil:
+		s.RenewStatus(ctx, ended.TargetID)
+		return ended, nil
+	case errors.Is(err, context.DeadlineExceeded):
+		return ended, nil // the time was up first
+	default:
+		return op, fmt.Errorf("wait for operation %s: %w", op.ID, err)
+	}
 }
 
 // ListOperations lists operations of the caller's tenant, newest first.

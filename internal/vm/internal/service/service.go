@@ -18,6 +18,7 @@ import (
 	"github.com/novacron/novacron/internal/vm/internal/imagefetch"
 	"github.com/novacron/novacron/internal/vm/internal/imagestore"
 	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
+	"github.com/novacron/novacron/internal/vm/internal/statuscache"
 	"github.com/novacron/novacron/internal/vm/internal/store"
 	"github.com/novacron/novacron/internal/vm/internal/stream"
 )
@@ -60,6 +61,7 @@ type Service struct {
 	box      *seal.Box
 	usage    ConsoleRecorder
 	recorder DriftRecorder
+	statuses *statuscache.Cache
 	log      *slog.Logger
 
 	consoles consoleTickets
@@ -91,12 +93,13 @@ type Backends struct {
 	// Consoles is told of consoles.
 	Consoles ConsoleRecorder
 	Drift    DriftRecorder
+	Statuses *statuscache.Cache
 }
 
 // Bind gives the service what it works on and registers its sagas with the operation engine, which must not have started yet. It is
 // called once, before the first request.
 func (s *Service) Bind(b Backends) {
-	s.store, s.ops, s.placer, s.nodes, s.images, s.fetcher, s.streams, s.box, s.usage, s.recorder = b.Store, b.Ops, b.Placer, b.Nodes, b.Images, b.Fetcher, b.Streams, b.Box, b.Consoles, b.Drift
+	s.store, s.ops, s.placer, s.nodes, s.images, s.fetcher, s.streams, s.box, s.usage, s.recorder, s.statuses = b.Store, b.Ops, b.Placer, b.Nodes, b.Images, b.Fetcher, b.Streams, b.Box, b.Consoles, b.Drift, b.Statuses
 	for _, sagas := range [][]operation.Saga{s.vmSagas(), s.imageSagas(), s.networkSagas(), s.volumeSagas(), s.diskSagas(), s.snapshotSagas(), s.interfaceSagas()} {
 		for _, saga := range sagas {
 			s.ops.Register(saga)

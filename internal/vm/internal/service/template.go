@@ -2,13 +2,16 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/google/uuid"
 
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/vm"
+	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
 	"github.com/novacron/novacron/internal/vm/internal/store"
 )
 
@@ -34,7 +37,9 @@ func (s *Service) CreateTemplate(ctx context.Context, req TemplateRequest) (vm.T
 		if err != nil {
 			return vm.Template{}, named(ctx, err, vm.ErrNotFound, "vm:read")
 		}
-		req.Spec = specOf(r)
+		if req.Spec, err = s.specOf(ctx, r); err != nil {
+			return vm.Template{}, err
+		}
 	} else if err := s.checkSpec(ctx, &req.Spec); err != nil {
 		return vm.Template{}, err
 	}
@@ -70,27 +75,65 @@ func wanted(n vm.TemplateInterface) vm.InterfaceRequest {
 	if n.SecurityGroups != nil {
 		req.SecurityGroups = append([]uuid.UUID{}, *n.SecurityGroups...)
 	}
+	req.Down = n.Link == vm.LinkDown
+	if n.Bandwidth != nil {
+		req.Bandwidth = *n.Bandwidth
+	}
 	return req
 }
 
-// specOf is what makes another virtual machine like this one. Addresses are its own.
-func specOf(r store.Record) vm.TemplateSpec {
+// specOf is what makes another virtual machine like this one. Its own are addresses, with the network-config that may name them, volumes, host name
+// and password: a template shows all that it has.
+func (s *Service) specOf(ctx context.Context, r store.Record) (vm.TemplateSpec, error) {
 	spec := vm.TemplateSpec{HypervisorType: r.HypervisorType, ImageID: &r.ImageID, Flavor: r.Flavor, SSHKeys: r.SSHKeys, UserData: r.UserData, VendorData: r.CloudInit.VendorData, Tags: r.Tags,
 		Resources:        &vm.TemplateResources{VCPUs: r.Resources.VCPUs, MemoryMiB: r.Resources.MemoryMiB, DiskGiB: r.Resources.DiskGiB},
 		DeleteProtection: r.DeleteProtection}
 	for _, nic := range r.Networks {
 		groups := nic.SecurityGroups
-		spec.Networks = append(spec.Networks, vm.TemplateInterface{NetworkID: &nic.NetworkID, SecurityGroups: &groups})
+		spec.Networks = append(spec.Networks, vm.TemplateInterface{NetworkID: &nic.NetworkID, SecurityGroups: &groups, Link: nic.Link, Bandwidth: nic.Bandwidth})
 	}
-	return spec
+	a, c, dog := r.Autostart, r.CPU, r.Watchdog
+	spec.Hardware = vm.Hardware{Autostart: &vm.AutostartChange{Enabled: &a.Enabled, Order: &a.Order, DelaySeconds: &a.DelaySeconds}, CPU: &c, Watchdog: &dog}
+	if l, ok := r.IOLimits[rootDisk]; ok {
+		spec.IOLimits = map[string]vm.IOLimits{rootDisk: l}
+	}
+	if d := r.DirectBoot; d != (vm.DirectBoot{}) {
+		spec.DirectBoot = &d
+	}
+	image, err := s.store.GetImage(ctx, r.ImageID)
+	if err != nil {
+		return spec, err
+	}
+	if image.Kind != vm.ImageISO { // an ISO image is in the drive without being named
+		spec.CDROMImageID = r.CDROM.ImageID
+	}
+	drive := image.Kind == vm.ImageISO || spec.CDROMImageID != nil
+	for _, name := range r.BootOrder {
+		if name == rootDisk || name == nodeapi.BootNetwork || name == nodeapi.BootCDROM && drive {
+			spec.BootOrder = append(spec.BootOrder, name)
+		}
+	}
+	return spec, nil
 }
 
 // checkSpec checks what a template names as far as that can be said before it is used, and replaces SSH keys by what they are now.
 func (s *Service) checkSpec(ctx context.Context, spec *vm.TemplateSpec) error {
 	if spec.ImageID != nil {
-		if _, err := s.GetImage(ctx, *spec.ImageID); err != nil {
+		image, err := s.GetImage(ctx, *spec.ImageID)
+		switch {
+		case err != nil:
 			return named(ctx, err, vm.ErrImageNotFound, "image:read")
+		case image.Kind == vm.ImageKernel || image.Kind == vm.ImageInitrd:
+			return vm.ErrImageKind.WithField("body.spec.image_id", "must be an image of kind disk or iso", image.ID.String())
+		case image.Kind == vm.ImageISO && spec.CDROMImageID != nil && *spec.CDROMImageID != image.ID:
+			return templateInvalid("body.spec.cdrom_image_id", "the drive holds the ISO image of image_id already", spec.CDROMImageID.String())
 		}
+	}
+	if err := s.checkMedia(ctx, &vm.Settings{}, mediaIn(spec), "body.spec.", vm.ErrTemplateInvalid); err != nil {
+		return err
+	}
+	if err := checkTemplateHardware(spec); err != nil {
+		return err
 	}
 	if spec.Flavor != "" {
 		if _, err := s.flavorNamed(ctx, spec.Flavor, "body.spec.flavor", vm.ErrTemplateInvalid); err != nil {
@@ -103,6 +146,11 @@ func (s *Service) checkSpec(ctx context.Context, spec *vm.TemplateSpec) error {
 	if err := checkUserData(spec.VendorData, "body.spec.vendor_data", vm.ErrTemplateInvalid); err != nil {
 		return err
 	}
+	config, err := checkNetworkConfig(spec.NetworkConfig, "body.spec.network_config", vm.ErrTemplateInvalid)
+	if err != nil {
+		return err
+	}
+	spec.NetworkConfig = config
 	for i, n := range spec.Networks {
 		if n.NetworkID == nil { // the default network of whoever uses the template
 			continue
@@ -114,6 +162,41 @@ func (s *Service) checkSpec(ctx context.Context, spec *vm.TemplateSpec) error {
 	keys, err := s.publicKeys(ctx, spec.SSHKeys, "body.spec.ssh_keys", vm.ErrTemplateInvalid)
 	spec.SSHKeys = keys
 	return err
+}
+
+// mediaIn are the images that a template names beside that of the root disk.
+func mediaIn(spec *vm.TemplateSpec) *vm.Settings {
+	media := vm.Settings{CDROM: vm.CDROM{ImageID: spec.CDROMImageID}}
+	if spec.DirectBoot != nil {
+		media.DirectBoot = *spec.DirectBoot
+	}
+	return &media
+}
+
+// checkTemplateHardware checks what can be said before size and networks are known.
+func checkTemplateHardware(spec *vm.TemplateSpec) error {
+	bad := vm.ErrTemplateInvalid
+	for i, name := range spec.BootOrder {
+		at := fmt.Sprintf("body.spec.boot_order[%d]", i)
+		if name != rootDisk && name != nodeapi.BootCDROM && name != nodeapi.BootNetwork {
+			bad = bad.WithField(at, "is none of 'root', 'cdrom' and 'network'", name)
+		}
+		if slices.Contains(spec.BootOrder[:i], name) {
+			bad = bad.WithField(at, "is named twice", name)
+		}
+	}
+	for disk := range spec.IOLimits {
+		if disk != rootDisk {
+			bad = bad.WithField("body.spec.io_limits", "can only name 'root'", disk)
+		}
+	}
+	if c := spec.CPU; c != nil && c.Count() == 0 && c.Sockets+c.Cores+c.Threads > 0 {
+		bad = bad.WithField("body.spec.cpu", "sockets, cores and threads go together: all three, or none", "")
+	}
+	if len(bad.Fields) > 0 {
+		return bad
+	}
+	return nil
 }
 
 // GetTemplate reads a template that the caller may know.
@@ -204,6 +287,9 @@ func (s *Service) fromTemplate(ctx context.Context, req vm.CreateVMRequest) (vm.
 		return req, named(ctx, err, vm.ErrTemplateNotFound, "template:read")
 	}
 	spec := t.Spec
+	if err := s.checkTemplateImages(ctx, req, &spec); err != nil {
+		return req, err
+	}
 	if req.HypervisorType == "" {
 		req.HypervisorType = spec.HypervisorType
 	}
@@ -232,6 +318,19 @@ func (s *Service) fromTemplate(ctx context.Context, req vm.CreateVMRequest) (vm.
 	if req.CloudInit.VendorData == "" {
 		req.CloudInit.VendorData = spec.VendorData
 	}
+	if req.CloudInit.NetworkConfig == "" {
+		req.CloudInit.NetworkConfig = spec.NetworkConfig
+	}
+	if req.CDROM == nil {
+		req.CDROM = spec.CDROMImageID
+	}
+	if spec.DirectBoot != nil {
+		req.DirectBoot = *spec.DirectBoot
+	}
+	if req.BootOrder == nil {
+		req.BootOrder = spec.BootOrder
+	}
+	req.Hardware = req.Hardware.Over(spec.Hardware)
 	tags := maps.Clone(spec.Tags)
 	if tags == nil {
 		tags = map[string]string{}
@@ -240,6 +339,41 @@ func (s *Service) fromTemplate(ctx context.Context, req vm.CreateVMRequest) (vm.
 	req.Tags = tags
 	req.DeleteProtection = req.DeleteProtection || spec.DeleteProtection
 	return req, nil
+}
+
+// checkTemplateImages says which image of a template whoever uses it cannot have: it may have been deleted since, or be somebody else's. What the
+// request gives instead is taken out of the template first.
+func (s *Service) checkTemplateImages(ctx context.Context, req vm.CreateVMRequest, spec *vm.TemplateSpec) error {
+	if req.ImageID != uuid.Nil {
+		spec.ImageID = nil
+		image, err := s.GetImage(ctx, req.ImageID)
+		if err != nil {
+			return named(ctx, err, vm.ErrImageNotFound, "image:read")
+		}
+		if image.Kind == vm.ImageISO { // it takes the drive
+			spec.CDROMImageID = nil
+		}
+	}
+	if req.CDROM != nil {
+		spec.CDROMImageID = nil
+	}
+	if req.DiskBoot || req.DirectBoot != (vm.DirectBoot{}) {
+		spec.DirectBoot = nil
+	}
+	for _, slot := range append([]mediaSlot{{field: "image_id", id: spec.ImageID}}, mediaSlots(mediaIn(spec))...) {
+		if slot.id == nil {
+			continue
+		}
+		_, err := s.GetImage(ctx, *slot.id)
+		if errors.Is(err, vm.ErrImageNotFound) {
+			err = vm.ErrImageNotFound.WithMessage("the template names an image that is not there any more, or that you may not use").
+				WithAction("Name another one in the request, or change the template.").WithField("template.spec."+slot.field, "there is no such image", slot.id.String())
+		}
+		if err != nil {
+			return named(ctx, err, vm.ErrImageNotFound, "image:read")
+		}
+	}
+	return nil
 }
 
 // override replaces the parts of a size that are given.

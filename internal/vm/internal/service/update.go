@@ -65,7 +65,7 @@ func (s *Service) Update(ctx context.Context, id uuid.UUID, version func(vm.VM) 
 		return vm.VM{}, err
 	}
 	before := r.Settings
-	if err := s.checkMedia(ctx, &before, &after.Settings); err != nil {
+	if err := s.checkMedia(ctx, &before, &after.Settings, "body.", vm.ErrInvalid); err != nil {
 		return vm.VM{}, err
 	}
 	if !r.Provisioned || !follows(store.EditedOf(r.VM), after) {

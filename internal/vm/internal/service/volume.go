@@ -375,13 +375,16 @@ func (s *Service) UpdateVolume(ctx context.Context, id uuid.UUID, change VolumeC
 	})
 }
 
-// DeleteVolume begins to delete a volume that is attached to nothing.
-func (s *Service) DeleteVolume(ctx context.Context, id uuid.UUID) (operation.Operation, error) {
+// DeleteVolume begins to delete a volume that is attached to nothing and of which ifMatch holds.
+func (s *Service) DeleteVolume(ctx context.Context, id uuid.UUID, ifMatch func(vm.Volume) bool) (operation.Operation, error) {
 	op := operation.New{ID: newID(), Kind: store.KindVolumeDelete, RequestedBy: caller(ctx).UserID, Input: volumeInput{}}
 	if _, err := s.volume(ctx, id, "volume:delete"); err != nil {
 		return operation.Operation{}, err
 	}
 	return s.store.BeginVolume(ctx, id, op, true, func(v vm.Volume) error {
+		if !ifMatch(v) {
+			return vm.ErrVolumeVersion
+		}
 		if v.VMID != nil {
 			return vm.ErrVolumeInUse.WithMeta("vm_id", v.VMID.String())
 		}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -52,7 +53,8 @@ func checkEventTypes(types []string) error {
 		return webhookInvalid("body.events", "must name at least one type, or *", "")
 	}
 	for i, t := range types {
-		if t != "*" && !slices.Contains(vm.EventTypes(), t) {
+		kind, all := strings.CutSuffix(t, ".*")
+		if t != "*" && !slices.Contains(vm.EventTypes(), t) && !(all && slices.Contains(vm.EventKinds(), kind)) {
 			return webhookInvalid(fmt.Sprintf("body.events[%d]", i), "is not a type of events", t)
 		}
 	}

@@ -17,6 +17,8 @@ import (
 type EventFilter struct {
 	TenantID *uuid.UUID // nil: of all tenants
 	Types    []string
+	Kinds    []string
+	ObjectID *uuid.UUID
 	VMID     *uuid.UUID
 }
 
@@ -46,17 +48,16 @@ func (s *Store) Events(ctx context.Context, f EventFilter, after int64, limit in
 	if f.Types == nil {
 		f.Types = []string{}
 	}
-	var machine *string
-	if f.VMID != nil {
-		text := f.VMID.String()
-		machine = &text
+	if f.Kinds == nil {
+		f.Kinds = []string{}
 	}
+	machine, object := idText(f.VMID), idText(f.ObjectID)
 	var rows []vmdb.EventsOfAllRow
 	if f.TenantID == nil {
-		rows, err = s.q.EventsOfAll(ctx, s.pool, vmdb.EventsOfAllParams{After: after, Types: f.Types, VmID: machine, MaxRows: int32(limit)})
+		rows, err = s.q.EventsOfAll(ctx, s.pool, vmdb.EventsOfAllParams{After: after, Types: f.Types, Kinds: f.Kinds, ObjectID: object, VmID: machine, MaxRows: int32(limit)})
 	} else {
 		var own []vmdb.EventsOfTenantRow
-		own, err = s.q.EventsOfTenant(ctx, s.pool, vmdb.EventsOfTenantParams{TenantID: f.TenantID.String(), After: after, Types: f.Types, VmID: machine, MaxRows: int32(limit)})
+		own, err = s.q.EventsOfTenant(ctx, s.pool, vmdb.EventsOfTenantParams{TenantID: f.TenantID.String(), After: after, Types: f.Types, Kinds: f.Kinds, ObjectID: object, VmID: machine, MaxRows: int32(limit)})
 		for _, row := range own {
 			rows = append(rows, vmdb.EventsOfAllRow(row))
 		}
@@ -76,4 +77,12 @@ func (s *Store) Events(ctx context.Context, f EventFilter, after int64, limit in
 		after = max(after, bounds.Last)
 	}
 	return events, after, nil
+}
+
+func idText(id *uuid.UUID) *string {
+	if id == nil {
+		return nil
+	}
+	text := id.String()
+	return &text
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -124,15 +125,31 @@ func (s *Store) EditImage(ctx context.Context, id uuid.UUID, change func(*vm.Ima
 		if err != nil {
 			return mapNoRows(err, vm.ErrImageNotFound)
 		}
+		before := row
 		img := imageOf(row).Image
 		if err := change(&img); err != nil {
 			return err
 		}
-		row, err = s.q.ImageUpdate(ctx, tx, vmdb.ImageUpdateParams{ID: id, Name: img.Name, Visibility: string(img.Visibility), SharedWith: img.SharedWith})
+		if row, err = s.q.ImageUpdate(ctx, tx, vmdb.ImageUpdateParams{ID: id, Name: img.Name, Visibility: string(img.Visibility), SharedWith: img.SharedWith}); err != nil {
+			return err
+		}
 		edited = imageOf(row)
-		return err
+		return tellOfEdit(ctx, tx, before, row)
 	})
 	return edited, err
+}
+
+// tellOfEdit tells what an edit of an image changed: who may use it, its name, or both.
+func tellOfEdit(ctx context.Context, tx pgx.Tx, before, after vmdb.Image) error {
+	if before.Visibility != after.Visibility || !slices.Equal(before.SharedWith, after.SharedWith) {
+		if err := tell(ctx, tx, imageTold(after), "shared", map[string]any{"visibility": after.Visibility, "shared_with": after.SharedWith}); err != nil {
+			return err
+		}
+	}
+	if before.Name == after.Name {
+		return nil
+	}
+	return tell(ctx, tx, imageTold(after), "updated", map[string]any{"name_before": before.Name})
 }
 
 // TouchUpload notes that an upload in parts goes on.
@@ -146,10 +163,14 @@ func (s *Store) StaleUploads(ctx context.Context, age time.Duration) ([]uuid.UUI
 	return ids, pg.Map(err)
 }
 
-// DropUpload removes the row of an upload in parts that was given up, and tells whether there was one.
-func (s *Store) DropUpload(ctx context.Context, id uuid.UUID) (bool, error) {
-	n, err := s.q.ImageUploadDelete(ctx, s.pool, id)
-	return n > 0, pg.Map(err)
+// DropUpload removes the row of an upload in parts that came to nothing, and tells whether there was one; why is for the event.
+func (s *Store) DropUpload(ctx context.Context, id uuid.UUID, why map[string]any) (dropped bool, err error) {
+	err = s.inTx(ctx, func(tx pgx.Tx) error {
+		row, err := s.q.ImageUploadDelete(ctx, tx, id)
+		dropped = err == nil
+		return tellRow(ctx, tx, row, err, imageTold, "failed", why)
+	})
+	return dropped && err == nil, err
 }
 
 // ImageScreened notes what an import turned out to be.
@@ -160,21 +181,28 @@ func (s *Store) ImageScreened(ctx context.Context, img ImageRecord) error {
 
 // ImageImported notes that the image's file is in its place.
 func (s *Store) ImageImported(ctx context.Context, id uuid.UUID, sha256 string, size, virtual int64) error {
-	_, err := s.q.ImageReady(ctx, s.pool, vmdb.ImageReadyParams{ID: id, Sha256: sha256, SizeBytes: size, VirtualSizeBytes: virtual})
-	return pg.Map(err)
+	return pg.Map(s.q.ImageReady(ctx, s.pool, vmdb.ImageReadyParams{ID: id, Sha256: sha256, SizeBytes: size, VirtualSizeBytes: virtual}))
 }
 
-// EndImage is what the end of an import does to the image's row.
+// EndImage is what the end of an import does to the image's row. Behind one that did not succeed there is no file, also where it had said already
+// that there is.
 func (s *Store) EndImage(ctx context.Context, tx pgx.Tx, op operation.Operation) error {
 	if op.Status == operation.StatusSucceeded {
-		return nil
+		row, err := s.q.ImageGet(ctx, tx, op.TargetID)
+		facts := outcome(op)
+		facts["kind"], facts["format"], facts["size_bytes"], facts["virtual_size_bytes"] = row.Kind, row.Format, row.SizeBytes, row.VirtualSizeBytes
+		return tellRow(ctx, tx, row, err, imageTold, "created", facts)
 	}
-	return s.q.ImageFailed(ctx, tx, vmdb.ImageFailedParams{ID: op.TargetID, Error: errs.Encode(op.Error)})
+	row, err := s.q.ImageFailed(ctx, tx, vmdb.ImageFailedParams{ID: op.TargetID, Error: errs.Encode(op.Error)})
+	return tellRow(ctx, tx, row, err, imageTold, "failed", outcome(op))
 }
 
 // DeleteImage removes an image's row. It is refused while virtual machines were made from it.
 func (s *Store) DeleteImage(ctx context.Context, id uuid.UUID) error {
-	_, err := s.q.ImageDelete(ctx, s.pool, id)
+	err := s.inTx(ctx, func(tx pgx.Tx) error {
+		row, err := s.q.ImageDelete(ctx, tx, id)
+		return tellRow(ctx, tx, row, err, imageTold, "deleted", nil)
+	})
 	if constraint, _ := pg.Violation(err); constraint == "vms_image_id_fkey" || constraint == "volumes_image_id_fkey" || constraint == "vms_rebuild_image_id_fkey" || constraint == "vm_media_image_id_fkey" {
 		return vm.ErrImageInUse
 	}

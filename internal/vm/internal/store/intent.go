@@ -183,7 +183,14 @@ func (s *Store) removeRow(ctx context.Context, tx pgx.Tx, r Record, kind string,
 	if failure != nil {
 		metadata["code"] = failure.Code
 	}
+	parts, err := s.tellOfGoing(ctx, tx, r.ID)
+	if err != nil {
+		return err
+	}
 	if err := s.q.VMDelete(ctx, tx, r.ID); err != nil {
+		return err
+	}
+	if err := parts(); err != nil {
 		return err
 	}
 	return writeEvent(ctx, tx, r.VM, kind, metadata)

@@ -114,10 +114,22 @@ func (s *Store) Removing(id uuid.UUID) Then {
 
 func (s *Store) removeInterface(ctx context.Context, tx pgx.Tx, r Record, id uuid.UUID) error {
 	left := slices.DeleteFunc(slices.Clone(r.Networks), func(have vm.Interface) bool { return have.ID == id })
+	closed, err := s.q.ForwardDeleteOf(ctx, tx, vmdb.ForwardDeleteOfParams{VmID: r.ID, InterfaceID: &id})
+	if err != nil {
+		return err
+	}
 	if _, err := s.q.MACDelete(ctx, tx, vmdb.MACDeleteParams{ID: id, VmID: r.ID}); err != nil {
 		return err
 	}
-	return s.setNetworks(ctx, tx, r.ID, left)
+	if err := s.setNetworks(ctx, tx, r.ID, left); err != nil {
+		return err
+	}
+	for _, row := range closed {
+		if err := tell(ctx, tx, forwardTold(row), "deleted", nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // EndInterface is what the end of an operation on an interface does: one that could not be plugged in is forgotten again, unless a newer

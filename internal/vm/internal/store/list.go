@@ -33,15 +33,21 @@ type Filter struct {
 	Owner      *uuid.UUID // of those that are asked for
 	NodeID     *uuid.UUID
 	ImageID    *uuid.UUID
-	Name       string // exact
+	NetworkID  *uuid.UUID // of one that they have an interface on
+	Name       string     // exact
 	NamePrefix string
 	State      vm.State
-	TagKey     string
-	TagValue   *string // of TagKey; nil: any
-	Text       string  // beginnings of words in name, description or tags
-	Sort       Sort    // empty: SortNewest
+	Tags       []Tag
+	Text       string // beginnings of words in name, description or tags
+	Sort       Sort   // empty: SortNewest
 	After      *After
 	Limit      int
+}
+
+// Tag is one that all must have.
+type Tag struct {
+	Key   string
+	Value *string // nil: any
 }
 
 // After is the last item of the page before.
@@ -83,6 +89,9 @@ func queryOf(f Filter) *query {
 			q.and(c.condition, *c.id)
 		}
 	}
+	if f.NetworkID != nil {
+		q.and("EXISTS (SELECT 1 FROM vm_macs m WHERE m.vm_id = v.id AND m.network_id = ?)", *f.NetworkID)
+	}
 	if f.Name != "" {
 		q.and("v.name = ?", f.Name)
 	}
@@ -109,21 +118,21 @@ func wordsOf(text string) string {
 	return strings.Join(words, " & ")
 }
 
-// tagged narrows to a tag. With the tenant and the order by age, the table of tags leads; otherwise it is asked for each candidate.
+// tagged narrows to tags. With the tenant and the order by age, the table of tags leads, by the first of them that has a value; for the
+// others it is asked for each candidate.
 func (q *query) tagged(f Filter) (joined bool) {
-	if f.TagKey == "" {
-		return false
-	}
-	if f.TenantID == nil || f.TagValue == nil || f.Sort == SortName || f.Sort == SortNameDown {
-		if f.TagValue == nil {
-			q.and("EXISTS (SELECT 1 FROM vm_tags t WHERE t.vm_id = v.id AND t.key = ?)", f.TagKey)
-		} else {
-			q.and("EXISTS (SELECT 1 FROM vm_tags t WHERE t.vm_id = v.id AND t.key = ? AND t.value = ?)", f.TagKey, *f.TagValue)
+	for _, tag := range f.Tags {
+		switch {
+		case !joined && f.TenantID != nil && tag.Value != nil && f.Sort != SortName && f.Sort != SortNameDown:
+			q.and("t.tenant_id = ? AND t.key = ? AND t.value = ?", *f.TenantID, tag.Key, *tag.Value)
+			joined = true
+		case tag.Value == nil:
+			q.and("EXISTS (SELECT 1 FROM vm_tags o WHERE o.vm_id = v.id AND o.key = ?)", tag.Key)
+		default:
+			q.and("EXISTS (SELECT 1 FROM vm_tags o WHERE o.vm_id = v.id AND o.key = ? AND o.value = ?)", tag.Key, *tag.Value)
 		}
-		return false
 	}
-	q.and("t.tenant_id = ? AND t.key = ? AND t.value = ?", *f.TenantID, f.TagKey, *f.TagValue)
-	return true
+	return joined
 }
 
 // ListVMs lists virtual machines.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -105,16 +106,50 @@ func (s *Store) UpdateNetwork(ctx context.Context, id uuid.UUID, version *int64,
 		if n.DHCP != nil {
 			update.DhcpStart, update.DhcpEnd = addrOf(n.DHCP.Start), addrOf(n.DHCP.End)
 		}
-		if _, err := s.q.NetworkUpdate(ctx, tx, update); err != nil {
+		if row, err = s.q.NetworkUpdate(ctx, tx, update); err != nil {
 			if constraint, _ := pg.Violation(err); constraint == "vm_networks_name_key" {
 				return vm.ErrNetworkTaken
 			}
 			return err
 		}
-		begun, err = s.ops.Create(ctx, tx, op)
-		return err
+		if begun, err = s.ops.Create(ctx, tx, op); err != nil {
+			return err
+		}
+		return tell(ctx, tx, networkTold(row), "updated", map[string]any{"operation_id": op.ID.String()})
 	})
 	return begun, err
+}
+
+// NetworkBefore is the input of operations of KindNetworkUpdate: what the network was.
+type NetworkBefore struct {
+	Name string   `json:"name"`
+	DHCP *vm.DHCP `json:"dhcp,omitempty"`
+}
+
+// RestoreNetwork takes a change back. The name stays where somebody else has the one before by now.
+func (s *Store) RestoreNetwork(ctx context.Context, id uuid.UUID, before NetworkBefore) error {
+	restore := func(name string) error {
+		return s.inTx(ctx, func(tx pgx.Tx) error {
+			row, err := s.q.NetworkGetForUpdate(ctx, tx, id)
+			if err != nil {
+				return mapNoRows(err, vm.ErrNetworkNotFound)
+			}
+			update := vmdb.NetworkUpdateParams{ID: id, Name: cmp.Or(name, row.Name), OperationID: row.OperationID, DhcpStart: row.DhcpStart, DhcpEnd: row.DhcpEnd}
+			if before.DHCP != nil {
+				update.DhcpStart, update.DhcpEnd = addrOf(before.DHCP.Start), addrOf(before.DHCP.End)
+			}
+			_, err = s.q.NetworkUpdate(ctx, tx, update)
+			if constraint, _ := pg.Violation(err); constraint == "vm_networks_name_key" {
+				return vm.ErrNetworkTaken
+			}
+			return err
+		})
+	}
+	err := restore(before.Name)
+	if errors.Is(err, vm.ErrNetworkTaken) {
+		err = restore("")
+	}
+	return err
 }
 
 // BeginDeleteNetwork begins to remove a network that nothing is connected to.
@@ -145,7 +180,7 @@ func (s *Store) BeginDeleteNetwork(ctx context.Context, id uuid.UUID, op operati
 		if used {
 			return vm.ErrNetworkInUse
 		}
-		if err := s.q.NetworkSetStatus(ctx, tx, vmdb.NetworkSetStatusParams{ID: id, Status: string(vm.NetworkDeleting), OperationID: &op.ID}); err != nil {
+		if _, err := s.q.NetworkSetStatus(ctx, tx, vmdb.NetworkSetStatusParams{ID: id, Status: string(vm.NetworkDeleting), OperationID: &op.ID}); err != nil {
 			return err
 		}
 		begun, err = s.ops.Create(ctx, tx, op)
@@ -157,10 +192,24 @@ func (s *Store) BeginDeleteNetwork(ctx context.Context, id uuid.UUID, op operati
 // EndNetwork is what the end of an operation on a network does to its row.
 func (s *Store) EndNetwork(ctx context.Context, tx pgx.Tx, op operation.Operation) error {
 	succeeded := op.Status == operation.StatusSucceeded
-	if op.Kind != KindNetworkUpdate && (op.Kind == KindNetworkCreate) != succeeded {
-		return s.q.NetworkDelete(ctx, tx, op.TargetID) // a creation that failed, or a deletion that did not
+	var row vmdb.VmNetwork
+	var err error
+	if op.Kind != KindNetworkUpdate && (op.Kind == KindNetworkCreate) != succeeded { // a creation that failed, or a deletion that did not
+		row, err = s.q.NetworkDelete(ctx, tx, op.TargetID)
+	} else {
+		row, err = s.q.NetworkSetStatus(ctx, tx, vmdb.NetworkSetStatusParams{ID: op.TargetID, Status: string(vm.NetworkActive)})
 	}
-	return s.q.NetworkSetStatus(ctx, tx, vmdb.NetworkSetStatusParams{ID: op.TargetID, Status: string(vm.NetworkActive)})
+	change, metadata := "failed", outcome(op)
+	switch {
+	case !succeeded:
+	case op.Kind == KindNetworkCreate:
+		change, metadata["mode"], metadata["cidr"] = "created", row.Mode, row.Cidr
+	case op.Kind == KindNetworkDelete:
+		change = "deleted"
+	default: // told when its row was changed
+		return ignoreGone(err)
+	}
+	return tellRow(ctx, tx, row, err, networkTold, change, metadata)
 }
 
 // NetworkCIDRs lists the ranges that are taken, whichever tenants have them.

@@ -49,7 +49,7 @@ func (s *Store) observe(ctx context.Context, tx pgx.Tx, r Record, epoch int64, s
 	}
 	// Answers to commands carry no epoch: until the first report there is none to compare with, but the clock is the same node's.
 	if (epoch == 0 || seen.Epoch == 0 || epoch == seen.Epoch) && seen.At != nil && status.At.Before(*seen.At) {
-		if status.Observed != seen.State {
+		if status.Observed != seen.State || anotherBoot(seen, status) {
 			return nil
 		}
 		// The same state, told by an answer and by a report whose times differ: what is new in it, such as addresses, still counts.
@@ -67,19 +67,22 @@ func (s *Store) observe(ctx context.Context, tx pgx.Tx, r Record, epoch int64, s
 	}
 	pending := r.Pending
 	on := status.Observed == nodeapi.ObservedRunning || status.Observed == nodeapi.ObservedPaused
-	becomesReady := on && status.ReadyAt != nil && r.ReadyAt == nil
-	ready := r.ReadyAt
-	switch {
-	case !on:
+	boot, ready := status.Boot, r.ReadyAt
+	if on && boot == "" {
+		boot = seen.Boot
+	}
+	if !on || anotherBoot(seen, status) { // what it told before does not count, also where nobody saw it off
 		ready = nil
-	case becomesReady:
+	}
+	becomesReady := on && status.ReadyAt != nil && ready == nil
+	if becomesReady {
 		ready = status.ReadyAt
 	}
 	if !on && !status.Saved {
 		pending = []vm.Pending{} // the next start takes everything up
 	}
 	if status.Observed == seen.State && status.Reason == seen.Reason && state == r.State && !addressed && epoch == seen.Epoch &&
-		status.Saved == r.Suspended && len(pending) == len(r.Pending) && !becomesReady && (on || r.ReadyAt == nil) {
+		status.Saved == r.Suspended && len(pending) == len(r.Pending) && !becomesReady && (ready == nil) == (r.ReadyAt == nil) && boot == seen.Boot {
 		return nil
 	}
 	// Nobody asked for the change through NovaCron: the guest powered itself off, or someone used virsh. That is now what is wanted,
@@ -97,6 +100,7 @@ func (s *Store) observe(ctx context.Context, tx pgx.Tx, r Record, epoch int64, s
 		ID: r.ID, ObservedState: string(status.Observed), ObservedReason: status.Reason, ObservedNode: r.NodeID, ObservedEpoch: epoch,
 		ObservedAt: &status.At, State: vmdb.VmStateEnum(state), NetworkConfig: mustJSON(r.Networks), Error: failure,
 		DesiredState: string(desired), Suspended: status.Saved, Pending: mustJSON(pending), ReadyAt: ready,
+		ObservedBoot: boot,
 	})
 	if err != nil {
 		return err
@@ -111,6 +115,11 @@ func (s *Store) observe(ctx context.Context, tx pgx.Tx, r Record, epoch int64, s
 		err = writeEvent(ctx, tx, r.VM, "ready", map[string]any{"ready_at": ready})
 	}
 	return err
+}
+
+// anotherBoot tells whether a status is of another time that a guest was powered on than the one that was seen last.
+func anotherBoot(seen Observation, status nodeapi.Status) bool {
+	return seen.Boot != "" && status.Boot != "" && seen.Boot != status.Boot
 }
 
 // ofHost tells whether a virtual machine is off because its host was to be. It is still wanted then.

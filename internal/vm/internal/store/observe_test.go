@@ -6,20 +6,16 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 
 	"github.com/novacron/novacron/db"
-	"github.com/novacron/novacron/internal/platform/operation"
-	"github.com/novacron/novacron/internal/platform/pg"
 	"github.com/novacron/novacron/internal/platform/pg/pgtest"
 	"github.com/novacron/novacron/internal/vm"
 	"github.com/novacron/novacron/internal/vm/internal/nodeapi"
-	"github.com/novacron/novacron/internal/vm/internal/vmdb"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-func migrations(t *testing.T) fs.FS {
+func migrations(t testing.TB) fs.FS {
 	t.Helper()
 	files, err := db.Migrations("vm")
 	if err != nil {
@@ -30,26 +26,10 @@ func migrations(t *testing.T) fs.FS {
 
 // Reports and answers to commands tell of one change with times that differ, and arrive in any order.
 func TestObserveInAnyOrder(t *testing.T) {
-	pool := pgtest.New(t, pgtest.Schema{Name: "vm", Migrations: migrations(t)}).Pool("vm")
-	ops, err := operation.NewEngine(operation.Config{Pool: pool, Schema: "vm"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, q, ctx := New(pool, ops), vmdb.New(), t.Context()
-	id, node, image := uuid.New(), uuid.New(), uuid.New()
-	err = pg.InTx(ctx, pool, func(tx pgx.Tx) error {
-		if _, err := q.ImageInsert(ctx, tx, vmdb.ImageInsertParams{ID: image, Name: "i", Format: "raw", Status: "ready", Kind: "disk", Visibility: "private", SharedWith: []uuid.UUID{}}); err != nil {
-			return err
-		}
-		return q.VMInsert(ctx, tx, vmdb.VMInsertParams{ID: id, Name: "a", HypervisorType: "kvm", NodeID: &node, ResourceConfig: []byte(`{}`),
-			NetworkConfig: []byte(`[{"mac":"52:54:00:00:00:01","addresses":[]}]`), StorageConfig: []byte(`[]`), ImageID: image, SshKeys: []byte(`[]`),
-			Tags: []byte(`{}`), Settings: []byte(`{}`), CloudInit: []byte(`{}`), DesiredState: "running"})
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s, node, ids := machines(t, 1)
+	id, ctx := ids[0], t.Context()
 	now := time.Now().UTC().Truncate(time.Microsecond)
-	address := []nodeapi.Address{{MAC: "52:54:00:00:00:01", IP: "10.0.0.9"}}
+	address := []nodeapi.Address{{MAC: "52:54:00:00:00:00", IP: "10.0.0.9"}}
 	for _, step := range []struct {
 		name    string
 		epoch   int64
@@ -74,6 +54,32 @@ func TestObserveInAnyOrder(t *testing.T) {
 		}
 		if r.State != step.state || len(r.Networks[0].Addresses) > 0 != step.address {
 			t.Errorf("after %s it is %s with %v", step.name, r.State, r.Networks[0].Addresses)
+		}
+	}
+	ready, later := now.Add(time.Minute), now.Add(time.Hour)
+	for _, step := range []struct {
+		name   string
+		status nodeapi.Status
+		ready  *time.Time
+	}{
+		{"a node that tells no boot", nodeapi.Status{At: now.Add(2 * time.Second), ReadyAt: &ready}, &ready},
+		{"one that tells it", nodeapi.Status{At: now.Add(3 * time.Second), Boot: "k/1"}, &ready},
+		{"the same boot, told again", nodeapi.Status{At: now.Add(4 * time.Second), Boot: "k/1", ReadyAt: &later}, &ready},
+		{"another boot", nodeapi.Status{At: now.Add(5 * time.Second), Boot: "k/2"}, nil},
+		{"the boot before, late", nodeapi.Status{At: now.Add(4 * time.Second), Boot: "k/1", ReadyAt: &ready}, nil},
+		{"it is ready", nodeapi.Status{At: now.Add(6 * time.Second), Boot: "k/2", ReadyAt: &later}, &later},
+		{"another one that is ready when it is first told", nodeapi.Status{At: now.Add(7 * time.Second), Boot: "k/3", ReadyAt: &ready}, &ready},
+	} {
+		step.status.VMID, step.status.Observed = id, nodeapi.ObservedRunning
+		if _, err := s.Observe(ctx, node, 3, step.status); err != nil {
+			t.Fatal(err)
+		}
+		r, err := s.GetVM(ctx, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (r.ReadyAt == nil) != (step.ready == nil) || r.ReadyAt != nil && !r.ReadyAt.Equal(*step.ready) {
+			t.Errorf("after %s it is ready at %v, want %v", step.name, r.ReadyAt, step.ready)
 		}
 	}
 	if known, err := s.Observe(ctx, uuid.New(), 9, nodeapi.Status{VMID: id}); err != nil || known {

@@ -76,7 +76,7 @@ func (s *Store) policyOf(ctx context.Context, tx pgx.Tx, node, without uuid.UUID
 		p.Interfaces = append(p.Interfaces, nodeapi.PolicyInterface{MAC: nic.Mac, NetworkID: nic.NetworkID, IP: text(nic.Ip), IP6: text(nic.Ip6),
 			Down: nic.LinkDown, InKbps: nic.InKbps, OutKbps: nic.OutKbps, Groups: groups[nic.Mac]})
 		if n := &p.Networks[i]; nic.Ip != nil && n.CIDR != "" {
-			n.Hosts = append(n.Hosts, nodeapi.NetworkHost{MAC: nic.Mac, IP: text(nic.Ip), Name: nic.VmName})
+			n.Hosts = append(n.Hosts, nodeapi.NetworkHost{MAC: nic.Mac, IP: text(nic.Ip), IP6: text(nic.Ip6), Name: nic.VmName})
 		}
 		for _, id := range groups[nic.Mac] {
 			want(id)

@@ -37,6 +37,7 @@ type Observation struct {
 	NodeID *uuid.UUID
 	Epoch  int64
 	At     *time.Time
+	Boot   string // which of its times on; empty while it is off or not known
 }
 
 func recordOf(row vmdb.Vm) (Record, error) {
@@ -52,7 +53,7 @@ func recordOf(row vmdb.Vm) (Record, error) {
 		Resizing: row.Resizing,
 		UserData: row.UserData, Provisioned: row.Provisioned, failure: row.Error, CurrentSnapshot: row.CurrentSnapshotID,
 		Observed: Observation{State: nodeapi.Observed(row.ObservedState), Reason: row.ObservedReason, NodeID: row.ObservedNode,
-			Epoch: row.ObservedEpoch, At: row.ObservedAt},
+			Epoch: row.ObservedEpoch, At: row.ObservedAt, Boot: row.ObservedBoot},
 	}
 	for _, column := range []struct {
 		name string

@@ -68,7 +68,7 @@ func (s *Store) CreateGroup(ctx context.Context, g vm.SecurityGroup) (vm.Securit
 			}
 			created.Rules = append(created.Rules, rule)
 		}
-		return nil
+		return tell(ctx, tx, groupTold(row), "created", nil)
 	})
 	return created, err
 }
@@ -180,8 +180,11 @@ func (s *Store) UpdateGroup(ctx context.Context, id uuid.UUID, name, description
 		if description != nil {
 			n.Description = *description
 		}
-		_, err := s.q.GroupUpdate(ctx, tx, n)
-		return groupViolation(err)
+		row, err := s.q.GroupUpdate(ctx, tx, n)
+		if err != nil {
+			return groupViolation(err)
+		}
+		return tell(ctx, tx, groupTold(row), "updated", map[string]any{"change": "details", "description": row.Description})
 	})
 }
 
@@ -198,7 +201,10 @@ func (s *Store) DeleteGroup(ctx context.Context, id uuid.UUID) error {
 		if referenced {
 			return vm.ErrGroupInUse
 		}
-		return groupViolation(s.q.GroupDelete(ctx, tx, id))
+		if err := s.q.GroupDelete(ctx, tx, id); err != nil {
+			return groupViolation(err)
+		}
+		return tell(ctx, tx, groupTold(row), "deleted", nil)
 	})
 }
 
@@ -215,14 +221,14 @@ func (s *Store) AddRule(ctx context.Context, id uuid.UUID, r vm.SecurityRule) (a
 		if added, err = s.insertRule(ctx, tx, row.TenantID, id, r); err != nil {
 			return err
 		}
-		return s.q.GroupTouch(ctx, tx, id)
+		return s.tellOfRule(ctx, tx, row, "rule.added", added.ID)
 	})
 	return added, err
 }
 
 // RemoveRule removes a rule from a group.
 func (s *Store) RemoveRule(ctx context.Context, group, rule uuid.UUID) error {
-	return s.changeGroup(ctx, group, func(tx pgx.Tx, _ vmdb.SecurityGroup) error {
+	return s.changeGroup(ctx, group, func(tx pgx.Tx, row vmdb.SecurityGroup) error {
 		n, err := s.q.RuleDelete(ctx, tx, vmdb.RuleDeleteParams{ID: rule, GroupID: group})
 		if err != nil {
 			return err
@@ -230,8 +236,16 @@ func (s *Store) RemoveRule(ctx context.Context, group, rule uuid.UUID) error {
 		if n == 0 {
 			return vm.ErrRuleNotFound
 		}
-		return s.q.GroupTouch(ctx, tx, group)
+		return s.tellOfRule(ctx, tx, row, "rule.removed", rule)
 	})
+}
+
+// tellOfRule tells of a rule that a group got or lost.
+func (s *Store) tellOfRule(ctx context.Context, tx pgx.Tx, group vmdb.SecurityGroup, change string, rule uuid.UUID) error {
+	if err := s.q.GroupTouch(ctx, tx, group.ID); err != nil {
+		return err
+	}
+	return tell(ctx, tx, groupTold(group), "updated", map[string]any{"change": change, "rule_id": rule.String()})
 }
 
 // ForwardRecord is a port forward with its interface's MAC.
@@ -260,7 +274,13 @@ func (s *Store) CreateForward(ctx context.Context, f ForwardRecord) (ForwardReco
 		}
 		n.Source = &prefix
 	}
-	row, err := s.q.ForwardInsert(ctx, s.pool, n)
+	var row vmdb.PortForward
+	err := s.inTx(ctx, func(tx pgx.Tx) (err error) {
+		if row, err = s.q.ForwardInsert(ctx, tx, n); err != nil {
+			return err
+		}
+		return tell(ctx, tx, forwardTold(row), "created", map[string]any{"protocol": row.Protocol, "host_port": row.HostPort, "guest_port": row.GuestPort})
+	})
 	if err != nil {
 		switch constraint, _ := pg.Violation(err); constraint {
 		case "port_forwards_host_key":
@@ -299,9 +319,11 @@ func (s *Store) ListForwards(ctx context.Context, tenant uuid.UUID, owner, vmID 
 
 // DeleteForward removes a port forward.
 func (s *Store) DeleteForward(ctx context.Context, id uuid.UUID) error {
-	n, err := s.q.ForwardDelete(ctx, s.pool, id)
-	if err == nil && n == 0 {
-		return vm.ErrForwardNotFound
-	}
-	return pg.Map(err)
+	return s.inTx(ctx, func(tx pgx.Tx) error {
+		row, err := s.q.ForwardDelete(ctx, tx, id)
+		if err != nil {
+			return mapNoRows(err, vm.ErrForwardNotFound)
+		}
+		return tell(ctx, tx, forwardTold(row), "deleted", nil)
+	})
 }

@@ -157,7 +157,17 @@ func (s *Store) EndSnapshot(ctx context.Context, tx pgx.Tx, op operation.Operati
 	}
 	succeeded, overtaken := op.Status == operation.StatusSucceeded, errors.Is(asError(op.Error), operation.ErrSuperseded)
 	status, failure := vm.SnapshotReady, []byte(nil)
-	current := machine.CurrentSnapshotID
+	current, change, metadata := machine.CurrentSnapshotID, "failed", outcome(op)
+	switch {
+	case !succeeded:
+	case op.Kind == KindSnapshotCreate:
+		change = "created"
+		metadata["memory"], metadata["frozen"], metadata["expected_pause_ms"], metadata["pause_ms"] = row.Memory, row.Frozen, row.ExpectedPauseMs, row.PauseMs
+	case op.Kind == KindSnapshotRevert:
+		change = "reverted"
+	case op.Kind == KindSnapshotDelete:
+		change = "deleted"
+	}
 	switch {
 	case op.Kind == KindSnapshotDelete && succeeded, op.Kind == KindSnapshotCreate && !succeeded && !overtaken:
 		if current != nil && *current == row.ID {
@@ -181,6 +191,9 @@ func (s *Store) EndSnapshot(ctx context.Context, tx pgx.Tx, op operation.Operati
 		}
 	}
 	if err := s.q.VMSetCurrentSnapshot(ctx, tx, vmdb.VMSetCurrentSnapshotParams{ID: row.VmID, CurrentSnapshotID: current}); err != nil {
+		return err
+	}
+	if err := tell(ctx, tx, snapshotTold(row), change, metadata); err != nil {
 		return err
 	}
 	return s.tellChange(ctx, tx, op, row.VmID, map[string]any{"change": op.Kind, "snapshot_id": row.ID.String(), "operation_id": op.ID.String()})

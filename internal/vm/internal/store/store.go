@@ -50,6 +50,14 @@ func (s *Store) inTx(ctx context.Context, fn func(tx pgx.Tx) error) error {
 	return pg.Map(pg.InTx(ctx, s.pool, fn))
 }
 
+// ignoreGone is for a change of a row that may have gone.
+func ignoreGone(err error) error {
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil
+	}
+	return err
+}
+
 // mapNoRows turns the driver's "no rows" into the caller's own error.
 func mapNoRows(err, notFound error) error {
 	if errors.Is(err, pgx.ErrNoRows) {

@@ -169,8 +169,10 @@ func (s *Store) UpdateVolume(ctx context.Context, id uuid.UUID, change func(*vm.
 		if err != nil {
 			return volumeViolation(err)
 		}
-		updated, err = volumeOf(row)
-		return err
+		if updated, err = volumeOf(row); err != nil {
+			return err
+		}
+		return tell(ctx, tx, volumeTold(row), "updated", map[string]any{"description": v.Description, "tags": v.Tags})
 	})
 	return updated, err
 }
@@ -221,16 +223,33 @@ func (s *Store) BeginVolume(ctx context.Context, id uuid.UUID, op operation.New,
 
 // EndVolume is what the end of an operation on a volume does to its row.
 func (s *Store) EndVolume(ctx context.Context, tx pgx.Tx, op operation.Operation) error {
-	succeeded := op.Status == operation.StatusSucceeded
+	succeeded, change := op.Status == operation.StatusSucceeded, "failed"
+	var row vmdb.Volume
+	var err error
 	if op.Kind == KindVolumeCreate && !succeeded || op.Kind == KindVolumeDelete && succeeded {
-		return s.q.VolumeDelete(ctx, tx, op.TargetID)
+		row, err = s.q.VolumeDelete(ctx, tx, op.TargetID)
+	} else {
+		row, err = s.q.VolumeEnd(ctx, tx, vmdb.VolumeEndParams{ID: op.TargetID, Status: volumeReady})
 	}
-	return s.q.VolumeEnd(ctx, tx, vmdb.VolumeEndParams{ID: op.TargetID, Status: volumeReady})
+	metadata := outcome(op)
+	switch {
+	case !succeeded:
+	case op.Kind == KindVolumeCreate:
+		change, metadata["size_bytes"], metadata["node_id"] = "created", row.SizeBytes, row.NodeID
+	case op.Kind == KindVolumeDelete:
+		change = "deleted"
+	default: // told when its row got the new size
+		return ignoreGone(err)
+	}
+	return tellRow(ctx, tx, row, err, volumeTold, change, metadata)
 }
 
-// SetVolumeSize notes that a volume has grown.
+// SetVolumeSize notes that a volume has grown. It stays so, whatever becomes of the operation that made it grow.
 func (s *Store) SetVolumeSize(ctx context.Context, id uuid.UUID, size int64) error {
-	return pg.Map(s.q.VolumeSetSize(ctx, s.pool, vmdb.VolumeSetSizeParams{ID: id, SizeBytes: size}))
+	return s.inTx(ctx, func(tx pgx.Tx) error {
+		row, err := s.q.VolumeSetSize(ctx, tx, vmdb.VolumeSetSizeParams{ID: id, SizeBytes: size})
+		return tellRow(ctx, tx, row, err, volumeTold, "resized", map[string]any{"size_bytes": size})
+	})
 }
 
 // SetVolumeUsage notes what the file of a volume takes.
@@ -240,7 +259,10 @@ func (s *Store) SetVolumeUsage(ctx context.Context, id uuid.UUID, bytes int64) e
 
 // DeleteVolume removes the row of a volume whose file is gone with its virtual machine.
 func (s *Store) DeleteVolume(ctx context.Context, id uuid.UUID) error {
-	return pg.Map(s.q.VolumeDelete(ctx, s.pool, id))
+	return s.inTx(ctx, func(tx pgx.Tx) error {
+		row, err := s.q.VolumeDelete(ctx, tx, id)
+		return tellRow(ctx, tx, row, err, volumeTold, "deleted", nil)
+	})
 }
 
 // UndeletedVolumes lists some that are to be deleted and have no virtual machine any more that would see to it.
@@ -360,7 +382,18 @@ func (s *Store) EndDisk(ctx context.Context, tx pgx.Tx, op operation.Operation) 
 		if detached {
 			err = s.q.VolumeDetach(ctx, tx, v.ID)
 		} else {
-			err = s.q.VolumeEnd(ctx, tx, vmdb.VolumeEndParams{ID: v.ID, Status: v.Status})
+			_, err = s.q.VolumeEnd(ctx, tx, vmdb.VolumeEndParams{ID: v.ID, Status: v.Status})
+		}
+		if err != nil {
+			return err
+		}
+		switch {
+		case op.Kind == KindDiskAttach && !detached:
+			err = tell(ctx, tx, volumeTold(v), "attached", outcome(op))
+		case op.Kind == KindDiskDetach && detached:
+			err = tell(ctx, tx, volumeTold(v), "detached", outcome(op))
+		case !succeeded && !overtaken:
+			err = tell(ctx, tx, volumeTold(v), "failed", outcome(op))
 		}
 		if err != nil {
 			return err

@@ -30,17 +30,21 @@ func (q *Queries) EventBounds(ctx context.Context, db DBTX) (EventBoundsRow, err
 
 const eventsOfAll = `-- name: EventsOfAll :many
 SELECT seq, payload FROM outbox
-WHERE subject = 'vm.events' AND seq > $1
+WHERE subject IN ('vm.events', 'vm.objects') AND seq > $1
     AND (cardinality($2::text[]) = 0 OR payload ->> 'type' = ANY ($2::text[]))
-    AND ($3::text IS NULL OR payload ->> 'vm_id' = $3::text)
-ORDER BY seq LIMIT $4
+    AND (cardinality($3::text[]) = 0 OR coalesce(payload -> 'object' ->> 'kind', 'vm') = ANY ($3::text[]))
+    AND ($4::text IS NULL OR coalesce(payload -> 'object' ->> 'id', payload ->> 'vm_id') = $4::text)
+    AND ($5::text IS NULL OR payload ->> 'vm_id' = $5::text)
+ORDER BY seq LIMIT $6
 `
 
 type EventsOfAllParams struct {
-	After   int64
-	Types   []string
-	VmID    *string
-	MaxRows int32
+	After    int64
+	Types    []string
+	Kinds    []string
+	ObjectID *string
+	VmID     *string
+	MaxRows  int32
 }
 
 type EventsOfAllRow struct {
@@ -52,6 +56,8 @@ func (q *Queries) EventsOfAll(ctx context.Context, db DBTX, arg EventsOfAllParam
 	rows, err := db.Query(ctx, eventsOfAll,
 		arg.After,
 		arg.Types,
+		arg.Kinds,
+		arg.ObjectID,
 		arg.VmID,
 		arg.MaxRows,
 	)
@@ -75,16 +81,20 @@ func (q *Queries) EventsOfAll(ctx context.Context, db DBTX, arg EventsOfAllParam
 
 const eventsOfTenant = `-- name: EventsOfTenant :many
 SELECT seq, payload FROM outbox
-WHERE subject = 'vm.events' AND payload ->> 'tenant_id' = $1::text AND seq > $2
+WHERE subject IN ('vm.events', 'vm.objects') AND payload ->> 'tenant_id' = $1::text AND seq > $2
     AND (cardinality($3::text[]) = 0 OR payload ->> 'type' = ANY ($3::text[]))
-    AND ($4::text IS NULL OR payload ->> 'vm_id' = $4::text)
-ORDER BY seq LIMIT $5
+    AND (cardinality($4::text[]) = 0 OR coalesce(payload -> 'object' ->> 'kind', 'vm') = ANY ($4::text[]))
+    AND ($5::text IS NULL OR coalesce(payload -> 'object' ->> 'id', payload ->> 'vm_id') = $5::text)
+    AND ($6::text IS NULL OR payload ->> 'vm_id' = $6::text)
+ORDER BY seq LIMIT $7
 `
 
 type EventsOfTenantParams struct {
 	TenantID string
 	After    int64
 	Types    []string
+	Kinds    []string
+	ObjectID *string
 	VmID     *string
 	MaxRows  int32
 }
@@ -99,6 +109,8 @@ func (q *Queries) EventsOfTenant(ctx context.Context, db DBTX, arg EventsOfTenan
 		arg.TenantID,
 		arg.After,
 		arg.Types,
+		arg.Kinds,
+		arg.ObjectID,
 		arg.VmID,
 		arg.MaxRows,
 	)

@@ -12,20 +12,42 @@ import (
 	"github.com/google/uuid"
 )
 
-const imageDelete = `-- name: ImageDelete :execrows
-DELETE FROM images WHERE id = $1
+const imageDelete = `-- name: ImageDelete :one
+DELETE FROM images WHERE id = $1 RETURNING id, tenant_id, owner_id, name, status, format, upload_sha256, sha256, size_bytes, virtual_size_bytes, operation_id, error, created_at, updated_at, kind, visibility, shared_with, source_url, declared_size, said_format, version
 `
 
-func (q *Queries) ImageDelete(ctx context.Context, db DBTX, id uuid.UUID) (int64, error) {
-	result, err := db.Exec(ctx, imageDelete, id)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
+func (q *Queries) ImageDelete(ctx context.Context, db DBTX, id uuid.UUID) (Image, error) {
+	row := db.QueryRow(ctx, imageDelete, id)
+	var i Image
+	err := row.Scan(
+		&i.ID,
+		&i.TenantID,
+		&i.OwnerID,
+		&i.Name,
+		&i.Status,
+		&i.Format,
+		&i.UploadSha256,
+		&i.Sha256,
+		&i.SizeBytes,
+		&i.VirtualSizeBytes,
+		&i.OperationID,
+		&i.Error,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.Kind,
+		&i.Visibility,
+		&i.SharedWith,
+		&i.SourceUrl,
+		&i.DeclaredSize,
+		&i.SaidFormat,
+		&i.Version,
+	)
+	return i, err
 }
 
-const imageFailed = `-- name: ImageFailed :exec
-UPDATE images SET status = 'failed', operation_id = NULL, error = $1, updated_at = now() WHERE id = $2 AND status = 'importing'
+const imageFailed = `-- name: ImageFailed :one
+UPDATE images SET status = 'failed', operation_id = NULL, error = $1, updated_at = now() WHERE id = $2
+RETURNING id, tenant_id, owner_id, name, status, format, upload_sha256, sha256, size_bytes, virtual_size_bytes, operation_id, error, created_at, updated_at, kind, visibility, shared_with, source_url, declared_size, said_format, version
 `
 
 type ImageFailedParams struct {
@@ -33,9 +55,33 @@ type ImageFailedParams struct {
 	ID    uuid.UUID
 }
 
-func (q *Queries) ImageFailed(ctx context.Context, db DBTX, arg ImageFailedParams) error {
-	_, err := db.Exec(ctx, imageFailed, arg.Error, arg.ID)
-	return err
+func (q *Queries) ImageFailed(ctx context.Context, db DBTX, arg ImageFailedParams) (Image, error) {
+	row := db.QueryRow(ctx, imageFailed, arg.Error, arg.ID)
+	var i Image
+	err := row.Scan(
+		&i.ID,
+		&i.TenantID,
+		&i.OwnerID,
+		&i.Name,
+		&i.Status,
+		&i.Format,
+		&i.UploadSha256,
+		&i.Sha256,
+		&i.SizeBytes,
+		&i.VirtualSizeBytes,
+		&i.OperationID,
+		&i.Error,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.Kind,
+		&i.Visibility,
+		&i.SharedWith,
+		&i.SourceUrl,
+		&i.DeclaredSize,
+		&i.SaidFormat,
+		&i.Version,
+	)
+	return i, err
 }
 
 const imageGet = `-- name: ImageGet :one
@@ -325,7 +371,7 @@ func (q *Queries) ImageList(ctx context.Context, db DBTX, arg ImageListParams) (
 	return items, nil
 }
 
-const imageReady = `-- name: ImageReady :execrows
+const imageReady = `-- name: ImageReady :exec
 UPDATE images SET status = 'ready', sha256 = $1, size_bytes = $2, virtual_size_bytes = $3, operation_id = NULL,
     error = NULL, updated_at = now()
 WHERE id = $4 AND status <> 'ready'
@@ -338,17 +384,14 @@ type ImageReadyParams struct {
 	ID               uuid.UUID
 }
 
-func (q *Queries) ImageReady(ctx context.Context, db DBTX, arg ImageReadyParams) (int64, error) {
-	result, err := db.Exec(ctx, imageReady,
+func (q *Queries) ImageReady(ctx context.Context, db DBTX, arg ImageReadyParams) error {
+	_, err := db.Exec(ctx, imageReady,
 		arg.Sha256,
 		arg.SizeBytes,
 		arg.VirtualSizeBytes,
 		arg.ID,
 	)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
+	return err
 }
 
 const imageScreened = `-- name: ImageScreened :exec
@@ -431,16 +474,37 @@ func (q *Queries) ImageUpdate(ctx context.Context, db DBTX, arg ImageUpdateParam
 	return i, err
 }
 
-const imageUploadDelete = `-- name: ImageUploadDelete :execrows
-DELETE FROM images WHERE id = $1 AND status = 'uploading'
+const imageUploadDelete = `-- name: ImageUploadDelete :one
+DELETE FROM images WHERE id = $1 AND status = 'uploading' RETURNING id, tenant_id, owner_id, name, status, format, upload_sha256, sha256, size_bytes, virtual_size_bytes, operation_id, error, created_at, updated_at, kind, visibility, shared_with, source_url, declared_size, said_format, version
 `
 
-func (q *Queries) ImageUploadDelete(ctx context.Context, db DBTX, id uuid.UUID) (int64, error) {
-	result, err := db.Exec(ctx, imageUploadDelete, id)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
+func (q *Queries) ImageUploadDelete(ctx context.Context, db DBTX, id uuid.UUID) (Image, error) {
+	row := db.QueryRow(ctx, imageUploadDelete, id)
+	var i Image
+	err := row.Scan(
+		&i.ID,
+		&i.TenantID,
+		&i.OwnerID,
+		&i.Name,
+		&i.Status,
+		&i.Format,
+		&i.UploadSha256,
+		&i.Sha256,
+		&i.SizeBytes,
+		&i.VirtualSizeBytes,
+		&i.OperationID,
+		&i.Error,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.Kind,
+		&i.Visibility,
+		&i.SharedWith,
+		&i.SourceUrl,
+		&i.DeclaredSize,
+		&i.SaidFormat,
+		&i.Version,
+	)
+	return i, err
 }
 
 const imagesStale = `-- name: ImagesStale :many

@@ -182,6 +182,8 @@ type Vm struct {
 	RebuildImageID    *uuid.UUID
 	CloudInit         []byte
 	ReadyAt           *time.Time
+	ObservedBoot      string
+	Revision          int64
 }
 
 type VmMacGroup struct {

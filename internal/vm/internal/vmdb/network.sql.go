@@ -83,13 +83,36 @@ func (q *Queries) NetworkCIDRs(ctx context.Context, db DBTX) ([]netip.Prefix, er
 	return items, nil
 }
 
-const networkDelete = `-- name: NetworkDelete :exec
-DELETE FROM vm_networks WHERE id = $1
+const networkDelete = `-- name: NetworkDelete :one
+DELETE FROM vm_networks WHERE id = $1 RETURNING id, tenant_id, owner_id, name, mode, bridge, cidr, gateway, dhcp_start, dhcp_end, is_default, status, operation_id, created_at, updated_at, cidr6, gateway6, uplink, vlan, version
 `
 
-func (q *Queries) NetworkDelete(ctx context.Context, db DBTX, id uuid.UUID) error {
-	_, err := db.Exec(ctx, networkDelete, id)
-	return err
+func (q *Queries) NetworkDelete(ctx context.Context, db DBTX, id uuid.UUID) (VmNetwork, error) {
+	row := db.QueryRow(ctx, networkDelete, id)
+	var i VmNetwork
+	err := row.Scan(
+		&i.ID,
+		&i.TenantID,
+		&i.OwnerID,
+		&i.Name,
+		&i.Mode,
+		&i.Bridge,
+		&i.Cidr,
+		&i.Gateway,
+		&i.DhcpStart,
+		&i.DhcpEnd,
+		&i.IsDefault,
+		&i.Status,
+		&i.OperationID,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.Cidr6,
+		&i.Gateway6,
+		&i.Uplink,
+		&i.Vlan,
+		&i.Version,
+	)
+	return i, err
 }
 
 const networkGet = `-- name: NetworkGet :one
@@ -335,8 +358,9 @@ func (q *Queries) NetworkList(ctx context.Context, db DBTX, arg NetworkListParam
 	return items, nil
 }
 
-const networkSetStatus = `-- name: NetworkSetStatus :exec
+const networkSetStatus = `-- name: NetworkSetStatus :one
 UPDATE vm_networks SET status = $1, operation_id = $2, updated_at = now() WHERE id = $3
+RETURNING id, tenant_id, owner_id, name, mode, bridge, cidr, gateway, dhcp_start, dhcp_end, is_default, status, operation_id, created_at, updated_at, cidr6, gateway6, uplink, vlan, version
 `
 
 type NetworkSetStatusParams struct {
@@ -345,9 +369,32 @@ type NetworkSetStatusParams struct {
 	ID          uuid.UUID
 }
 
-func (q *Queries) NetworkSetStatus(ctx context.Context, db DBTX, arg NetworkSetStatusParams) error {
-	_, err := db.Exec(ctx, networkSetStatus, arg.Status, arg.OperationID, arg.ID)
-	return err
+func (q *Queries) NetworkSetStatus(ctx context.Context, db DBTX, arg NetworkSetStatusParams) (VmNetwork, error) {
+	row := db.QueryRow(ctx, networkSetStatus, arg.Status, arg.OperationID, arg.ID)
+	var i VmNetwork
+	err := row.Scan(
+		&i.ID,
+		&i.TenantID,
+		&i.OwnerID,
+		&i.Name,
+		&i.Mode,
+		&i.Bridge,
+		&i.Cidr,
+		&i.Gateway,
+		&i.DhcpStart,
+		&i.DhcpEnd,
+		&i.IsDefault,
+		&i.Status,
+		&i.OperationID,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.Cidr6,
+		&i.Gateway6,
+		&i.Uplink,
+		&i.Vlan,
+		&i.Version,
+	)
+	return i, err
 }
 
 const networkUpdate = `-- name: NetworkUpdate :one

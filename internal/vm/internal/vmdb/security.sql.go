@@ -13,16 +13,68 @@ import (
 	"github.com/google/uuid"
 )
 
-const forwardDelete = `-- name: ForwardDelete :execrows
-DELETE FROM port_forwards WHERE id = $1
+const forwardDelete = `-- name: ForwardDelete :one
+DELETE FROM port_forwards WHERE id = $1 RETURNING id, tenant_id, owner_id, vm_id, mac, protocol, host_port, guest_port, source, created_at
 `
 
-func (q *Queries) ForwardDelete(ctx context.Context, db DBTX, id uuid.UUID) (int64, error) {
-	result, err := db.Exec(ctx, forwardDelete, id)
+func (q *Queries) ForwardDelete(ctx context.Context, db DBTX, id uuid.UUID) (PortForward, error) {
+	row := db.QueryRow(ctx, forwardDelete, id)
+	var i PortForward
+	err := row.Scan(
+		&i.ID,
+		&i.TenantID,
+		&i.OwnerID,
+		&i.VmID,
+		&i.Mac,
+		&i.Protocol,
+		&i.HostPort,
+		&i.GuestPort,
+		&i.Source,
+		&i.CreatedAt,
+	)
+	return i, err
+}
+
+const forwardDeleteOf = `-- name: ForwardDeleteOf :many
+DELETE FROM port_forwards f WHERE f.vm_id = $1 AND ($2::uuid IS NULL
+    OR f.mac = (SELECT m.mac FROM vm_macs m WHERE m.id = $2))
+RETURNING id, tenant_id, owner_id, vm_id, mac, protocol, host_port, guest_port, source, created_at
+`
+
+type ForwardDeleteOfParams struct {
+	VmID        uuid.UUID
+	InterfaceID *uuid.UUID
+}
+
+func (q *Queries) ForwardDeleteOf(ctx context.Context, db DBTX, arg ForwardDeleteOfParams) ([]PortForward, error) {
+	rows, err := db.Query(ctx, forwardDeleteOf, arg.VmID, arg.InterfaceID)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	return result.RowsAffected(), nil
+	defer rows.Close()
+	var items []PortForward
+	for rows.Next() {
+		var i PortForward
+		if err := rows.Scan(
+			&i.ID,
+			&i.TenantID,
+			&i.OwnerID,
+			&i.VmID,
+			&i.Mac,
+			&i.Protocol,
+			&i.HostPort,
+			&i.GuestPort,
+			&i.Source,
+			&i.CreatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const forwardGet = `-- name: ForwardGet :one

@@ -147,7 +147,7 @@ func (q *Queries) VMExisting(ctx context.Context, db DBTX, ids []uuid.UUID) ([]u
 }
 
 const vMGet = `-- name: VMGet :one
-SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id, origin, rebuild, rebuild_image_id, cloud_init, ready_at FROM vms WHERE id = $1
+SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id, origin, rebuild, rebuild_image_id, cloud_init, ready_at, observed_boot, revision FROM vms WHERE id = $1
 `
 
 func (q *Queries) VMGet(ctx context.Context, db DBTX, id uuid.UUID) (Vm, error) {
@@ -192,12 +192,14 @@ func (q *Queries) VMGet(ctx context.Context, db DBTX, id uuid.UUID) (Vm, error) 
 		&i.RebuildImageID,
 		&i.CloudInit,
 		&i.ReadyAt,
+		&i.ObservedBoot,
+		&i.Revision,
 	)
 	return i, err
 }
 
 const vMGetForUpdate = `-- name: VMGetForUpdate :one
-SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id, origin, rebuild, rebuild_image_id, cloud_init, ready_at FROM vms WHERE id = $1 FOR UPDATE
+SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id, origin, rebuild, rebuild_image_id, cloud_init, ready_at, observed_boot, revision FROM vms WHERE id = $1 FOR UPDATE
 `
 
 func (q *Queries) VMGetForUpdate(ctx context.Context, db DBTX, id uuid.UUID) (Vm, error) {
@@ -242,6 +244,8 @@ func (q *Queries) VMGetForUpdate(ctx context.Context, db DBTX, id uuid.UUID) (Vm
 		&i.RebuildImageID,
 		&i.CloudInit,
 		&i.ReadyAt,
+		&i.ObservedBoot,
+		&i.Revision,
 	)
 	return i, err
 }
@@ -312,7 +316,7 @@ func (q *Queries) VMInsert(ctx context.Context, db DBTX, arg VMInsertParams) err
 }
 
 const vMListByNode = `-- name: VMListByNode :many
-SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id, origin, rebuild, rebuild_image_id, cloud_init, ready_at FROM vms WHERE node_id = $1 ORDER BY id
+SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id, origin, rebuild, rebuild_image_id, cloud_init, ready_at, observed_boot, revision FROM vms WHERE node_id = $1 ORDER BY id
 `
 
 func (q *Queries) VMListByNode(ctx context.Context, db DBTX, nodeID *uuid.UUID) ([]Vm, error) {
@@ -363,6 +367,8 @@ func (q *Queries) VMListByNode(ctx context.Context, db DBTX, nodeID *uuid.UUID) 
 			&i.RebuildImageID,
 			&i.CloudInit,
 			&i.ReadyAt,
+			&i.ObservedBoot,
+			&i.Revision,
 		); err != nil {
 			return nil, err
 		}
@@ -375,7 +381,7 @@ func (q *Queries) VMListByNode(ctx context.Context, db DBTX, nodeID *uuid.UUID) 
 }
 
 const vMListToBoot = `-- name: VMListToBoot :many
-SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id, origin, rebuild, rebuild_image_id, cloud_init, ready_at FROM vms WHERE observed_reason = 'host_reboot' AND desired_state = 'running' AND state = 'stopped' AND operation_id IS NULL
+SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id, origin, rebuild, rebuild_image_id, cloud_init, ready_at, observed_boot, revision FROM vms WHERE observed_reason = 'host_reboot' AND desired_state = 'running' AND state = 'stopped' AND operation_id IS NULL
 `
 
 func (q *Queries) VMListToBoot(ctx context.Context, db DBTX) ([]Vm, error) {
@@ -426,6 +432,8 @@ func (q *Queries) VMListToBoot(ctx context.Context, db DBTX) ([]Vm, error) {
 			&i.RebuildImageID,
 			&i.CloudInit,
 			&i.ReadyAt,
+			&i.ObservedBoot,
+			&i.Revision,
 		); err != nil {
 			return nil, err
 		}
@@ -492,8 +500,9 @@ func (q *Queries) VMNameTaken(ctx context.Context, db DBTX, arg VMNameTakenParam
 const vMSetObserved = `-- name: VMSetObserved :exec
 UPDATE vms SET observed_state = $1, observed_reason = $2, observed_node = $3,
     observed_epoch = $4, observed_at = $5, state = $6, network_config = $7,
-    desired_state = $8, error = $9, suspended = $10, pending = $11, ready_at = $12, updated_at = now()
-WHERE id = $13
+    desired_state = $8, error = $9, suspended = $10, pending = $11, ready_at = $12,
+    observed_boot = $13, updated_at = now()
+WHERE id = $14
 `
 
 type VMSetObservedParams struct {
@@ -509,6 +518,7 @@ type VMSetObservedParams struct {
 	Suspended      bool
 	Pending        []byte
 	ReadyAt        *time.Time
+	ObservedBoot   string
 	ID             uuid.UUID
 }
 
@@ -526,6 +536,7 @@ func (q *Queries) VMSetObserved(ctx context.Context, db DBTX, arg VMSetObservedP
 		arg.Suspended,
 		arg.Pending,
 		arg.ReadyAt,
+		arg.ObservedBoot,
 		arg.ID,
 	)
 	return err
@@ -629,4 +640,72 @@ func (q *Queries) VMSetSettings(ctx context.Context, db DBTX, arg VMSetSettingsP
 		arg.ID,
 	)
 	return err
+}
+
+const vMStatuses = `-- name: VMStatuses :many
+SELECT id, name, state, desired_state, suspended, operation_id, node_id, tenant_id, owner_id, generation, revision, ready_at, error,
+    observed_state, observed_reason, observed_node, observed_epoch, observed_at, network_config
+FROM vms WHERE id = ANY($1::uuid[])
+`
+
+type VMStatusesRow struct {
+	ID             uuid.UUID
+	Name           string
+	State          VmStateEnum
+	DesiredState   string
+	Suspended      bool
+	OperationID    *uuid.UUID
+	NodeID         *uuid.UUID
+	TenantID       uuid.UUID
+	OwnerID        uuid.UUID
+	Generation     int64
+	Revision       int64
+	ReadyAt        *time.Time
+	Error          []byte
+	ObservedState  string
+	ObservedReason string
+	ObservedNode   *uuid.UUID
+	ObservedEpoch  int64
+	ObservedAt     *time.Time
+	NetworkConfig  []byte
+}
+
+func (q *Queries) VMStatuses(ctx context.Context, db DBTX, ids []uuid.UUID) ([]VMStatusesRow, error) {
+	rows, err := db.Query(ctx, vMStatuses, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []VMStatusesRow
+	for rows.Next() {
+		var i VMStatusesRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Name,
+			&i.State,
+			&i.DesiredState,
+			&i.Suspended,
+			&i.OperationID,
+			&i.NodeID,
+			&i.TenantID,
+			&i.OwnerID,
+			&i.Generation,
+			&i.Revision,
+			&i.ReadyAt,
+			&i.Error,
+			&i.ObservedState,
+			&i.ObservedReason,
+			&i.ObservedNode,
+			&i.ObservedEpoch,
+			&i.ObservedAt,
+			&i.NetworkConfig,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }

@@ -64,13 +64,34 @@ func (q *Queries) VolumeBegin(ctx context.Context, db DBTX, arg VolumeBeginParam
 	return i, err
 }
 
-const volumeDelete = `-- name: VolumeDelete :exec
-DELETE FROM volumes WHERE id = $1
+const volumeDelete = `-- name: VolumeDelete :one
+DELETE FROM volumes WHERE id = $1 RETURNING id, tenant_id, owner_id, name, description, tags, node_id, format, size_bytes, allocated_bytes, image_id, status, vm_id, attached_at, generation, operation_id, created_at, updated_at
 `
 
-func (q *Queries) VolumeDelete(ctx context.Context, db DBTX, id uuid.UUID) error {
-	_, err := db.Exec(ctx, volumeDelete, id)
-	return err
+func (q *Queries) VolumeDelete(ctx context.Context, db DBTX, id uuid.UUID) (Volume, error) {
+	row := db.QueryRow(ctx, volumeDelete, id)
+	var i Volume
+	err := row.Scan(
+		&i.ID,
+		&i.TenantID,
+		&i.OwnerID,
+		&i.Name,
+		&i.Description,
+		&i.Tags,
+		&i.NodeID,
+		&i.Format,
+		&i.SizeBytes,
+		&i.AllocatedBytes,
+		&i.ImageID,
+		&i.Status,
+		&i.VmID,
+		&i.AttachedAt,
+		&i.Generation,
+		&i.OperationID,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+	)
+	return i, err
 }
 
 const volumeDeleteWithVM = `-- name: VolumeDeleteWithVM :exec
@@ -96,8 +117,9 @@ func (q *Queries) VolumeDetach(ctx context.Context, db DBTX, id uuid.UUID) error
 	return err
 }
 
-const volumeEnd = `-- name: VolumeEnd :exec
+const volumeEnd = `-- name: VolumeEnd :one
 UPDATE volumes SET status = $1, operation_id = NULL, updated_at = now() WHERE id = $2
+RETURNING id, tenant_id, owner_id, name, description, tags, node_id, format, size_bytes, allocated_bytes, image_id, status, vm_id, attached_at, generation, operation_id, created_at, updated_at
 `
 
 type VolumeEndParams struct {
@@ -105,9 +127,30 @@ type VolumeEndParams struct {
 	ID     uuid.UUID
 }
 
-func (q *Queries) VolumeEnd(ctx context.Context, db DBTX, arg VolumeEndParams) error {
-	_, err := db.Exec(ctx, volumeEnd, arg.Status, arg.ID)
-	return err
+func (q *Queries) VolumeEnd(ctx context.Context, db DBTX, arg VolumeEndParams) (Volume, error) {
+	row := db.QueryRow(ctx, volumeEnd, arg.Status, arg.ID)
+	var i Volume
+	err := row.Scan(
+		&i.ID,
+		&i.TenantID,
+		&i.OwnerID,
+		&i.Name,
+		&i.Description,
+		&i.Tags,
+		&i.NodeID,
+		&i.Format,
+		&i.SizeBytes,
+		&i.AllocatedBytes,
+		&i.ImageID,
+		&i.Status,
+		&i.VmID,
+		&i.AttachedAt,
+		&i.Generation,
+		&i.OperationID,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+	)
+	return i, err
 }
 
 const volumeExisting = `-- name: VolumeExisting :many
@@ -484,8 +527,9 @@ func (q *Queries) VolumeNameTaken(ctx context.Context, db DBTX, arg VolumeNameTa
 	return exists, err
 }
 
-const volumeSetSize = `-- name: VolumeSetSize :exec
+const volumeSetSize = `-- name: VolumeSetSize :one
 UPDATE volumes SET size_bytes = $1, updated_at = now() WHERE id = $2 AND size_bytes < $1
+RETURNING id, tenant_id, owner_id, name, description, tags, node_id, format, size_bytes, allocated_bytes, image_id, status, vm_id, attached_at, generation, operation_id, created_at, updated_at
 `
 
 type VolumeSetSizeParams struct {
@@ -493,9 +537,30 @@ type VolumeSetSizeParams struct {
 	ID        uuid.UUID
 }
 
-func (q *Queries) VolumeSetSize(ctx context.Context, db DBTX, arg VolumeSetSizeParams) error {
-	_, err := db.Exec(ctx, volumeSetSize, arg.SizeBytes, arg.ID)
-	return err
+func (q *Queries) VolumeSetSize(ctx context.Context, db DBTX, arg VolumeSetSizeParams) (Volume, error) {
+	row := db.QueryRow(ctx, volumeSetSize, arg.SizeBytes, arg.ID)
+	var i Volume
+	err := row.Scan(
+		&i.ID,
+		&i.TenantID,
+		&i.OwnerID,
+		&i.Name,
+		&i.Description,
+		&i.Tags,
+		&i.NodeID,
+		&i.Format,
+		&i.SizeBytes,
+		&i.AllocatedBytes,
+		&i.ImageID,
+		&i.Status,
+		&i.VmID,
+		&i.AttachedAt,
+		&i.Generation,
+		&i.OperationID,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+	)
+	return i, err
 }
 
 const volumeSetUsage = `-- name: VolumeSetUsage :exec

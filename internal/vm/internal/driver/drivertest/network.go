@@ -81,7 +81,8 @@ func testHosts(t *testing.T, s *suite) {
 	ctx := s.ctx(t)
 	def := s.network(t, driver.ModeNAT)
 	def.CIDR6, def.Gateway6 = "fd00:231:77::/64", "fd00:231:77::1"
-	hosts := []nodeapi.NetworkHost{{MAC: "52:54:00:00:00:01", IP: "10.231.77.11", Name: "web-1"}, {MAC: "52:54:00:00:00:02", IP: "10.231.77.12", Name: "db"}}
+	const first6, second6 = "fd00:231:77::5054:ff:fe00:1", "fd00:231:77::5054:ff:fe00:2"
+	hosts := []nodeapi.NetworkHost{{MAC: "52:54:00:00:00:01", IP: "10.231.77.11", IP6: first6, Name: "web-1"}, {MAC: "52:54:00:00:00:02", IP: "10.231.77.12", IP6: second6, Name: "db"}}
 	must(t, "set hosts of no network", s.Driver.SetHosts(ctx, s.installation, def.ID, hosts))
 	must(t, "ensure", s.Driver.EnsureNetwork(ctx, def))
 	set := func(what string, want, hosts []nodeapi.NetworkHost) {
@@ -98,7 +99,7 @@ func testHosts(t *testing.T, s *suite) {
 	}
 	set("set", hosts, hosts)
 	// Address and name go from one to the other.
-	hosts = []nodeapi.NetworkHost{{MAC: "52:54:00:00:00:01", IP: "10.231.77.12", Name: "db"}, {MAC: "52:54:00:00:00:02", IP: "10.231.77.11", Name: "web-1"}}
+	hosts = []nodeapi.NetworkHost{{MAC: "52:54:00:00:00:01", IP: "10.231.77.12", IP6: first6, Name: "db"}, {MAC: "52:54:00:00:00:02", IP: "10.231.77.11", IP6: second6, Name: "web-1"}}
 	set("exchange", hosts, hosts)
 	twins := append(slices.Clone(hosts), nodeapi.NetworkHost{MAC: "52:54:00:00:00:03", IP: "10.231.77.13", Name: "db"})
 	nameless := slices.Clone(twins)
@@ -108,6 +109,8 @@ func testHosts(t *testing.T, s *suite) {
 		t.Errorf("hosts by another installation: %v", err)
 	}
 	must(t, "ensure with hosts", s.Driver.EnsureNetwork(ctx, def))
+	hosts = []nodeapi.NetworkHost{{MAC: "52:54:00:00:00:02", IP: "10.231.77.11", Name: "web-1"}}
+	set("without IPv6", hosts, hosts)
 	set("remove", nil, nil)
 }
 

@@ -23,6 +23,7 @@ func Run(t *testing.T, make func(t *testing.T) Harness) {
 		"Lifecycle":        testLifecycle,
 		"Idempotence":      testIdempotence,
 		"Save":             testSave,
+		"Boots":            testBoots,
 		"Resize":           testResize,
 		"PlugMemory":       testPlugMemory,
 		"Absent":           testAbsent,
@@ -69,6 +70,32 @@ func (s *suite) expect(t *testing.T, vm uuid.UUID, want nodeapi.Observed) driver
 		t.Fatalf("observed %s (%s), want %s", got.Observed, got.Reason, want)
 	}
 	return got
+}
+
+// testBoots: each time that a domain comes on can be told from the others, and stays the same while it is on.
+func testBoots(t *testing.T, s *suite) {
+	ctx, def := s.ctx(t), s.domain(t)
+	must(t, "define", s.Driver.Define(ctx, def))
+	if boot := s.expect(t, def.VMID, nodeapi.ObservedStopped).Boot; boot != "" {
+		t.Errorf("off, and its boot is %q", boot)
+	}
+	at := s.mark()
+	must(t, "start", s.Driver.Start(ctx, def.VMID))
+	s.waitEvent(t, "start", at, state(def.VMID, nodeapi.ObservedRunning))
+	first := s.expect(t, def.VMID, nodeapi.ObservedRunning).Boot
+	must(t, "suspend", s.Driver.Suspend(ctx, def.VMID))
+	if boot := s.expect(t, def.VMID, nodeapi.ObservedPaused).Boot; boot != first || first == "" {
+		t.Errorf("its boot is %q, and was %q", boot, first)
+	}
+	must(t, "destroy", s.Driver.Destroy(ctx, def.VMID))
+	at = s.mark()
+	must(t, "start", s.Driver.Start(ctx, def.VMID))
+	boot := s.expect(t, def.VMID, nodeapi.ObservedRunning).Boot
+	if boot == first || boot == "" {
+		t.Errorf("its second boot is %q, the first was %q", boot, first)
+	}
+	s.waitEvent(t, "start", at, func(e driver.Event) bool { return e.VMID == def.VMID && e.Boot == boot })
+	must(t, "destroy", s.Driver.Destroy(ctx, def.VMID))
 }
 
 func testLifecycle(t *testing.T, s *suite) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"slices"
+	"strconv"
 
 	"github.com/google/uuid"
 
@@ -29,7 +30,7 @@ func (d *Driver) Define(ctx context.Context, def driver.DomainDef) error {
 			d.domains[def.VMID] = dom
 		}
 		dom.def = def
-		d.push(driver.Event{Kind: driver.EventState, VMID: def.VMID, Observed: dom.observed, Reason: dom.reason, Saved: dom.saved})
+		d.push(driver.Event{Kind: driver.EventState, VMID: def.VMID, Observed: dom.observed, Reason: dom.reason, Saved: dom.saved, Boot: dom.boot()})
 		return nil
 	})
 }
@@ -145,10 +146,18 @@ func (d *Driver) Undefine(ctx context.Context, vm uuid.UUID) error {
 	})
 }
 
+func (dom *domain) boot() string {
+	if !isOn(dom) {
+		return ""
+	}
+	return strconv.Itoa(dom.boots)
+}
+
 func (dom *domain) state() driver.DomainState {
 	s := driver.DomainState{
 		VMID: dom.def.VMID, InstallationID: dom.def.InstallationID, Generation: dom.def.Generation,
 		Observed: dom.observed, Reason: dom.reason, Saved: dom.saved, Autostart: dom.def.Autostart,
+		Boot: dom.boot(),
 	}
 	for _, n := range dom.def.NICs {
 		s.MACs = append(s.MACs, n.MAC)

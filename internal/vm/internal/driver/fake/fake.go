@@ -42,6 +42,7 @@ type domain struct {
 	def       driver.DomainDef
 	observed  nodeapi.Observed
 	reason    string
+	boots     int // how often it came on
 	acpi      int // presses of the power button since the start
 	addresses []nodeapi.Address
 	console   *console
@@ -252,13 +253,14 @@ func (d *Driver) set(vm uuid.UUID, o nodeapi.Observed, reason string) {
 	if wasOn := isOn(dom); o != nodeapi.ObservedRunning && o != nodeapi.ObservedPaused {
 		dom.live, dom.frozen, dom.nics = nil, false, nil
 	} else if !wasOn {
+		dom.boots++
 		dom.live, dom.nics = pathsOf(dom.def), slices.Clone(dom.def.NICs)
 	}
 	dom.observed, dom.reason = o, reason
 	if o == nodeapi.ObservedAbsent {
 		delete(d.domains, vm)
 	}
-	d.push(driver.Event{Kind: driver.EventState, VMID: vm, Observed: o, Reason: reason, Saved: dom.saved})
+	d.push(driver.Event{Kind: driver.EventState, VMID: vm, Observed: o, Reason: reason, Saved: dom.saved, Boot: dom.boot()})
 }
 
 // call records a call, waits at a block, and runs f under mu unless a fault was ordered.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -238,7 +239,20 @@ func (d *Driver) read(dom *libvirt.Domain, id uuid.UUID) (driver.DomainState, er
 		}
 		return s, err
 	}
+	if s.Observed == nodeapi.ObservedRunning || s.Observed == nodeapi.ObservedPaused {
+		s.Boot = bootOf(dom)
+	}
 	return s, nil
+}
+
+// bootOf tells the number of a domain that is on, a new one each time that one comes on. libvirt counts on from the highest that it finds in use
+// when it starts (virDomainGetID; qemuDomainFindMaxID in its source). No question is sent: the number came with the domain.
+func bootOf(dom *libvirt.Domain) string {
+	id, err := dom.GetID()
+	if err != nil { // it is off
+		return ""
+	}
+	return strconv.FormatUint(uint64(id), 10)
 }
 
 func (d *Driver) factsOf(dom *libvirt.Domain, id uuid.UUID) (facts, error) {

@@ -24,6 +24,8 @@ type Config struct {
 	URI   string // of libvirtd; empty means DefaultURI
 	Accel Accel  // empty means AccelAuto
 	Log   *slog.Logger
+	// HostsDir is a folder for the fixed leases of DHCPv6. dnsmasq must be able to reach it, as the user that it runs as. Empty: there is no DHCPv6.
+	HostsDir string
 
 	PingInterval time.Duration // between two pings to libvirtd; default 5 s
 	PingPatience time.Duration // how long it may take to answer one before it is given up; default 15 s

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -45,7 +46,7 @@ func TestConformance(t *testing.T) {
 			t.Fatal(err)
 		}
 		return drivertest.Harness{
-			Driver:  libvirt.New(libvirt.Config{URI: h.URI(), Accel: libvirt.AccelTCG, Log: testLog(t)}),
+			Driver:  libvirt.New(libvirt.Config{URI: h.URI(), Accel: libvirt.AccelTCG, Log: testLog(t), HostsDir: filepath.Join(dir, "leases")}),
 			Dir:     dir,
 			NewDisk: func(t *testing.T, path string) { run(t, "qemu-img", "create", "-q", "-f", "qcow2", path, "16M") },
 			DestroyBehind: func(t *testing.T, vm uuid.UUID) {
@@ -182,5 +183,50 @@ func TestHungLibvirtdIsGivenUp(t *testing.T) {
 		if _, err := d.List(t.Context()); err != nil {
 			t.Errorf("list after all: %v", err)
 		}
+	}
+}
+
+// A network that was made without DHCPv6 has it when it is next asked for, and keeps its names and leases.
+func TestNetworksFromBeforeGetDHCPv6(t *testing.T) {
+	h := testhost.Start(t, "before6")
+	older, _ := opened(t, h, time.Second)
+	def := driver.NetworkDef{ID: uuid.New(), InstallationID: uuid.New(), Name: "lan", Mode: driver.ModeNAT, Bridge: "nvbefore6", CIDR: "10.231.79.0/24", Gateway: "10.231.79.1",
+		DHCPStart: "10.231.79.10", DHCPEnd: "10.231.79.99", CIDR6: "fd00:231:79::/64", Gateway6: "fd00:231:79::1"}
+	hosts := []nodeapi.NetworkHost{{MAC: "52:54:00:00:00:01", IP: "10.231.79.11", IP6: "fd00:231:79::5054:ff:fe00:1", Name: "web-1"}}
+	if err := errors.Join(older.EnsureNetwork(t.Context(), def), older.SetHosts(t.Context(), def.InstallationID, def.ID, hosts)); err != nil {
+		t.Fatal(err)
+	}
+	connected := make(chan struct{}, 16)
+	leases := filepath.Join(h.Dir(), "leases")
+	d := libvirt.New(libvirt.Config{URI: h.URI(), Log: testLog(t), HostsDir: leases})
+	if err := d.Open(t.Context(), func(driver.Event) { connected <- struct{}{} }); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	<-connected
+	for range 2 {
+		if err := d.EnsureNetwork(t.Context(), def); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, flag := range []string{"--inactive", ""} {
+		out := h.Virsh(t, strings.Fields("net-dumpxml "+driver.NamePrefix+def.ID.String()+" "+flag)...)
+		for _, part := range []string{"dhcp-hostsdir=" + leases, "dhcp-range=fd00:231:79::,static", "10.231.79.11", "fd00:231:79:0:5054:ff:fe00:1"} {
+			if !strings.Contains(out, part) {
+				t.Errorf("%s is missing in\n%s", part, out)
+			}
+		}
+	}
+	if err := d.SetHosts(t.Context(), def.InstallationID, def.ID, hosts); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := d.Hosts(t.Context(), def.ID); err != nil || !slices.Equal(got, hosts) {
+		t.Errorf("hosts %+v, %v", got, err)
+	}
+	if err := d.RemoveNetwork(t.Context(), def.InstallationID, def.ID); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(leases); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v %v", left, err)
 	}
 }

@@ -21,6 +21,7 @@ type rawEvent struct {
 	vm           uuid.UUID
 	event        libvirt.DomainEventType
 	detail       int
+	boot         string
 	at           time.Time
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/xml"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -50,12 +51,19 @@ func (d *Driver) SetHosts(ctx context.Context, installation, id uuid.UUID, hosts
 		if active, err := network.IsActive(); err != nil || !active || have.DNS == nil {
 			return err // EnsureNetwork comes first where it matters
 		}
-		leases, names := hostsOf(have)
-		wantLeases, wantNames := wantedHosts(hosts)
-		if err := setList(network, libvirt.NETWORK_SECTION_IP_DHCP_HOST, leases, wantLeases, sameLease); err != nil {
+		if err := d.setHosts6(id, hosts); err != nil { // first, so that what libvirt has dnsmasq read anew is all of it
 			return err
 		}
-		return setList(network, libvirt.NETWORK_SECTION_DNS_HOST, names, wantNames, sameName)
+		leases, names := hostsOf(have)
+		wantLeases, wantNames := wantedHosts(hosts)
+		same := func(l libvirtxml.NetworkDHCPHost) libvirtxml.NetworkDHCPHost { return l }
+		if err := setList(network, libvirt.NETWORK_SECTION_IP_DHCP_HOST, leases, wantLeases, sameLease, same); err != nil {
+			return err
+		}
+		// A name is there twice, with an address of each version of IP, and libvirt would not know which one is to go.
+		return setList(network, libvirt.NETWORK_SECTION_DNS_HOST, names, wantNames, sameName, func(h libvirtxml.NetworkDNSHost) libvirtxml.NetworkDNSHost {
+			return libvirtxml.NetworkDNSHost{IP: h.IP}
+		})
 	})
 }
 
@@ -81,7 +89,11 @@ func wantedHosts(hosts []nodeapi.NetworkHost) (leases []libvirtxml.NetworkDHCPHo
 		leases = append(leases, libvirtxml.NetworkDHCPHost{MAC: h.MAC, Name: h.Name, IP: h.IP})
 		if h.Name != "" {
 			taken[h.Name] = true
-			names = append(names, libvirtxml.NetworkDNSHost{IP: h.IP, Hostnames: []libvirtxml.NetworkDNSHostHostname{{Hostname: h.Name}}})
+			for _, ip := range []string{h.IP, h.IP6} {
+				if ip != "" {
+					names = append(names, libvirtxml.NetworkDNSHost{IP: ip, Hostnames: []libvirtxml.NetworkDNSHostHostname{{Hostname: h.Name}}})
+				}
+			}
 		}
 	}
 	return leases, names
@@ -92,17 +104,26 @@ func sameLease(a, b libvirtxml.NetworkDHCPHost) bool {
 }
 
 func sameName(a, b libvirtxml.NetworkDNSHost) bool {
-	return a.IP == b.IP && slices.Equal(a.Hostnames, b.Hostnames)
+	return sameAddress(a.IP, b.IP) && slices.Equal(a.Hostnames, b.Hostnames)
 }
 
-// setList removes what is not wanted before it adds what is: an address or a name may go from one host to another.
-func setList[T any](network *libvirt.Network, section libvirt.NetworkUpdateSection, have, want []T, same func(a, b T) bool) error {
+// sameAddress sees through notation: libvirt writes one group of zeros out, and we do not.
+func sameAddress(a, b string) bool {
+	x, errX := netip.ParseAddr(a)
+	y, errY := netip.ParseAddr(b)
+	return a == b || errX == nil && errY == nil && x == y
+}
+
+// setList removes what is not wanted before it adds what is: an address or a name may go from one host to another. naming gives what libvirt finds
+// the one to remove by.
+func setList[T any](network *libvirt.Network, section libvirt.NetworkUpdateSection, have, want []T, same func(a, b T) bool, naming func(T) T) error {
 	contains := func(list []T, x T) bool { return slices.ContainsFunc(list, func(y T) bool { return same(x, y) }) }
 	for _, x := range have {
 		if contains(want, x) {
 			continue
 		}
-		if err := updateNetwork(network, libvirt.NETWORK_UPDATE_COMMAND_DELETE, section, &x); err != nil {
+		named := naming(x)
+		if err := updateNetwork(network, libvirt.NETWORK_UPDATE_COMMAND_DELETE, section, &named); err != nil {
 			return err
 		}
 	}
@@ -130,9 +151,14 @@ func (d *Driver) Hosts(ctx context.Context, id uuid.UUID) ([]nodeapi.NetworkHost
 			return nil, err
 		}
 		leases, _ := hostsOf(have)
+		leases6, err := d.leases6(id)
+		if err != nil {
+			return nil, err
+		}
 		var list []nodeapi.NetworkHost
 		for _, l := range leases {
-			list = append(list, nodeapi.NetworkHost{MAC: strings.ToLower(l.MAC), IP: l.IP, Name: l.Name})
+			mac := strings.ToLower(l.MAC)
+			list = append(list, nodeapi.NetworkHost{MAC: mac, IP: l.IP, IP6: leases6[mac], Name: l.Name})
 		}
 		return list, nil
 	})

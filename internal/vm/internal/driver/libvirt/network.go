@@ -2,6 +2,7 @@ package libvirt
 
 import (
 	"context"
+	"slices"
 
 	"github.com/google/uuid"
 	"libvirt.org/go/libvirt"
@@ -13,7 +14,11 @@ import (
 
 // EnsureNetwork implements driver.Driver.
 func (d *Driver) EnsureNetwork(ctx context.Context, def driver.NetworkDef) error {
-	want, err := networkOf(def)
+	dir, err := d.makeHosts6(def)
+	if err != nil {
+		return err
+	}
+	want, err := networkOf(def, dir)
 	if err != nil {
 		return err
 	}
@@ -24,7 +29,7 @@ func (d *Driver) EnsureNetwork(ctx context.Context, def driver.NetworkDef) error
 			if marshalErr != nil {
 				return marshalErr
 			}
-			network, err = c.NetworkDefineXML(xml)
+			network, err = c.NetworkDefineXMLFlags(xml, libvirt.NETWORK_DEFINE_VALIDATE)
 		}
 		if err != nil {
 			return err
@@ -47,8 +52,8 @@ func (d *Driver) EnsureNetwork(ctx context.Context, def driver.NetworkDef) error
 		if err != nil {
 			return err
 		}
-		if forwardOf(have) != forwardOf(want) {
-			if active, err = renew(c, network, want, active); err != nil {
+		if forwardOf(have) != forwardOf(want) || !slices.Equal(optionsOf(have), optionsOf(want)) {
+			if active, err = renew(c, network, keeping(*want, have), active); err != nil {
 				return err
 			}
 		}
@@ -70,7 +75,7 @@ func (d *Driver) RemoveNetwork(ctx context.Context, installation, id uuid.UUID) 
 	return d.change(ctx, "remove the network", func(c *libvirt.Connect) error {
 		network, err := c.LookupNetworkByUUIDString(id.String())
 		if isCode(err, libvirt.ERR_NO_NETWORK) {
-			return nil
+			return d.dropHosts6(id)
 		}
 		if err != nil {
 			return err
@@ -100,22 +105,37 @@ func (d *Driver) RemoveNetwork(ctx context.Context, installation, id uuid.UUID) 
 				return err
 			}
 		}
-		err = network.Undefine()
-		if isCode(err, libvirt.ERR_NO_NETWORK) {
-			return nil
+		if err = network.Undefine(); err != nil && !isCode(err, libvirt.ERR_NO_NETWORK) {
+			return err
 		}
-		return err
+		return d.dropHosts6(id)
 	})
 }
 
-// renew replaces the definition of a network that an earlier NovaCron made with libvirt's own firewall rules. It comes into effect at once
-// where no guest is attached, and with the host's next start otherwise.
+// keeping gives a definition the names and leases of the one that it replaces.
+func keeping(want libvirtxml.Network, have *libvirtxml.Network) *libvirtxml.Network {
+	leases, names := hostsOf(have)
+	if want.DNS != nil {
+		dns := *want.DNS
+		dns.Host, want.DNS = names, &dns
+	}
+	if len(want.IPs) > 0 && want.IPs[0].DHCP != nil {
+		dhcp := *want.IPs[0].DHCP
+		dhcp.Hosts = leases
+		want.IPs = slices.Clone(want.IPs)
+		want.IPs[0].DHCP = &dhcp
+	}
+	return &want
+}
+
+// renew replaces the definition of a network that an earlier NovaCron made, with libvirt's own firewall rules or without DHCPv6. It comes into effect
+// at once where no guest is attached, and with the host's next start otherwise.
 func renew(c *libvirt.Connect, network *libvirt.Network, want *libvirtxml.Network, active bool) (stillActive bool, err error) {
 	xml, err := want.Marshal()
 	if err != nil {
 		return active, err
 	}
-	again, err := c.NetworkDefineXML(xml)
+	again, err := c.NetworkDefineXMLFlags(xml, libvirt.NETWORK_DEFINE_VALIDATE)
 	if err != nil {
 		return active, err
 	}

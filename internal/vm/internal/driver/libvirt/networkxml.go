@@ -21,7 +21,9 @@ const leaseMinutes = 10
 //
 // A network with a way outside is "open" to libvirt, which then makes no firewall rules for it: those that it makes for "nat" and "route"
 // would refuse what NovaCron's own let in, and could not be overruled.
-func networkOf(def driver.NetworkDef) (*libvirtxml.Network, error) {
+//
+// hosts6 is the folder with the fixed leases of IPv6; "" where there are none.
+func networkOf(def driver.NetworkDef, hosts6 string) (*libvirtxml.Network, error) {
 	metadata, err := writeMetadata(networkMetadata{Installation: def.InstallationID, Network: def.ID, Name: def.Name})
 	if err != nil {
 		return nil, err
@@ -54,12 +56,19 @@ func networkOf(def driver.NetworkDef) (*libvirtxml.Network, error) {
 	}
 	network.IPs = []libvirtxml.NetworkIP{ip}
 	if def.CIDR6 != "" {
-		// Without a range of leases, libvirt has dnsmasq announce the prefix, and guests make their addresses themselves.
+		// Without a range of leases in its own words, libvirt has dnsmasq announce the prefix, and guests make their addresses themselves.
 		ip6, err := networkIP(def.CIDR6, def.Gateway6)
 		if err != nil {
 			return nil, err
 		}
 		network.IPs = append(network.IPs, ip6)
+		if hosts6 != "" {
+			options, err := dhcp6Options(def.CIDR6, hosts6)
+			if err != nil {
+				return nil, err
+			}
+			network.DnsmasqOptions = &libvirtxml.NetworkDnsmasqOptions{Option: append(optionsOf(network), options...)}
+		}
 	}
 	return network, nil
 }

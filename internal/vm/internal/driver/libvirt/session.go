@@ -83,7 +83,7 @@ func (s *session) watch(d *Driver) error {
 		if e.Event == libvirt.DOMAIN_EVENT_DEFINED || e.Event == libvirt.DOMAIN_EVENT_UNDEFINED {
 			d.forget(id)
 		}
-		d.queue.push(rawEvent{session: s, driver: d, vm: id, event: e.Event, detail: e.Detail, at: time.Now()})
+		d.queue.push(rawEvent{session: s, driver: d, vm: id, event: e.Event, detail: e.Detail, boot: bootOf(dom), at: time.Now()})
 	})
 	if err != nil {
 		return fmt.Errorf("subscribe to lifecycle events: %w", err)

@@ -122,6 +122,9 @@ func (r rawEvent) resolve() (driver.Event, bool) {
 	default: // SHUTDOWN: STOPPED follows when the process has ended
 		return driver.Event{}, false
 	}
+	if e.Observed == nodeapi.ObservedRunning || e.Observed == nodeapi.ObservedPaused {
+		e.Boot = r.boot
+	}
 	return e, true
 }
 
@@ -131,7 +134,7 @@ func (r rawEvent) ask(e driver.Event) (driver.Event, bool) {
 	s, err := r.status()
 	switch {
 	case err == nil:
-		e.Observed, e.Reason, e.Saved = s.Observed, s.Reason, s.Saved
+		e.Observed, e.Reason, e.Saved, e.Boot = s.Observed, s.Reason, s.Saved, s.Boot
 	case errors.Is(err, nodeapi.ErrNotDefined):
 		e.Observed, e.Reason = nodeapi.ObservedAbsent, "undefined"
 	default:

@@ -68,7 +68,7 @@ func TestXML(t *testing.T) {
 	large.MemoryBytes = 2 << 30
 	network := func(mode string, dhcp bool) func() (string, error) {
 		return func() (string, error) {
-			n, err := networkOf(fixedNetwork(mode, dhcp))
+			n, err := networkOf(fixedNetwork(mode, dhcp), "")
 			if err != nil {
 				return "", err
 			}
@@ -89,6 +89,24 @@ func TestXML(t *testing.T) {
 		"domain-bare":      {"domain", func() (string, error) { return domainXML(bare, AccelTCG) }},
 		"network-nat":      {"network", network(driver.ModeNAT, true)},
 		"network-isolated": {"network", network(driver.ModeIsolated, false)},
+		"network-ipv6": {"network", func() (string, error) {
+			def := fixedNetwork(driver.ModeIsolated, true)
+			def.CIDR6, def.Gateway6 = "fd00:77::/64", "fd00:77::1"
+			n, err := networkOf(def, "/var/lib/novacron/node/leases/4")
+			if err != nil {
+				return "", err
+			}
+			return n.Marshal()
+		}},
+		"network-routed": {"network", func() (string, error) {
+			def := fixedNetwork(driver.ModeRouted, true)
+			def.CIDR6, def.Gateway6 = "fd12:3456:789a:1::/64", "fd12:3456:789a:1::1"
+			n, err := networkOf(def, "")
+			if err != nil {
+				return "", err
+			}
+			return n.Marshal()
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := c.make()
@@ -179,17 +197,29 @@ func TestDiskName(t *testing.T) {
 }
 
 func TestSameNetworkSeesThroughNotation(t *testing.T) {
-	a, err := networkOf(fixedNetwork(driver.ModeNAT, true))
+	a, err := networkOf(fixedNetwork(driver.ModeNAT, true), "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, _ := networkOf(fixedNetwork(driver.ModeNAT, true))
+	b, _ := networkOf(fixedNetwork(driver.ModeNAT, true), "")
 	b.IPs[0].Prefix, b.IPs[0].Netmask = 0, "255.255.255.0"
 	if !sameNetwork(a, b) {
 		t.Error("a netmask and its prefix length differ")
 	}
-	c, _ := networkOf(fixedNetwork(driver.ModeIsolated, true))
+	c, _ := networkOf(fixedNetwork(driver.ModeIsolated, true), "")
 	if sameNetwork(a, c) {
 		t.Error("nat and isolated are the same")
+	}
+}
+
+func TestSameNameSeesThroughNotation(t *testing.T) {
+	name := []libvirtxml.NetworkDNSHostHostname{{Hostname: "web-1"}}
+	ours, theirs := libvirtxml.NetworkDNSHost{IP: "fd00:1:2::5054:ff:fe00:1", Hostnames: name}, libvirtxml.NetworkDNSHost{IP: "fd00:1:2:0:5054:ff:fe00:1", Hostnames: name}
+	if !sameName(ours, theirs) {
+		t.Error("one name with one address is two")
+	}
+	theirs.IP = "fd00:1:2:0:5054:ff:fe00:2"
+	if sameName(ours, theirs) {
+		t.Error("two addresses are one")
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -70,7 +71,11 @@ func (f *Firewall) Apply(ctx context.Context, policy nodeapi.Policy) (changed bo
 	if policy.Version < f.kept.Policy.Version {
 		return false, nodeapi.ErrStaleGeneration.WithMessage("the policy %d is older than %d, which is in force", policy.Version, f.kept.Policy.Version)
 	}
-	wanted, err := parts(policy)
+	routers, err := f.routers(ctx, policy)
+	if err != nil {
+		return false, err
+	}
+	wanted, err := parts(policy, routers)
 	if err != nil {
 		return false, err
 	}
@@ -90,7 +95,11 @@ func (f *Firewall) Apply(ctx context.Context, policy nodeapi.Policy) (changed bo
 func (f *Firewall) Repair(ctx context.Context) (repaired bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	wanted, err := parts(f.kept.Policy)
+	routers, err := f.routers(ctx, f.kept.Policy)
+	if err != nil {
+		return false, err
+	}
+	wanted, err := parts(f.kept.Policy, routers)
 	if err != nil {
 		return false, err
 	}
@@ -105,8 +114,8 @@ func (f *Firewall) Repair(ctx context.Context) (repaired bool, err error) {
 		f.kept.Parts = nil // nothing is known of what is there
 		return true, f.change(ctx, f.kept.Policy, wanted)
 	}
-	if !maps.Equal(digests(wanted), f.kept.Parts) { // another version of NovaCron, or a change that was cut short
-		return true, f.change(ctx, f.kept.Policy, wanted)
+	if !maps.Equal(digests(wanted), f.kept.Parts) { // another version of NovaCron, a change that was cut short, or a bridge that has its address now
+		return false, f.change(ctx, f.kept.Policy, wanted) // nobody has touched the tables
 	}
 	var groups script
 	for _, p := range wanted {
@@ -220,14 +229,36 @@ func digest(text string) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// routers gives the addresses of the link that the bridges of networks with IPv6 have, by bridge: guests know their router by it. A bridge has one from
+// when the first guest is on it.
+func (f *Firewall) routers(ctx context.Context, policy nodeapi.Policy) (map[string]netip.Addr, error) {
+	if !slices.ContainsFunc(policy.Networks, func(n nodeapi.PolicyNetwork) bool { return n.CIDR6 != "" }) {
+		return nil, nil
+	}
+	out, err := f.run(ctx, "", "ip", "-6", "-o", "addr", "show", "scope", "link")
+	if err != nil {
+		return nil, nodeapi.ErrFirewall.Wrap(err)
+	}
+	list := map[string]netip.Addr{}
+	for line := range strings.Lines(out) {
+		// 7: nova0199aaaa    inet6 fe80::5054:ff:fe12:3456/64 scope link ...
+		if field := strings.Fields(line); len(field) > 3 && field[2] == "inet6" {
+			if prefix, err := netip.ParsePrefix(field[3]); err == nil && prefix.Addr().IsLinkLocalUnicast() {
+				list[field[1]] = prefix.Addr()
+			}
+		}
+	}
+	return list, nil
+}
+
 // part is a piece of the ruleset that is changed as one.
 type part struct {
 	name string // "base", "hosts", "group ID", "device HEX"
 	text script
 }
 
-func parts(policy nodeapi.Policy) ([]part, error) {
-	r, err := parse(policy)
+func parts(policy nodeapi.Policy, routers map[string]netip.Addr) ([]part, error) {
+	r, err := parse(policy, routers)
 	if err != nil || len(r.networks) == 0 {
 		return nil, err
 	}

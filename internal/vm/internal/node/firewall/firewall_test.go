@@ -41,6 +41,13 @@ func TestSecurityGroups(t *testing.T) {
 	w.a.reaches("["+w.b.addr6+"]:82", true)
 	w.host.reaches(w.b.addr+":81", false) // the host is no member
 
+	w.rules(ingress("tcp", 0, w.a.addr6+"/128", uuid.Nil))
+	w.a.reaches("["+w.b.addr6+"]:82", true)
+	w.b.reaches("["+w.a.addr6+"]:82", false)
+	w.a.reaches(w.b.addr+":81", false)
+	w.rules(ingress("tcp", 82, "fd09:1::/64", uuid.Nil))
+	w.b.reaches("["+w.a.addr6+"]:82", true)
+
 	w.rules(ingress("tcp", 0, w.a.addr+"/32", uuid.Nil))
 	w.a.reaches(w.b.addr+":81", true)
 	w.b.reaches(w.a.addr+":81", false)
@@ -160,6 +167,7 @@ func TestSpoofing(t *testing.T) {
 	w.rules(ingress("any", 0, "", uuid.Nil))
 	from, at := w.a.wire("eth0"), w.b.wire("eth0")
 	gateway := "10.9.1.1"
+	router := w.router(0)
 	const every, liar = "ff:ff:ff:ff:ff:ff", "52:54:00:00:00:99"
 	advert := func(target string, mark []byte) []byte {
 		return append(append([]byte{136, 0, 0, 0, 0x20, 0, 0, 0}, net.ParseIP(target).To16()...), mark...)
@@ -211,6 +219,36 @@ func TestSpoofing(t *testing.T) {
 		}, true},
 		{"a neighbour advertisement for the gateway", func(m []byte) []byte {
 			return ether(w.b.mac, w.a.mac, 0x86dd, icmp6(w.a.addr6, w.b.addr6, advert("fd09:1::1", m)))
+		}, false},
+		{"a neighbour advertisement for a neighbour", func(m []byte) []byte {
+			return ether(w.b.mac, w.a.mac, 0x86dd, icmp6(w.a.addr6, w.b.addr6, advert(w.b.addr6, m)))
+		}, false},
+		{"a neighbour advertisement for an address of the link", func(m []byte) []byte {
+			return ether(w.b.mac, w.a.mac, 0x86dd, icmp6(w.a.addr6, w.b.addr6, advert("fe80::77", m)))
+		}, true},
+		{"a neighbour advertisement for the router", func(m []byte) []byte {
+			return ether(w.b.mac, w.a.mac, 0x86dd, icmp6(w.a.addr6, w.b.addr6, advert(router, m)))
+		}, false},
+		{"a neighbour solicitation by the router", func(m []byte) []byte {
+			return ether(w.b.mac, w.a.mac, 0x86dd, icmp6(router, w.b.addr6, append(append([]byte{135, 0, 0, 0, 0, 0, 0, 0}, net.ParseIP(w.b.addr6).To16()...), m...)))
+		}, false},
+		{"a neighbour solicitation by a foreign IPv6", func(m []byte) []byte {
+			return ether(w.b.mac, w.a.mac, 0x86dd, icmp6("fd09:1::1", w.b.addr6, append(append([]byte{135, 0, 0, 0, 0, 0, 0, 0}, net.ParseIP(w.b.addr6).To16()...), m...)))
+		}, false},
+		{"an honest neighbour solicitation", func(m []byte) []byte {
+			return ether(w.b.mac, w.a.mac, 0x86dd, icmp6(w.a.addr6, w.b.addr6, append(append([]byte{135, 0, 0, 0, 0, 0, 0, 0}, net.ParseIP(w.b.addr6).To16()...), m...)))
+		}, true},
+		{"an IPv6 address of the prefix that is not its own", func(m []byte) []byte {
+			return ether(w.b.mac, w.a.mac, 0x86dd, ip6udp("fd09:1::aaaa", w.b.addr6, 5, 6, string(m)))
+		}, false},
+		{"honest UDP over IPv6", func(m []byte) []byte {
+			return ether(w.b.mac, w.a.mac, 0x86dd, ip6udp(w.a.addr6, w.b.addr6, 5, 6, string(m)))
+		}, true},
+		{"a router advertisement of its own address", func(m []byte) []byte {
+			return ether("33:33:00:00:00:01", w.a.mac, 0x86dd, icmp6("fe80::5054:ff:fe00:b", "ff02::1", append([]byte{134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0}, m...)))
+		}, false},
+		{"a DHCPv6 server", func(m []byte) []byte {
+			return ether(w.b.mac, w.a.mac, 0x86dd, ip6udp(w.a.addr6, w.b.addr6, 547, 546, string(m)))
 		}, false},
 		{"a VLAN tag", func(m []byte) []byte {
 			return ether(w.b.mac, w.a.mac, 0x8100, append([]byte{0, 5, 8, 0}, ipv4(w.a.addr, w.b.addr, 17, udp(5, 6, m))...))
@@ -455,7 +493,7 @@ func TestHostilePolicies(t *testing.T) {
 			Groups:     []nodeapi.PolicyGroup{{ID: g, Rules: all, Members: []string{"10.0.0.2"}}},
 			Forwards:   []nodeapi.PolicyForward{{MAC: "52:54:00:00:00:01", Protocol: "tcp", HostPort: 1, GuestIP: "10.0.0.2", GuestPort: 1}}}
 	}
-	if _, err := parts(good()); err != nil {
+	if _, err := parts(good(), nil); err != nil {
 		t.Fatal(err)
 	}
 	const evil = "1.2.3.4 accept; flush ruleset; #"
@@ -494,7 +532,7 @@ func TestHostilePolicies(t *testing.T) {
 	} {
 		p := good()
 		change(&p)
-		if list, err := parts(p); !errors.Is(err, nodeapi.ErrInvalidCommand) {
+		if list, err := parts(p, nil); !errors.Is(err, nodeapi.ErrInvalidCommand) {
 			t.Errorf("%s: %v %v", what, list, err)
 		}
 	}

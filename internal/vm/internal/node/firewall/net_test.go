@@ -426,6 +426,26 @@ func (w *world) apply() {
 	}
 }
 
+// router waits for the address of the link that the host has in a network, and has the policy learn of it.
+func (w *world) router(n int) string {
+	w.t.Helper()
+	bridge := w.policy.Networks[n].Bridge
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
+		known, err := w.fw.routers(context.Background(), w.policy)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if a := known[bridge]; a.IsValid() {
+			if _, err := w.fw.Repair(context.Background()); err != nil {
+				w.t.Fatal(err)
+			}
+			return a.String()
+		}
+	}
+	w.t.Fatal("the bridge has no address of the link")
+	return ""
+}
+
 // rules replaces the rules of the first tenant's group.
 func (w *world) rules(rules ...nodeapi.PolicyRule) {
 	w.t.Helper()

@@ -19,7 +19,8 @@ type network struct {
 	gateway        netip.Addr
 	prefix6        netip.Prefix
 	gateway6       netip.Addr
-	provided       bool // its bridge is the host's own
+	router         netip.Addr // of the link; zero: not known yet
+	provided       bool       // its bridge is the host's own
 	isolated, nats bool
 }
 
@@ -124,7 +125,7 @@ func (p *parser) portNumber(n int, zero bool) {
 func groupID(id uuid.UUID) string { return strings.ReplaceAll(id.String(), "-", "") }
 
 // parse reads a policy whole, or refuses it whole.
-func parse(policy nodeapi.Policy) (rules, error) {
+func parse(policy nodeapi.Policy, routers map[string]netip.Addr) (rules, error) {
 	p := &parser{}
 	var r rules
 	networks := map[uuid.UUID]network{}
@@ -134,6 +135,9 @@ func parse(policy nodeapi.Policy) (rules, error) {
 		}
 		net := network{mode: n.Mode, bridge: n.Bridge, prefix: p.prefix(n.CIDR), gateway: p.addr(n.Gateway), prefix6: p.prefix(n.CIDR6),
 			gateway6: p.addr(n.Gateway6), provided: n.Mode == "bridge", isolated: n.Mode == "isolated", nats: n.Mode == "nat"}
+		if net.prefix6.IsValid() && !net.provided {
+			net.router = routers[n.Bridge]
+		}
 		if !net.provided && (!net.prefix.IsValid() || !net.gateway.Is4()) || net.prefix6.IsValid() && !net.gateway6.Is6() {
 			p.fail("network without range", n.ID.String())
 		}

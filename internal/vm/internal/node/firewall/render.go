@@ -118,6 +118,7 @@ func (s *script) host(n network) {
 	s.inet(in, "ip daddr %s meta l4proto { tcp, udp } th dport 53 accept", n.gateway)
 	s.inet(in, "ip daddr %s icmp type echo-request limit rate 50/second accept", n.gateway)
 	if n.prefix6.IsValid() {
+		s.inet(in, "ip6 saddr fe80::/10 ip6 daddr %s udp sport 546 udp dport 547 accept", dhcp6Servers)
 		s.inet(in, "icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert, mld-listener-report, mld-listener-done, mld2-listener-report } accept")
 		s.inet(in, "ip6 daddr { %s, fe80::/10 } meta l4proto { tcp, udp } th dport 53 accept", n.gateway6)
 		s.inet(in, "ip6 daddr { %s, fe80::/10 } icmpv6 type echo-request limit rate 50/second accept", n.gateway6)
@@ -178,6 +179,9 @@ var flowSets = []struct{ name, key string }{
 }
 
 const flowsMax = 65536
+
+// dhcp6Servers is where clients of DHCPv6 ask (RFC 8415, 7.1): All_DHCP_Relay_Agents_and_Servers.
+const dhcp6Servers = "ff02::1:2"
 
 func burst(rate int64) int64 { return max(rate/10, 65536) }
 
@@ -343,6 +347,14 @@ func (s *script) neighbours(p port, chain string) {
 		return
 	}
 	s.bridge(chain, "ether type ip6 ip6 saddr != { ::, fe80::/10%s } drop", own)
+	// Which address of the link a guest has is its own affair, but for the one that all guests know their router by.
+	if p.net.router.IsValid() {
+		s.bridge(chain, "ip6 saddr %s drop", p.net.router)
+		s.bridge(chain, "icmpv6 type nd-neighbor-advert @th,64,128 0x%x drop", p.net.router.As16())
+	}
+	if p.net.prefix6.IsValid() {
+		s.bridge(chain, "ip6 saddr fe80::/10 ip6 daddr %s udp sport 546 udp dport 547 accept", dhcp6Servers)
+	}
 	// The target of an advertisement is 8 bytes into the message (RFC 4861, 4.4): link-local, 0x3fa in its first ten bits, or its own.
 	if p.ip6.IsValid() {
 		s.bridge(chain, "icmpv6 type nd-neighbor-advert @th,64,128 0x%x accept", p.ip6.As16())
@@ -367,6 +379,9 @@ func (s *script) incoming(p port, chain, pass string) {
 		s.bridge(chain, "udp sport 547 udp dport 546 accept")
 	} else {
 		s.bridge(chain, "ip saddr %s udp sport 67 udp dport 68 accept", p.net.gateway)
+		if p.net.prefix6.IsValid() { // guests send nothing of the kind
+			s.bridge(chain, "ip6 saddr fe80::/10 udp sport 547 udp dport 546 accept")
+		}
 	}
 	s.bridge(chain, "icmpv6 type { nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, mld-listener-query } accept")
 	s.answers(chain, "o", p.hex, "daddr", "saddr", "dport . th sport")
