@@ -63,7 +63,7 @@ type TemplateSpec struct {
 	Resources        *TemplateResources  `json:"resources,omitempty" doc:"Override parts of the flavor."`
 	Networks         []TemplateInterface `json:"networks,omitempty" maxItems:"8" doc:"One interface on each."`
 	SSHKeys          []string            `json:"ssh_keys,omitempty" maxItems:"64" doc:"Public keys; where the template is written, also names and ids of SSH keys."`
-	UserData         string              `json:"user_data,omitempty" maxLength:"65536" doc:"cloud-init user-data."`
+	UserData         string              `json:"user_data,omitempty" maxLength:"65536" doc:"cloud-init user-data, of a kind that cloud-init knows by its beginning."`
 	VendorData       string              `json:"vendor_data,omitempty" maxLength:"65536" doc:"cloud-init vendor-data."`
 	Tags             map[string]string   `json:"tags,omitempty" maxProperties:"64"`
 	DeleteProtection bool                `json:"delete_protection,omitempty"`
