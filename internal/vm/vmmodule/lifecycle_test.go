@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -344,6 +346,45 @@ func TestEdit(t *testing.T) {
 	w.eventually("it is in error", func() bool { return w.get(id).State == vm.StateError })
 	decode[vm.VM](t, w.do(http.MethodPatch, vmPath(id), map[string]any{"delete_protection": false, "name": "web-4"}), http.StatusOK)
 	decode[op](t, w.do(http.MethodDelete, vmPath(id)+"?wait=60s", nil, "If-Match", w.do(http.MethodGet, vmPath(id), nil).Header().Get("ETag")), http.StatusOK)
+}
+
+// TestPutWhatWasRead edits what GET answered and sends it back whole.
+func TestPutWhatWasRead(t *testing.T) {
+	w := newWorld(t)
+	id := w.create("web-1", w.image().ID).TargetID
+	read := func() (map[string]any, string) {
+		rec := w.do(http.MethodGet, vmPath(id), nil)
+		return decode[map[string]any](t, rec, http.StatusOK), rec.Header().Get("ETag")
+	}
+	body, tag := read()
+	body["description"], body["tags"], body["delete_protection"] = "the shop", map[string]any{"env": "prod"}, true
+	body["created_at"] = w.get(id).CreatedAt.In(time.FixedZone("east", 3600)).Truncate(time.Millisecond).Format(time.RFC3339Nano)
+	m := decode[vm.VM](t, w.do(http.MethodPut, vmPath(id), body, "If-Match", tag), http.StatusOK)
+	if m.Description != "the shop" || m.Tags["env"] != "prod" || !m.DeleteProtection || m.Name != "web-1" {
+		t.Errorf("replaced by %+v", m)
+	}
+	w.problem(http.MethodPut, vmPath(id), body, http.StatusPreconditionFailed, "vm.version_mismatch", "If-Match", tag)
+	for field, value := range map[string]any{"id": uuid.New(), "state": "paused", "node_id": nil, "owner_id": "x", "flavor": "large",
+		"resources": map[string]any{"vcpus": 64, "memory_mib": 1, "disk_gib": 1}, "networks": []any{}, "disks": "none", "suspended": true,
+		"cdrom": map[string]any{"drive": true}, "created_at": "2001-01-01T00:00:00Z"} {
+		body, tag := read()
+		if now, has := body[field]; reflect.DeepEqual(now, value) || !has && value == nil {
+			t.Fatalf("%s is %v already", field, now)
+		}
+		body[field], body["description"] = value, "never"
+		p := w.problem(http.MethodPut, vmPath(id), body, http.StatusUnprocessableEntity, "vm.invalid", "If-Match", tag)
+		if len(p.Errors) != 1 || p.Errors[0].Location != "body."+field {
+			t.Errorf("%s is refused with %+v", field, p.Errors)
+		}
+	}
+	body, tag = read()
+	for _, field := range []string{"observed", "ready_at", "pending", "generation", "operation_id", "conditions", "error", "updated_at"} {
+		body[field] = "moved on"
+	}
+	body["flavor"], body["origin"], body["description"] = nil, nil, "the last"
+	if m := decode[vm.VM](t, w.do(http.MethodPut, vmPath(id), body, "If-Match", tag), http.StatusOK); m.Description != "the last" {
+		t.Errorf("replaced by %+v", m)
+	}
 }
 
 func TestHistory(t *testing.T) {
