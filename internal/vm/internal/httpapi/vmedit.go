@@ -178,8 +178,9 @@ func (a *API) registerEdits(kit *httpx.API) {
 		})
 
 	type VMResize struct {
-		VCPUs     int   `json:"vcpus,omitempty" minimum:"1" maximum:"1024" example:"2"`
-		MemoryMiB int64 `json:"memory_mib,omitempty" minimum:"32" maximum:"16777216" example:"1024"`
+		VCPUs     int    `json:"vcpus,omitempty" minimum:"1" maximum:"1024" example:"2"`
+		MemoryMiB int64  `json:"memory_mib,omitempty" minimum:"32" maximum:"16777216" example:"1024"`
+		Flavor    string `json:"flavor,omitempty" maxLength:"63" doc:"Instead of numbers: vCPUs, memory and the least size of the root disk, which grows where it is smaller. A flavor with a smaller disk is refused."`
 	}
 	type resizeInput struct {
 		VMPath
@@ -187,12 +188,14 @@ func (a *API) registerEdits(kit *httpx.API) {
 		Body VMResize
 	}
 	httpx.Handle(kit, httpx.Op{ID: "vm-resize", Method: http.MethodPost, Path: "/api/v1/vms/{id}/resize", Permission: "vm:update", Owned: true,
-		Summary: "Change how many vCPUs and how much memory a virtual machine has, while it runs or not", Tag: "vms", Status: http.StatusAccepted,
+		Summary: "Change how many vCPUs and how much memory a virtual machine has, by numbers or a flavor, while it runs or not", Tag: "vms", Status: http.StatusAccepted,
 		Description: "A guest that runs takes up at once what it can; the operation's result says which of the two it was, and the machine's pending " +
-			"what it takes up only when it is powered on from off. What more is needed is reserved first and what is not needed any more given back last.",
+			"what it takes up only when it is powered on from off. What more is needed is reserved first and what is not needed any more given back last. " +
+			"A machine that is resized by a flavor is of that flavor from then on; by numbers, of none.",
 		Errors: []*errs.Error{vm.ErrNotFound, vm.ErrInvalid, vm.ErrLocked, vm.ErrWrongState, scheduler.ErrNoFit, scheduler.ErrQuotaExceeded}},
 		func(ctx context.Context, in *resizeInput) (*accepted, error) {
-			op, err := a.svc.Resize(ctx, service.ResizeRequest{VMID: in.ID, VCPUs: in.Body.VCPUs, MemoryMiB: in.Body.MemoryMiB, IdempotencyKey: idempotent.Key(ctx)})
+			op, err := a.svc.Resize(ctx, service.ResizeRequest{VMID: in.ID, VCPUs: in.Body.VCPUs, MemoryMiB: in.Body.MemoryMiB,
+				Flavor: in.Body.Flavor, IdempotencyKey: idempotent.Key(ctx)})
 			if err != nil {
 				return nil, err
 			}
