@@ -167,12 +167,19 @@ func (a *API) uploadImage(w http.ResponseWriter, r *http.Request) {
 			httpx.WriteError(w, r, err)
 			return
 		}
+		setApplied(w, wait.applied())
 		if now, err := a.svc.GetImage(r.Context(), image.ID); err == nil { // it may be deleted meanwhile, and was made all the same
 			image = now
 		}
 	}
 	w.Header().Set("Location", "/api/v1/images/"+image.ID.String())
 	writeJSON(w, http.StatusCreated, image)
+}
+
+func setApplied(w http.ResponseWriter, preference string) {
+	if preference != "" {
+		w.Header().Set("Preference-Applied", preference)
+	}
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

@@ -40,6 +40,7 @@ func (a *API) registerNetworks(kit *httpx.API) {
 	type networkOutput struct {
 		Status   int
 		Location string `header:"Location"`
+		Applied  string `header:"Preference-Applied"`
 		Body     vm.Network
 	}
 	httpx.Handle(kit, httpx.Op{ID: "network-create", Method: http.MethodPost, Path: "/api/v1/networks", Permission: "network:create", Owned: true,
@@ -60,7 +61,7 @@ func (a *API) registerNetworks(kit *httpx.API) {
 			if n, err = a.svc.GetNetwork(ctx, n.ID); err != nil {
 				return nil, err
 			}
-			return &networkOutput{Status: http.StatusCreated, Location: "/api/v1/networks/" + n.ID.String(), Body: n}, nil
+			return &networkOutput{Status: http.StatusCreated, Location: "/api/v1/networks/" + n.ID.String(), Applied: in.applied(), Body: n}, nil
 		})
 
 	type listInput struct {

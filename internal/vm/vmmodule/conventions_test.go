@@ -67,3 +67,30 @@ func TestDeleteOfWhatHasChanged(t *testing.T) {
 		})
 	}
 }
+
+// TestRawRoutesAreStrict asks routes that answer with bytes for what they do not know.
+func TestRawRoutesAreStrict(t *testing.T) {
+	w := newWorld(t)
+	id := w.create("web-1", w.image().ID).TargetID
+	for _, path := range []string{vmPath(id) + "/console/log?tail=5", vmPath(id) + "/console/log?offset=0&offset=1", vmPath(id) + "/console/screenshot?scale=2",
+		"/api/v1/events?since=0&colour=red"} {
+		w.problem(http.MethodGet, path, nil, http.StatusUnprocessableEntity, "request.invalid")
+	}
+	if rec := w.do(http.MethodGet, vmPath(id)+"/console/log?offset=0", nil); rec.Code != http.StatusOK {
+		t.Errorf("the log: %d %s", rec.Code, rec.Body)
+	}
+}
+
+// TestPreferenceApplied has answers tell whether they heeded Prefer.
+func TestPreferenceApplied(t *testing.T) {
+	w := newWorld(t)
+	id := w.create("web-1", w.image().ID).TargetID
+	for _, test := range []struct{ query, prefer, want string }{
+		{"", "wait=60", "wait=60"}, {"", "respond-async, wait=9999", "wait=300"}, {"", "return=minimal", ""}, {"", "", ""}, {"?wait=60s", "wait=7", ""},
+	} {
+		rec := w.do(http.MethodPost, vmPath(id)+"/start"+test.query, nil, "Prefer", test.prefer)
+		if got, sent := rec.Header()["Preference-Applied"]; rec.Code/100 != 2 || rec.Header().Get("Preference-Applied") != test.want || sent != (test.want != "") {
+			t.Errorf("%q and Prefer %q are answered with %d and %q", test.query, test.prefer, rec.Code, got)
+		}
+	}
+}
