@@ -67,7 +67,7 @@ WHERE id = @id AND rebuild IS NOT NULL AND NOT (rebuild -> 'begun')::boolean;
 UPDATE vms SET resizing = true WHERE id = @id;
 
 -- name: VMSetResources :execrows
-UPDATE vms SET resource_config = @resource_config, updated_at = now() WHERE id = @id AND generation = @generation;
+UPDATE vms SET resource_config = @resource_config, flavor = @flavor, updated_at = now() WHERE id = @id AND generation = @generation;
 
 -- name: VMSetPending :execrows
 UPDATE vms SET pending = @pending, updated_at = now() WHERE id = @id AND generation = @generation;

@@ -150,6 +150,9 @@ func Handle[I, O any](a *API, op Op, handler func(context.Context, *I) (*O, erro
 	refuseHidden(reflect.TypeFor[I](), op)
 	declared := a.declare(op)
 	a.routes[len(a.routes)-1].Holds = takesWait(reflect.TypeFor[I]())
+	if names := itemFields(reflect.TypeFor[O]()); names != nil {
+		declared.Middlewares = append(declared.Middlewares, knownFields(names))
+	}
 	huma.Register(a.huma, declared, func(ctx context.Context, in *I) (*O, error) {
 		recorded := audit.Recorded(ctx)
 		if recorded {
@@ -275,9 +278,29 @@ func (a *API) Raw(op Op, doc RawDoc, h http.HandlerFunc) {
 			watch.refused(r, err)
 			return
 		}
+		if err := strictQuery(r, op, doc); err != nil {
+			WriteError(w, r, err)
+			return
+		}
 		traceRoute(r.Context(), op)
 		watch.raw(w, r, h)
 	})
+}
+
+// strictQuery refuses what a raw GET of the API would pass over in silence, as typed routes do. Pages for browsers take what they are linked with.
+func strictQuery(r *http.Request, op Op, doc RawDoc) error {
+	if r.URL.RawQuery == "" || op.Method != http.MethodGet || !strings.HasPrefix(op.Path, "/api/") {
+		return nil
+	}
+	for name, values := range r.URL.Query() {
+		switch {
+		case !slices.ContainsFunc(doc.Parameters, func(p RawParam) bool { return p.In == "query" && p.Name == name }):
+			return ErrInvalid.WithField("query."+name, "unknown query parameter", "")
+		case len(values) > 1:
+			return ErrInvalid.WithField("query."+name, "is given more than once", "")
+		}
+	}
+	return nil
 }
 
 // declare checks an Op, notes its route and turns it into huma's form.
