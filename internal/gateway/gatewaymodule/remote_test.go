@@ -488,12 +488,13 @@ func TestOnlySafeRequestsAreSentAgain(t *testing.T) {
 		status             int
 		tries              int64
 	}{
-		"GET":                 {"GET", aThing(), "", nil, 2, 200, 3},
-		"GET that fails":      {"GET", aThing(), "", nil, 100, 503, 4},
-		"POST":                {"POST", "/api/v1/things", body, nil, 2, 503, 1},
-		"POST that has a key": {"POST", "/api/v1/things", body, []string{"Idempotency-Key", "k"}, 2, 200, 3},
-		"POST of nobody":      {"POST", "/auth/anyone", "", []string{"Idempotency-Key", "k"}, 2, 503, 1},
-		"upload":              {"PUT", "/api/v1/upload", strings.Repeat("x", 100<<10), nil, 2, 503, 1},
+		"GET":                                 {"GET", aThing(), "", nil, 2, 200, 3},
+		"GET that fails":                      {"GET", aThing(), "", nil, 100, 503, 4},
+		"POST":                                {"POST", "/api/v1/things", body, nil, 2, 503, 1},
+		"POST that has a key":                 {"POST", "/api/v1/things", body, []string{"Idempotency-Key", "k"}, 2, 200, 3},
+		"POST whose answer is not remembered": {"POST", "/api/v1/things/secret", body, []string{"Idempotency-Key", "k"}, 2, 503, 1},
+		"POST of nobody":                      {"POST", "/auth/anyone", "", []string{"Idempotency-Key", "k"}, 2, 503, 1},
+		"upload":                              {"PUT", "/api/v1/upload", strings.Repeat("x", 100<<10), nil, 2, 503, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b.conns.Store(0)

@@ -268,6 +268,9 @@ func (e *Edge) handover(ctx context.Context, w *writer, r *http.Request, u *url.
 	if found.policy.Retries > 0 && found.url != "" {
 		ctx = upstream.WithRetries(ctx, found.policy.Retries)
 	}
+	if found.Keyed && found.url != "" {
+		ctx = upstream.WithKeyed(ctx)
+	}
 	own := r.WithContext(ctx)
 	own.URL, own.Method = u, found.Method // HEAD is answered by GET; the server drops the body
 	if w.hasBody {

@@ -13,6 +13,7 @@ import (
 	"github.com/failsafe-go/failsafe-go"
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 	"github.com/failsafe-go/failsafe-go/retrypolicy"
+	"github.com/google/uuid"
 
 	"github.com/novacron/novacron/internal/gateway"
 	"github.com/novacron/novacron/internal/platform/identity"
@@ -137,7 +138,7 @@ func (u *Upstream) send(p *process, r *http.Request, body []byte, from io.ReadCl
 }
 
 // repeatable tells whether a request may be sent twice: reading may, what is the same when it is done twice (RFC 9110, section 9.2.2), and
-// what carries a key that makes the module do it once. Its body must be small enough to be held until then.
+// what carries a key that makes the module do it once: one that remembers keys, on a route whose answer it may remember. Its body must be small enough to be held until then.
 func repeatable(r *http.Request) bool {
 	if r.Header.Get("Upgrade") != "" || r.ContentLength < 0 || r.ContentLength > maxReplay {
 		return false
@@ -145,9 +146,10 @@ func repeatable(r *http.Request) bool {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodPut, http.MethodDelete:
 		return true
-	case http.MethodPost: // modules keep keys of POST, by who sent them
-		_, known := identity.From(r.Context())
-		return known && r.Header.Get("Idempotency-Key") != ""
+	case http.MethodPost: // modules keep keys by who sent them, of most routes
+		p, known := identity.From(r.Context())
+		keyed, _ := r.Context().Value(keyedKey{}).(bool)
+		return keyed && known && p.UserID != uuid.Nil && r.Header.Get("Idempotency-Key") != ""
 	default:
 		return false
 	}
@@ -171,6 +173,13 @@ func WithRetries(ctx context.Context, n int) context.Context {
 func retriesOf(ctx context.Context) int {
 	n, _ := ctx.Value(retriesKey{}).(int)
 	return n
+}
+
+type keyedKey struct{}
+
+// WithKeyed says that the route of ctx does once what is sent more than once with one Idempotency-Key.
+func WithKeyed(ctx context.Context) context.Context {
+	return context.WithValue(ctx, keyedKey{}, true)
 }
 
 // drain reads what is left of an answer, so that its connection can be used again.
