@@ -516,6 +516,39 @@ func TestOnlySafeRequestsAreSentAgain(t *testing.T) {
 	}
 }
 
+// The transport below sends by itself again what it takes for repeatable, where a connection that it kept has died: it believes any
+// Idempotency-Key, and must not where the module keeps none.
+func TestNothingIsSentAgainBehindTheBack(t *testing.T) {
+	a := newAuthority(t)
+	b := newBroken(t, a)
+	d := through(t, a, gatewaymodule.Service{Name: "things", URLs: []string{"https://" + b.l.Addr().String()}, Failures: 1000})
+	b.known(t, d)
+	var posts atomic.Int64
+	b.how.Store(func(c net.Conn, r *http.Request) {
+		for from := bufio.NewReader(c); r.Method != http.MethodPost; {
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+			var err error
+			if r, err = http.ReadRequest(from); err != nil {
+				return
+			}
+		}
+		posts.Add(1)
+		if r.ContentLength != 0 {
+			t.Errorf("a POST without a body came with the length %d", r.ContentLength)
+		}
+		if key := r.Header.Get("Idempotency-Key"); key != "k" {
+			t.Errorf("the key came as %q", key)
+		}
+	})
+	if got := d.do(t, "GET", aThing(), d.admin, nil); got.status != 200 { // leaves a connection
+		t.Fatalf("%d %s", got.status, got.body)
+	}
+	got := d.do(t, "POST", "/api/v1/things/secret", d.admin, nil, "Idempotency-Key", "k")
+	if got.status != http.StatusServiceUnavailable || posts.Load() != 1 {
+		t.Errorf("%d %s after %d requests", got.status, got.body, posts.Load())
+	}
+}
+
 // One process of a module that is gone costs nobody an answer, also where nothing may be sent twice: what was never sent is no second time.
 func TestOneOfTwoProcessesIsGone(t *testing.T) {
 	a := newAuthority(t)

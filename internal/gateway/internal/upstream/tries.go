@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -119,6 +120,9 @@ func (u *Upstream) send(p *process, r *http.Request, body []byte, from io.ReadCl
 		p.undecided() // the module is not to blame
 		return nil, err
 	}
+	if !repeatable(r) {
+		hideKeys(out.Header)
+	}
 	span := u.trace(r, out)
 	began := time.Now()
 	resp, err := u.client.RoundTrip(out)
@@ -135,6 +139,17 @@ func (u *Upstream) send(p *process, r *http.Request, body []byte, from io.ReadCl
 		u.deps.Metrics.duration.WithLabelValues(u.cfg.Name, strconv.Itoa(resp.StatusCode)).Observe(time.Since(began).Seconds())
 	}
 	return resp, err
+}
+
+// hideKeys keeps the transport from sending a request again by itself, as it does on a connection that has died with what has no body and a key.
+// It looks for the key by this spelling alone, and to the module all spellings are one.
+func hideKeys(h http.Header) {
+	for _, name := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
+		if values, ok := h[name]; ok {
+			delete(h, name)
+			h[strings.ToLower(name)] = values
+		}
+	}
 }
 
 // repeatable tells whether a request may be sent twice: reading may, what is the same when it is done twice (RFC 9110, section 9.2.2), and
