@@ -67,6 +67,7 @@ type GatewayService struct {
 	Timeout     time.Duration `mapstructure:"timeout" doc:"how long it may take until the head of an answer"`
 	Retries     int           `mapstructure:"retries" doc:"how often a request that may be repeated is sent again"`
 	MaxInFlight int           `mapstructure:"max_in_flight" doc:"requests at once, 2000 if not given"`
+	HTTP2       string        `mapstructure:"http2" doc:"auto speaks HTTP/2 with processes that do, off if not given, which costs less"`
 	Breaker     struct {
 		Failures int           `mapstructure:"failures" doc:"so many in a row and that process is left alone, 5 if not given"`
 		OpenFor  time.Duration `mapstructure:"open_for" doc:"for so long, 5s if not given"`

@@ -283,67 +283,6 @@ func TestTableOfRoutes(t *testing.T) {
 	}
 }
 
-func TestStreamsPassThrough(t *testing.T) {
-	a := newAuthority(t)
-	module := newThings()
-	server := a.elsewhere(t, module, "127.0.0.1:0")
-	defer stopServer(t, server)
-	d := through(t, a, gatewaymodule.Service{Name: "things", URLs: []string{"https://" + server.Addr().String()}})
-	d.reached(t)
-
-	// An event is there before the stream ends.
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, "GET", d.url+"/api/v1/events", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if line, err := bufio.NewReader(resp.Body).ReadString('\n'); err != nil || line != "data: hello\n" {
-		t.Errorf("event %q: %v", line, err)
-	}
-	resp.Body.Close()
-
-	// A websocket goes both ways of the hop and ends with the client.
-	c, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(d.url, "http")+"/api/v1/socket", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	<-module.entered
-	c.CloseNow()
-
-	// An upload reaches the module while the client still sends: nobody holds it whole.
-	pr, pw := io.Pipe()
-	up, err := http.NewRequestWithContext(ctx, "PUT", d.url+"/api/v1/upload", pr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan string, 1)
-	go func() {
-		resp, err := http.DefaultClient.Do(up)
-		if err != nil {
-			done <- err.Error()
-			return
-		}
-		defer resp.Body.Close()
-		text, _ := io.ReadAll(resp.Body)
-		done <- string(text)
-	}()
-	chunk := make([]byte, 1<<20)
-	for range 64 {
-		if _, err := pw.Write(chunk); err != nil {
-			t.Fatal(err)
-		}
-	}
-	pw.Close()
-	if text := strings.TrimSpace(<-done); text != fmt.Sprint(64<<20) {
-		t.Errorf("the module read %s", text)
-	}
-}
-
 // broken is a process that speaks TLS with the module's certificate and then misbehaves.
 type broken struct {
 	l     net.Listener

@@ -79,6 +79,9 @@ type Server struct {
 	end  context.CancelFunc // ends the context of every request, websockets included
 }
 
+// uploadBuffer is how much of a body may be on its way that a module has not read yet.
+const uploadBuffer = 256 << 10
+
 // Serve listens. Probes and scrapers may connect without a certificate; they reach what Mount was given as public.
 func Serve(ctx context.Context, cfg Config, h http.Handler) (*Server, error) {
 	pair, err := pki.LoadPair(cfg.CertFile, cfg.KeyFile)
@@ -98,6 +101,8 @@ func Serve(ctx context.Context, cfg Config, h http.Handler) (*Server, error) {
 	}
 	base, end := context.WithCancel(context.WithoutCancel(ctx))
 	s := &Server{addr: l.Addr(), done: make(chan error, 1), end: end, http: &http.Server{Handler: h, BaseContext: func(net.Listener) context.Context { return base }, TLSConfig: secure, ReadHeaderTimeout: 10 * time.Second,
+		// A gateway that speaks HTTP/2 sends all uploads over few connections: one that is not read must not hold up the others.
+		HTTP2:       &http.HTTP2Config{MaxReceiveBufferPerConnection: 16*uploadBuffer - 1, MaxReceiveBufferPerStream: uploadBuffer},
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 128 << 10, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}}
 	go func() { s.done <- s.http.ServeTLS(l, "", "") }() // ends with Stop
 	return s, nil

@@ -37,7 +37,14 @@ type Config struct {
 	InFlight int           // requests that it may be answering for this gateway at once
 	Failures int           // so many in a row, and no request is sent to that process for a while
 	OpenFor  time.Duration // how long
+	HTTP2    string        // HTTP2Off or HTTP2Auto, which speaks it with processes that do; empty: HTTP2Off
 }
+
+// What Config.HTTP2 may be.
+const (
+	HTTP2Off  = "off"
+	HTTP2Auto = "auto"
+)
 
 // Defaults fills in what a configuration leaves out.
 func (c Config) Defaults() Config {
@@ -49,6 +56,9 @@ func (c Config) Defaults() Config {
 	}
 	if c.OpenFor == 0 {
 		c.OpenFor = 5 * time.Second
+	}
+	if c.HTTP2 == "" {
+		c.HTTP2 = HTTP2Off
 	}
 	return c
 }
@@ -74,6 +84,9 @@ func (c Config) Validate() []error {
 	}
 	if c.InFlight < 0 || c.Failures < 0 {
 		bad("max_in_flight, circuit_breaker.failures: must not be negative")
+	}
+	if c.HTTP2 != "" && c.HTTP2 != HTTP2Off && c.HTTP2 != HTTP2Auto {
+		bad("http2: %q is neither auto nor off", c.HTTP2)
 	}
 	return failed
 }
@@ -108,6 +121,8 @@ const (
 	dialTimeout = 3 * time.Second
 	idleTimeout = 90 * time.Second
 	idleConns   = 256
+	// A connection of HTTP/2 that is silent for so long is asked whether it lives: it would take all requests with it.
+	pingAfter = 10 * time.Second
 )
 
 // New makes an Upstream. Nothing is sent before it is asked for something.
@@ -125,7 +140,9 @@ func New(cfg Config, deps Deps) *Upstream {
 		}},
 		client: &http.Transport{TLSClientConfig: deps.TLS, DialContext: (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext,
 			TLSHandshakeTimeout: dialTimeout, MaxIdleConnsPerHost: idleConns, IdleConnTimeout: idleTimeout, DisableCompression: true,
-			ResponseHeaderTimeout: cfg.Timeout, MaxResponseHeaderBytes: 64 << 10, ExpectContinueTimeout: time.Second},
+			ResponseHeaderTimeout: cfg.Timeout, MaxResponseHeaderBytes: 64 << 10, ExpectContinueTimeout: time.Second,
+			ForceAttemptHTTP2: cfg.HTTP2 == HTTP2Auto, // which a transport with a dialer and TLS of its own does not do by itself; websockets go over 1.1 all the same
+			HTTP2:             &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter}},
 		room: bulkhead.New[any](uint(cfg.InFlight)), //nolint:gosec // not negative
 	}
 	u.proxy = &httputil.ReverseProxy{
