@@ -120,9 +120,9 @@ type GatewayRoute struct {
 	Permissions  []string      `mapstructure:"permissions" doc:"needed besides the routes' own; of a pair x:read, x:write GET needs the first, others the second"`
 	RateLimit    string        `mapstructure:"rate_limit" doc:"100/minute of each caller"`
 	Cost         int           `mapstructure:"cost" doc:"what a request takes of its tenant's rate"`
-	CacheTTL     time.Duration `mapstructure:"cache_ttl" doc:"how long an answer to GET may be given again"`
-	Timeout      time.Duration `mapstructure:"timeout" doc:"how long an answer may take"`
-	Retries      int           `mapstructure:"retries" doc:"how often a request that may be repeated is sent again to another process"`
+	CacheTTL     time.Duration `mapstructure:"cache_ttl" off:"true" doc:"how long an answer to GET may be given again; off: it is not, whatever less specific rules say"`
+	Timeout      time.Duration `mapstructure:"timeout" off:"true" doc:"how long an answer may take; off: as long as it takes"`
+	Retries      int           `mapstructure:"retries" off:"true" doc:"how often a request that may be repeated is sent again to another process; off: never, whatever the service says"`
 	Deprecated   string        `mapstructure:"deprecated" doc:"day since which clients should use something else, 2026-12-31"`
 	Sunset       string        `mapstructure:"sunset" doc:"day from which the route may be gone"`
 }

@@ -417,8 +417,12 @@ func flood(c net.Conn, head, line string) {
 func TestOnlySafeRequestsAreSentAgain(t *testing.T) {
 	a := newAuthority(t)
 	b := newBroken(t, a)
-	d := through(t, a, gatewaymodule.Service{Name: "things", URLs: []string{"https://" + b.l.Addr().String()}, Retries: 3, Failures: 1000})
+	d := through(t, a, gatewaymodule.Service{Name: "things", URLs: []string{"https://" + b.l.Addr().String()}, Retries: 3, Failures: 1000},
+		gatewaymodule.Rule{Path: "/api/whoami", Retries: gatewaymodule.Off, Timeout: gatewaymodule.Off})
 	b.known(t, d)
+	if text := d.do(t, "GET", "/api/v1/gateway/routes", d.admin, nil).body; !strings.Contains(text, `"operation_id":"whoami","upstream":"https://`+b.l.Addr().String()+`","auth_required":true,"permissions":[],"cost":5,"cache_seconds":0,"timeout_ms":0,"retries":0,`) {
+		t.Errorf("the table does not tell what was taken back: %s", text)
+	}
 	const body = `{"id":"01930000-0000-7000-8000-000000000001","name":"b","count":3}`
 	for name, test := range map[string]struct {
 		method, path, body string
@@ -429,6 +433,7 @@ func TestOnlySafeRequestsAreSentAgain(t *testing.T) {
 	}{
 		"GET":                                 {"GET", aThing(), "", nil, 2, 200, 3},
 		"GET that fails":                      {"GET", aThing(), "", nil, 100, 503, 4},
+		"GET, taken back":                     {"GET", "/api/v1/whoami", "", nil, 2, 503, 1},
 		"POST":                                {"POST", "/api/v1/things", body, nil, 2, 503, 1},
 		"POST that has a key":                 {"POST", "/api/v1/things", body, []string{"Idempotency-Key", "k"}, 2, 200, 3},
 		"POST whose answer is not remembered": {"POST", "/api/v1/things/secret", body, []string{"Idempotency-Key", "k"}, 2, 503, 1},

@@ -11,6 +11,7 @@ import (
 	"github.com/novacron/novacron/internal/gateway"
 	"github.com/novacron/novacron/internal/gateway/internal/docs"
 	"github.com/novacron/novacron/internal/gateway/internal/edge"
+	"github.com/novacron/novacron/internal/gateway/internal/upstream"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/identity"
 )
@@ -79,7 +80,7 @@ func (m *Module) register() error {
 func (c Config) shown(r edge.Row) gateway.Route {
 	out := gateway.Route{Method: r.Method, Path: r.Path, Module: r.Module, Permission: r.Permission, OperationID: r.OperationID, Upstream: "local",
 		AuthRequired: r.Policy.AuthRequired, Permissions: append([]string{}, r.Policy.Permissions...), RateLimit: r.Policy.RateText, Cost: r.Policy.Cost,
-		CacheSeconds: int(r.Policy.CacheTTL.Seconds()), TimeoutMS: r.TimeLimit(c.Timeout).Milliseconds(), Retries: r.Policy.Retries,
+		CacheSeconds: int(r.Policy.CacheTTL.Seconds()), TimeoutMS: r.TimeLimit(c.Timeout).Milliseconds(), Retries: max(r.Policy.Retries, 0),
 		Deprecated: r.Policy.DeprecatedOn, Sunset: r.Policy.SunsetOn}
 	if r.URL == "" {
 		return out
@@ -88,7 +89,7 @@ func (c Config) shown(r edge.Row) gateway.Route {
 	for _, svc := range c.Services {
 		if svc.Name == r.Module {
 			svc = svc.Defaults()
-			out.Retries, out.MaxInFlight = max(out.Retries, svc.Retries), svc.InFlight
+			out.Retries, out.MaxInFlight = upstream.Retries(svc.Retries, r.Policy.Retries), svc.InFlight
 			out.CircuitBreaker = &gateway.CircuitBreaker{Failures: svc.Failures, OpenForMS: svc.OpenFor.Milliseconds()}
 		}
 	}

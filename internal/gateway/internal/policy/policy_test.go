@@ -66,12 +66,32 @@ func TestBlueprintRules(t *testing.T) {
 	}
 }
 
+// What a rule takes back stays away, however less specific rules are ordered; what it says nothing of is theirs.
+func TestRulesTakeBack(t *testing.T) {
+	t.Parallel()
+	set := NewSet([]Rule{
+		{Path: "/things/*", CacheTTL: time.Minute, Timeout: time.Second, Retries: 3, Cost: 2},
+		{Path: "/things/{id}/*", CacheTTL: Off, Timeout: Off, Retries: Off},
+		{Path: "/things/{id}/again", CacheTTL: time.Hour},
+	}, same)
+	for path, want := range map[string]Policy{
+		"/things":            {CacheTTL: time.Minute, Timeout: time.Second, Retries: 3},
+		"/things/{id}/x":     {CacheTTL: 0, Timeout: Off, Retries: Off},
+		"/things/{id}/again": {CacheTTL: time.Hour, Timeout: Off, Retries: Off},
+	} {
+		p := set.For("m", httpx.Route{Method: "GET", Path: path, Permission: "x:read"})
+		if p.CacheTTL != want.CacheTTL || p.Timeout != want.Timeout || p.Retries != want.Retries || p.Cost != 2 {
+			t.Errorf("%s: %+v", path, p)
+		}
+	}
+}
+
 func TestRulesThatMakeNoSense(t *testing.T) {
 	t.Parallel()
 	for want, r := range map[string]Rule{
 		"path": {Path: "api"}, "path: ": {Path: "/a/*/b"}, "* only as": {Path: "/a*"}, "service": {Path: "/", Service: "vms"}, "methods": {Path: "/", Methods: []string{"get"}},
 		"permissions": {Path: "/", Permissions: []string{"vm"}}, "rate_limit": {Path: "/", RateLimit: "10/day"}, "cost": {Path: "/", Cost: -1},
-		"cache_ttl": {Path: "/", CacheTTL: -1}, "timeout": {Path: "/", Timeout: 2 * time.Hour}, "retries": {Path: "/", Retries: 11},
+		"cache_ttl": {Path: "/", CacheTTL: -2}, "timeout": {Path: "/", Timeout: 2 * time.Hour}, "retries": {Path: "/", Retries: 11},
 		"deprecated": {Path: "/", Deprecated: "soon"}, "sunset": {Path: "/", Sunset: "2026-13-01"},
 	} {
 		failed := r.Validate()

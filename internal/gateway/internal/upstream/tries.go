@@ -39,7 +39,7 @@ func (errAgain) Error() string { return "the module says that it cannot answer n
 
 // RoundTrip implements http.RoundTripper.
 func (t *tries) RoundTrip(r *http.Request) (*http.Response, error) {
-	retries := max(t.cfg.Retries, retriesOf(r.Context()))
+	retries := Retries(t.cfg.Retries, retriesOf(r.Context()))
 	if retries == 0 || !repeatable(r) {
 		return t.once(r, nil, r.Body)
 	}
@@ -180,7 +180,15 @@ func held(r *http.Request) ([]byte, error) {
 
 type retriesKey struct{}
 
-// WithRetries tells how often the request of ctx may be sent again.
+// Retries is how often a request is sent again by what holds for its module and for its route, which is negative where it must not be.
+func Retries(module, route int) int {
+	if route < 0 {
+		return 0
+	}
+	return max(module, route)
+}
+
+// WithRetries tells how often the request of ctx may be sent again by what holds for its route.
 func WithRetries(ctx context.Context, n int) context.Context {
 	return context.WithValue(ctx, retriesKey{}, n)
 }
