@@ -542,6 +542,33 @@ func TestOneOfTwoProcessesIsBroken(t *testing.T) {
 	}
 }
 
+// One whose answers break off is as one that gives none; one that answers to the end in between is not.
+func TestBrokenAnswersOpenTheBreaker(t *testing.T) {
+	a := newAuthority(t)
+	b := newBroken(t, a)
+	d := through(t, a, gatewaymodule.Service{Name: "things", URLs: []string{"https://" + b.l.Addr().String()}, Failures: 3, OpenFor: time.Hour})
+	b.known(t, d)
+	const whole = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
+	const half = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\nConnection: close\r\n\r\n{"
+	ask := func(text string) int64 {
+		b.how.Store(func(c net.Conn, _ *http.Request) { _, _ = io.WriteString(c, text) })
+		before := b.conns.Load()
+		d.do(t, "GET", aThing(), d.admin, nil)
+		return b.conns.Load() - before
+	}
+	for i, text := range []string{half, half, whole, half, half, half} {
+		if ask(text) != 1 {
+			t.Fatalf("request %d was not sent", i)
+		}
+	}
+	if ask(whole) != 0 {
+		t.Error("after three answers that broke off the process is still asked")
+	}
+	if text := d.do(t, "GET", "/metrics", "", nil).body; !strings.Contains(text, `gateway_upstream_requests_total{outcome="broken",service="things"} 5`) || !strings.Contains(text, `gateway_upstream_breaker_open{service="things"} 1`) {
+		t.Error("the metrics do not tell")
+	}
+}
+
 // A module that does not answer is left alone for a while; when it is back, so are its answers.
 func TestBreakerOpensAndCloses(t *testing.T) {
 	a := newAuthority(t)

@@ -97,15 +97,20 @@ func (t *tries) once(r *http.Request, body []byte, from io.ReadCloser) (resp *ht
 			break
 		}
 	}
+	u.showOpen()
+	if errors.Is(err, circuitbreaker.ErrOpen) {
+		u.deps.Metrics.count(u.cfg.Name, "open")
+	}
+	return resp, err
+}
+
+// showOpen tells the metrics whether any process may be asked.
+func (u *Upstream) showOpen() {
 	open := 0.0
 	if _, none := u.processes.open(); none {
 		open = 1
 	}
 	u.deps.Metrics.open.WithLabelValues(u.cfg.Name).Set(open)
-	if errors.Is(err, circuitbreaker.ErrOpen) {
-		u.deps.Metrics.count(u.cfg.Name, "open")
-	}
-	return resp, err
 }
 
 // send sends a request to a process, whose breaker has let it through.
@@ -128,13 +133,13 @@ func (u *Upstream) send(p *process, r *http.Request, body []byte, from io.ReadCl
 	resp, err := u.client.RoundTrip(out)
 	endTrace(span, resp, err)
 	switch {
-	case err != nil && r.Context().Err() != nil && !errors.Is(context.Cause(r.Context()), gateway.ErrTimeout):
-		p.undecided() // the client has gone
+	case err != nil && left(r.Context()):
+		p.undecided()
 	case err != nil:
 		p.breaker.RecordFailure()
 		u.deps.Metrics.count(u.cfg.Name, "failed")
 	default:
-		p.breaker.RecordSuccess()
+		u.answered(p, r.Context(), resp)
 		u.deps.Metrics.count(u.cfg.Name, "answered")
 		u.deps.Metrics.duration.WithLabelValues(u.cfg.Name, strconv.Itoa(resp.StatusCode)).Observe(time.Since(began).Seconds())
 	}

@@ -223,7 +223,7 @@ type Metrics struct {
 func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 	m := &Metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "gateway_upstream_requests_total",
-			Help: "Tries to send a request to a module in another process, by outcome: answered, failed, again (sent once more), open (not sent, the breaker is open), bulkhead (not sent, too many at once)."},
+			Help: "Tries to send a request to a module in another process, by outcome: answered, broken (one of those answered, whose answer broke off), failed, again (sent once more), open (not sent, the breaker is open), bulkhead (not sent, too many at once)."},
 			[]string{"service", "outcome"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "gateway_upstream_duration_seconds",
 			Help: "Time from sending a request to a module in another process to the head of its answer.", Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}},
