@@ -79,7 +79,7 @@ type InternalConfig struct {
 	Listen   string   `mapstructure:"listen" doc:"HOST:PORT on which a process that runs one module without a gateway shows it to gateways. Empty: it does not."`
 	CertFile string   `mapstructure:"cert_file" doc:"Certificate that this process shows to the others; 'novacron pki issue' makes one."`
 	KeyFile  string   `mapstructure:"key_file" doc:"Its key."`
-	CAFile   string   `mapstructure:"ca_file" doc:"Certificate of the authority that issued those of the others."`
+	CAFile   string   `mapstructure:"ca_file" doc:"Certificates of the authorities that issue those of the others; several may stand in it. Read anew within seconds, as the certificate and its key are."`
 	Gateways []string `mapstructure:"gateways" doc:"Names in the certificates of gateways."`
 
 	GRPCListen string         `mapstructure:"grpc_listen" doc:"HOST:PORT on which this process answers calls of modules in other processes. Empty: it does not."`

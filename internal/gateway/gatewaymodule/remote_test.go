@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -520,6 +521,22 @@ func TestOneOfTwoProcessesIsGone(t *testing.T) {
 	}
 }
 
+// One that is not who it should be, as one whose certificate has run out, costs nobody an answer either.
+func TestOneOfTwoProcessesIsNotTrusted(t *testing.T) {
+	a, other := newAuthority(t), newAuthority(t)
+	server, stranger := a.elsewhere(t, newThings(), "127.0.0.1:0"), other.elsewhere(t, newThings(), "127.0.0.1:0")
+	defer stopServer(t, server)
+	defer stopServer(t, stranger)
+	d := through(t, a, gatewaymodule.Service{Name: "things", URLs: []string{"https://" + stranger.Addr().String(), "https://" + server.Addr().String()}, Failures: 1000})
+	d.reached(t)
+	const body = `{"id":"01930000-0000-7000-8000-000000000001","name":"b","count":3}`
+	for i := range 10 {
+		if got := d.do(t, "POST", "/api/v1/things", d.admin, strings.NewReader(body), "Content-Type", "application/json"); got.status != 200 {
+			t.Fatalf("request %d: %d %s", i, got.status, got.body)
+		}
+	}
+}
+
 // One that takes requests and answers none is left alone soon, and the other one goes on.
 func TestOneOfTwoProcessesIsBroken(t *testing.T) {
 	a := newAuthority(t)
@@ -595,6 +612,29 @@ func TestBreakerOpensAndCloses(t *testing.T) {
 	}
 	again := a.elsewhere(t, module, address)
 	defer stopServer(t, again)
+	d.reached(t)
+}
+
+// A gateway and a module of different authorities meet once the files of both hold both, without being started again.
+func TestAuthoritiesFollowTheirFiles(t *testing.T) {
+	t.Parallel()
+	a, b := newAuthority(t), newAuthority(t)
+	server := b.elsewhere(t, newThings(), "127.0.0.1:0")
+	defer stopServer(t, server)
+	d := through(t, a, gatewaymodule.Service{Name: "things", URLs: []string{"https://" + server.Addr().String()}})
+	var both []byte
+	for _, f := range []string{a.ca, b.ca} {
+		pem, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		both = append(both, pem...)
+	}
+	for _, f := range []string{a.ca, b.ca} {
+		if err := os.WriteFile(f, both, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	d.reached(t)
 }
 

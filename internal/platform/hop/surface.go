@@ -88,12 +88,11 @@ func Serve(ctx context.Context, cfg Config, h http.Handler) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("internal: %w", err)
 	}
-	authorities, err := pki.Pool(cfg.CAFile)
+	authorities, err := pki.LoadAuthorities(cfg.CAFile)
 	if err != nil {
 		return nil, fmt.Errorf("internal.ca_file: %w", err)
 	}
-	secure := pki.ServerConfig(pair, authorities)
-	secure.ClientAuth = tls.VerifyClientCertIfGiven
+	secure := pki.MutualConfig(pair, authorities, tls.VerifyClientCertIfGiven, "h2", "http/1.1")
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", cfg.Listen)
 	if err != nil {

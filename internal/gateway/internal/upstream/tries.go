@@ -115,7 +115,11 @@ func (u *Upstream) showOpen() {
 
 // send sends a request to a process, whose breaker has let it through.
 func (u *Upstream) send(p *process, r *http.Request, body []byte, from io.ReadCloser) (*http.Response, error) {
-	out := r.Clone(r.Context())
+	ctx := r.Context()
+	if r.Header.Get("Upgrade") != "" {
+		ctx = forUpgrade(ctx)
+	}
+	out := r.Clone(ctx)
 	out.URL.Host = p.url.Host
 	out.Body = from
 	if body != nil {

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -93,7 +92,7 @@ func (c Config) Validate() []error {
 
 // Deps is what every upstream of a gateway shares.
 type Deps struct {
-	TLS     *tls.Config // of the client, with its certificate
+	TLS     func() *tls.Config // of the client, with its certificate and the authorities of now
 	Signer  *hop.Signer
 	Log     *slog.Logger
 	Metrics *Metrics
@@ -118,7 +117,6 @@ type Upstream struct {
 
 // The times of a transport that a configuration does not name.
 const (
-	dialTimeout = 3 * time.Second
 	idleTimeout = 90 * time.Second
 	idleConns   = 256
 	// A connection of HTTP/2 that is silent for so long is asked whether it lives: it would take all requests with it.
@@ -138,10 +136,9 @@ func New(cfg Config, deps Deps) *Upstream {
 		processes: processes{resolver: list, make: func() circuitbreaker.CircuitBreaker[any] {
 			return circuitbreaker.NewBuilder[any]().WithFailureThreshold(uint(cfg.Failures)).WithDelay(cfg.OpenFor).WithSuccessThreshold(1).Build() //nolint:gosec // not negative
 		}},
-		client: &http.Transport{TLSClientConfig: deps.TLS, DialContext: (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext,
-			TLSHandshakeTimeout: dialTimeout, MaxIdleConnsPerHost: idleConns, IdleConnTimeout: idleTimeout, DisableCompression: true,
+		client: &http.Transport{DialTLSContext: dial(deps.TLS, cfg.HTTP2), MaxIdleConnsPerHost: idleConns, IdleConnTimeout: idleTimeout, DisableCompression: true,
 			ResponseHeaderTimeout: cfg.Timeout, MaxResponseHeaderBytes: 64 << 10, ExpectContinueTimeout: time.Second,
-			ForceAttemptHTTP2: cfg.HTTP2 == HTTP2Auto, // which a transport with a dialer and TLS of its own does not do by itself; websockets go over 1.1 all the same
+			ForceAttemptHTTP2: cfg.HTTP2 == HTTP2Auto, // which a transport with a dialer of its own does not do by itself; websockets go over 1.1 all the same
 			HTTP2:             &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter}},
 		room: bulkhead.New[any](uint(cfg.InFlight)), //nolint:gosec // not negative
 	}
