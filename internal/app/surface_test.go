@@ -193,3 +193,22 @@ func TestRoutesThatRememberKeys(t *testing.T) {
 		}
 	}
 }
+
+// What an object costs does not hang on how its path is written.
+func TestObjectsCostLessThanLists(t *testing.T) {
+	b := built(t)
+	lists := map[string]bool{}
+	for _, s := range b.gateway.Surfaces() {
+		for _, r := range s.Routes() {
+			if r.Method == http.MethodGet {
+				lists[r.Path] = r.Lists
+			}
+		}
+	}
+	for path, want := range map[string]bool{"/api/v1/me": false, "/api/v1/info": false, "/api/v1/vms/{id}": false, "/api/v1/vms/{id}/status": false, "/api/v1/scheduler/quota": false,
+		"/api/v1/vms": true, "/api/v1/users": true, "/api/v1/nodes": true, "/api/v1/gateway/routes": true, "/api/v1/flavors": true, "/api/v1/api-keys": true} {
+		if got, ok := lists[path]; !ok || got != want {
+			t.Errorf("%s: a list is %v (there: %v), want %v", path, got, ok, want)
+		}
+	}
+}

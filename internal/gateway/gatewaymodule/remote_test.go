@@ -421,7 +421,7 @@ func TestOnlySafeRequestsAreSentAgain(t *testing.T) {
 	d := through(t, a, gatewaymodule.Service{Name: "things", URLs: []string{"https://" + b.l.Addr().String()}, Retries: 3, Failures: 1000},
 		gatewaymodule.Rule{Path: "/api/whoami", Retries: gatewaymodule.Off, Timeout: gatewaymodule.Off})
 	b.known(t, d)
-	if text := d.do(t, "GET", "/api/v1/gateway/routes", d.admin, nil).body; !strings.Contains(text, `"operation_id":"whoami","upstream":"https://`+b.l.Addr().String()+`","auth_required":true,"permissions":[],"cost":5,"cache_seconds":0,"timeout_ms":0,"retries":0,`) {
+	if text := d.do(t, "GET", "/api/v1/gateway/routes", d.admin, nil).body; !strings.Contains(text, `"operation_id":"whoami","upstream":"https://`+b.l.Addr().String()+`","auth_required":true,"permissions":[],"cost":1,"cache_seconds":0,"timeout_ms":0,"retries":0,`) {
 		t.Errorf("the table does not tell what was taken back: %s", text)
 	}
 	const body = `{"id":"01930000-0000-7000-8000-000000000001","name":"b","count":3}`

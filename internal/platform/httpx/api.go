@@ -52,6 +52,7 @@ type Route struct {
 	Raw         bool   `json:"raw,omitempty"`     // reads or writes bytes as they come, possibly for long
 	Audited     bool   `json:"audited,omitempty"` // its calls leave audit records
 	Holds       bool   `json:"holds,omitempty"`   // holds its answer back for as long as the request says with wait
+	Lists       bool   `json:"lists,omitempty"`   // answers with as many objects as there are, or a page of them
 	Keyed       bool   `json:"keyed,omitempty"`   // a POST that is sent again with its Idempotency-Key is carried out once, and answered as before
 }
 
@@ -157,6 +158,7 @@ func Handle[I, O any](a *API, op Op, handler func(context.Context, *I) (*O, erro
 	declared := a.declare(op)
 	route := &a.routes[len(a.routes)-1]
 	route.Holds = takesWait(reflect.TypeFor[I]())
+	route.Lists = lists(reflect.TypeFor[O]())
 	route.Keyed = op.Method == http.MethodPost && !secret(reflect.TypeFor[O]())
 	huma.Register(a.huma, declared, func(ctx context.Context, in *I) (*O, error) {
 		recorded := audit.Recorded(ctx)
@@ -189,6 +191,21 @@ func secret(t reflect.Type) bool {
 	return slices.ContainsFunc(reflect.VisibleFields(t), func(f reflect.StructField) bool {
 		name := f.Tag.Get("header")
 		return strings.EqualFold(name, "Cache-Control") || strings.EqualFold(name, "Set-Cookie")
+	})
+}
+
+// lists tells whether an output is a list: a page, or whatever else has items.
+func lists(t reflect.Type) bool {
+	body, ok := t.FieldByName("Body")
+	if !ok {
+		return false
+	}
+	if body.Type.Kind() != reflect.Struct {
+		return body.Type.Kind() == reflect.Slice
+	}
+	return slices.ContainsFunc(reflect.VisibleFields(body.Type), func(f reflect.StructField) bool {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		return name == "items" && f.Type.Kind() == reflect.Slice
 	})
 }
 

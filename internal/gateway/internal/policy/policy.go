@@ -175,9 +175,10 @@ func needed(method string, permissions []string) []string {
 	return slices.DeleteFunc(slices.Clone(permissions), func(p string) bool { return reads(p) != get })
 }
 
-// defaultCost makes what works the server more take more of the budget: one for an object that is read, five for a list or a change.
+// defaultCost makes what works the server more take more of the budget: one for an object that is read, five for a list, a change or
+// what comes as bytes.
 func defaultCost(r httpx.Route) int {
-	if r.Method == http.MethodGet && strings.HasSuffix(r.Path, "}") {
+	if r.Method == http.MethodGet && !r.Lists && !r.Raw {
 		return 1
 	}
 	return 5

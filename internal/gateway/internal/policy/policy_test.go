@@ -24,12 +24,12 @@ func TestMostSpecificRuleDecides(t *testing.T) {
 		timeout                  time.Duration
 		cost                     int
 	}{
-		{"GET", "/api/v1/vms", "500/hour", "/api/v1/vms/*", time.Minute, 5}, // it replaced the built-in rule of that path
+		{"GET", "/api/v1/vms", "500/hour", "/api/v1/vms/*", time.Minute, 1}, // it replaced the built-in rule of that path
 		{"GET", "/api/v1/vms/{id}", "500/hour", "/api/v1/vms/*", time.Minute, 1},
 		{"DELETE", "/api/v1/vms/{id}", "20/minute", "/api/v1/vms/{id} DELETE", time.Minute, 50},
 		{"POST", "/api/v1/vms/{vm}/console", "10/minute", "/api/v1/vms/{id}/console", time.Second, 5},
-		{"GET", "/api/v1/vms/{id}/console/log", "500/hour", "/api/v1/vms/*", time.Minute, 5},
-		{"GET", "/api/v1/vmsx", "", "", time.Hour, 5},
+		{"GET", "/api/v1/vms/{id}/console/log", "500/hour", "/api/v1/vms/*", time.Minute, 1},
+		{"GET", "/api/v1/vmsx", "", "", time.Hour, 1},
 	} {
 		p := set.For("vm", httpx.Route{Method: test.method, Path: test.path, Permission: "vm:x"})
 		if p.RateText != test.rate || p.Rule != test.rule || p.Timeout != test.timeout || p.Cost != test.cost || !slices.Equal(p.Permissions, []string{"vm:x"}) {
@@ -63,6 +63,18 @@ func TestBlueprintRules(t *testing.T) {
 	}
 	if p := set.For("monitoring", httpx.Route{Method: "POST", Path: "/api/v1/monitoring/alerts", Permission: "alert:write"}); p.CacheTTL != 0 {
 		t.Errorf("an answer to POST is kept for %s", p.CacheTTL)
+	}
+}
+
+func TestCosts(t *testing.T) {
+	t.Parallel()
+	for want, routes := range map[int][]httpx.Route{1: {{Method: "GET", Path: "/me"}, {Method: "GET", Path: "/things/{id}"}},
+		5: {{Method: "GET", Path: "/things", Lists: true}, {Method: "GET", Path: "/things/{id}/parts/{kind}", Lists: true}, {Method: "GET", Path: "/log", Raw: true}, {Method: "DELETE", Path: "/things/{id}"}}} {
+		for _, r := range routes {
+			if got := NewSet(nil, same).For("m", r).Cost; got != want {
+				t.Errorf("%+v costs %d, want %d", r, got, want)
+			}
+		}
 	}
 }
 
