@@ -49,8 +49,7 @@ func (m *Module) register() error {
 	m.kit.Raw(httpx.Op{ID: "metrics", Method: http.MethodGet, Path: "/metrics", Permission: identity.Public,
 		Summary: "Show the process's metrics to Prometheus", Tag: tagOperations},
 		httpx.RawDoc{AnswerType: "text/plain", AnswerText: "The metrics in the text format, or in OpenMetrics where the client accepts it."},
-		promhttp.HandlerFor(m.deps.Gatherer, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(m.deps.Log.Handler(), slog.LevelWarn),
-			ErrorHandling: promhttp.ContinueOnError, EnableOpenMetrics: true, MaxRequestsInFlight: 4}).ServeHTTP)
+		m.scrapes())
 
 	type infoOutput struct{ Body gateway.Info }
 	httpx.Handle(m.kit, httpx.Op{ID: "info", Method: http.MethodGet, Path: "/api/v1/info", Permission: identity.Public,
@@ -74,6 +73,25 @@ func (m *Module) register() error {
 			return &routesOutput{Body: page}, nil
 		})
 	return m.registerDocs()
+}
+
+// mostScrapes is how many may read the metrics at once: each takes memory for all of them.
+const mostScrapes = 4
+
+// scrapes gives the handler of /metrics. It is bounded here because promhttp's own refusal does not say when to come back.
+func (m *Module) scrapes() http.HandlerFunc {
+	metrics := promhttp.HandlerFor(m.deps.Gatherer, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(m.deps.Log.Handler(), slog.LevelWarn),
+		ErrorHandling: promhttp.ContinueOnError, EnableOpenMetrics: true})
+	room := make(chan struct{}, mostScrapes)
+	return func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case room <- struct{}{}:
+			defer func() { <-room }()
+			metrics.ServeHTTP(w, r)
+		default:
+			httpx.WriteError(w, r, gateway.ErrOverloaded.WithMessage("%d others are reading the metrics, which is as many as may", mostScrapes).WithMeta(httpx.MetaRetryAfter, "1"))
+		}
+	}
 }
 
 // shown tells what holds for a route: by its own rules, by the service that it is asked of, and by what holds for all.
