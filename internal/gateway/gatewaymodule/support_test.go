@@ -55,6 +55,7 @@ type thing struct {
 
 func newThings() *things {
 	s := &things{kit: httpx.New("things"), entered: make(chan struct{}, 16), release: make(chan struct{})}
+	s.kit.RemembersKeys() // as far as gateways are told
 	type one struct{ Body thing }
 	httpx.Handle(s.kit, httpx.Op{ID: "thing-get", Method: http.MethodGet, Path: "/api/v1/things/{id}", Permission: "thing:read", Summary: "Get", Tag: "things"},
 		func(_ context.Context, in *struct {
@@ -73,6 +74,14 @@ func newThings() *things {
 		})
 	httpx.Handle(s.kit, httpx.Op{ID: "thing-create", Method: http.MethodPost, Path: "/api/v1/things", Permission: "thing:write", Summary: "Make", Tag: "things"},
 		func(_ context.Context, in *struct{ Body thing }) (*one, error) { return &one{Body: in.Body}, nil })
+	type secret struct {
+		CacheControl string `header:"Cache-Control"`
+		Body         thing
+	}
+	httpx.Handle(s.kit, httpx.Op{ID: "thing-secret", Method: http.MethodPost, Path: "/api/v1/things/secret", Permission: "thing:write", Summary: "Make", Tag: "things"},
+		func(_ context.Context, in *struct{ Body thing }) (*secret, error) {
+			return &secret{CacheControl: "no-store", Body: in.Body}, nil
+		})
 	type who struct {
 		Body struct {
 			Username  string `json:"username"`
