@@ -182,7 +182,7 @@ func (a *API) registerEdits(kit *httpx.API) {
 		Summary: "Change how many vCPUs and how much memory a virtual machine has, while it runs or not", Tag: "vms", Status: http.StatusAccepted,
 		Description: "A guest that runs takes up at once what it can; the operation's result says which of the two it was, and the machine's pending " +
 			"what it takes up only when it is powered on from off. What more is needed is reserved first and what is not needed any more given back last.",
-		Errors: []*errs.Error{vm.ErrNotFound, vm.ErrInvalid, vm.ErrLocked, vm.ErrWrongState, scheduler.ErrNoFit, scheduler.ErrQuotaExceeded}},
+		Errors: []*errs.Error{vm.ErrNotFound, vm.ErrInvalid, vm.ErrLocked, vm.ErrWrongState, vm.ErrRescued, scheduler.ErrNoFit, scheduler.ErrQuotaExceeded}},
 		func(ctx context.Context, in *resizeInput) (*accepted, error) {
 			op, err := a.svc.Resize(ctx, service.ResizeRequest{VMID: in.ID, VCPUs: in.Body.VCPUs, MemoryMiB: in.Body.MemoryMiB, IdempotencyKey: idempotent.Key(ctx)})
 			if err != nil {
