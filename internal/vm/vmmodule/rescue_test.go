@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/novacron/novacron/internal/platform/identity"
+	"github.com/novacron/novacron/internal/scheduler"
 	"github.com/novacron/novacron/internal/vm"
 )
 
@@ -85,6 +87,12 @@ func TestRescue(t *testing.T) {
 	}
 	w.refused(http.MethodDelete, "/api/v1/images/"+second.ID.String(), nil, http.StatusConflict, "image.in_use")
 
+	events := slices.DeleteFunc(w.eventsAs(w.tenant, "kind=vm&type=updated&since=0&vm_id="+id.String()).Items, func(e vm.Event) bool { return !strings.Contains(string(e.Metadata), "rescue") })
+	if len(events) != 3 || !strings.Contains(string(events[0].Metadata), `"vm.rescue"`) || !strings.Contains(string(events[1].Metadata), `"vm.unrescue"`) ||
+		!strings.Contains(string(events[2].Metadata), second.ID.String()) {
+		t.Errorf("the events are %+v", events)
+	}
+
 	// Power is as always, and stays in the rescue; what goes with the machine's disks or size is refused.
 	writeTo(t, w.rescueDiskOf(id), "0x77")
 	w.act(id, "restart", force)
@@ -125,6 +133,10 @@ func TestRescue(t *testing.T) {
 	w.act(id, "suspend", nil)
 	w.refused(http.MethodPost, path, nil, http.StatusConflict, "vm.wrong_state")
 	w.act(id, "stop", force)
+	platform := identity.Principal{UserID: uuid.New(), TenantID: uuid.New(), Permissions: []string{"*"}, Scope: identity.ScopePlatform}
+	w.setQuota(platform, scheduler.Quota{StorageBytes: 3 * gib})
+	w.refused(http.MethodPost, path, nil, http.StatusConflict, "scheduler.quota_exceeded")
+	w.setQuota(platform, scheduler.Quota{})
 	w.succeeds(http.MethodPost, path, nil)
 	w.inRescue(t, id, first, "0x51")
 	w.succeeds(http.MethodDelete, w.vmPath(id)+"?delete_volumes=true", nil)
@@ -136,10 +148,7 @@ func TestRescue(t *testing.T) {
 func TestRescueBootsNoKernelOfTheMachine(t *testing.T) {
 	w := newWorld(t)
 	id := w.create("web-1", w.marked("one", "0x51").ID).TargetID
-	kernel := make([]byte, 4096)
-	copy(kernel[510:], "\x55\xaa")
-	copy(kernel[514:], "HdrS")
-	image := w.ready(w.upload("?name=kernel&kind=kernel", kernel).ID)
+	image := w.ready(w.upload("name=kernel&kind=kernel", kernelFile()).ID)
 	decode[vm.VM](t, w.do(http.MethodPatch, w.vmPath(id), map[string]any{"direct_boot": map[string]any{"kernel_image_id": image.ID, "command_line": "quiet"}}), http.StatusOK)
 	w.succeeds(http.MethodPost, w.vmPath(id)+"/rescue", map[string]any{"force": true})
 	if def := w.driver.Defined(id); def.Kernel != "" || def.CommandLine != "" {
@@ -260,8 +269,7 @@ func TestIntentsOvertakeRescues(t *testing.T) {
 						if ended := w.endOf(begun); ended.Status != "succeeded" {
 							t.Errorf("it ended as %+v", ended)
 						}
-						verb := kind // what it ended as
-						w.isAs(t, id, kind, verb, first, second)
+						w.isAs(t, id, kind, kind, first, second)
 					} else {
 						newer := w.endOf(decode[op](t, answer, http.StatusAccepted))
 						if newer.Status != "succeeded" || w.endOf(begun).Status != "canceled" {

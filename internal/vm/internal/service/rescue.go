@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/google/uuid"
@@ -33,6 +34,9 @@ func (s *Service) Rescue(ctx context.Context, req Request, imageID *uuid.UUID) (
 	image, err := s.imageFor(ctx, r, imageID)
 	if err == nil {
 		err = rootable(image, image.VirtualSizeBytes)
+	}
+	if err == nil && r.Provisioned && r.Rescuing == nil { // its size is 0 as long as it is not known
+		err = s.book(ctx, scheduler.ResizeStorageRequest{VMID: r.ID, StorageBytes: bookedOf(r) + image.VirtualSizeBytes + rescueRoom, DryRun: true})
 	}
 	if err != nil {
 		return operation.Operation{}, err
@@ -86,9 +90,11 @@ func isLeaving(r store.Record) bool {
 // bookedOf is how much storage the place of a virtual machine has.
 func bookedOf(r store.Record) int64 { return r.Resources.DiskGiB*gib + r.Rescuing.Booked() }
 
-func (s *Service) book(ctx context.Context, id uuid.UUID, bytes int64) error {
-	_, err := s.placer.ResizeStorage(ctx, scheduler.ResizeStorageRequest{VMID: id, StorageBytes: bytes})
-	return err
+func (s *Service) book(ctx context.Context, req scheduler.ResizeStorageRequest) error {
+	if _, err := s.placer.ResizeStorage(ctx, req); err != nil {
+		return fmt.Errorf("take room for the disk of a rescue: %w", err)
+	}
+	return nil
 }
 
 // bootRescue has the disk of a rescue booted before all others, and no kernel of the machine's own.
@@ -110,7 +116,7 @@ func (s *Service) enterRescue(ctx context.Context, r store.Record) error {
 		return err
 	}
 	size := image.VirtualSizeBytes + rescueRoom
-	if err := s.book(ctx, r.ID, r.Resources.DiskGiB*gib+size); err != nil {
+	if err := s.book(ctx, scheduler.ResizeStorageRequest{VMID: r.ID, StorageBytes: r.Resources.DiskGiB*gib + size}); err != nil {
 		return err
 	}
 	if err := s.shutdown(ctx, r, stopInput{Grace: r.Rescuing.Grace, Discard: true}); err != nil && !isVanished(err) {
@@ -140,7 +146,7 @@ func (s *Service) leaveRescue(ctx context.Context, r store.Record) error {
 	if err := s.prepare(ctx, r, nodeapi.VerbDropDisk, nodeapi.DiskRef{Name: rescueDisk}); err != nil {
 		return err
 	}
-	if err := s.book(ctx, r.ID, bookedOf(own)); err != nil {
+	if err := s.book(ctx, scheduler.ResizeStorageRequest{VMID: r.ID, StorageBytes: bookedOf(own)}); err != nil {
 		return err
 	}
 	return s.store.EndRescue(ctx, r)
@@ -155,7 +161,7 @@ func (s *Service) undoRescue(ctx context.Context, run *operation.Run, r store.Re
 	switch {
 	case r.Rescuing == nil: // undone already
 	case r.Rescuing.Phase == store.RescueWanted: // the row forgets it with the operation's end
-		if err := s.book(ctx, r.ID, bookedOf(r)); err != nil {
+		if err := s.book(ctx, scheduler.ResizeStorageRequest{VMID: r.ID, StorageBytes: bookedOf(r)}); err != nil {
 			return err
 		}
 	default:
