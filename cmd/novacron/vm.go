@@ -24,7 +24,8 @@ func newVM(e *env) *cobra.Command {
 		newVMAction(e, apiclient.ActionSuspend, "Save the memory of machines to disk and power them off; start goes on from there", "Suspended"),
 		newVMResize(e), newVMRename(e), newVMSet(e), newVMProtect(e, "protect", "Protect a machine from deletion", "Protected", true),
 		newVMProtect(e, "unprotect", "Let a machine be deleted again", "Unprotected", false), newVMHistory(e),
-		newVMDelete(e), newVMClone(e), newVMRebuild(e), newVMMigrate(e), newVMDisk(e), newVMCDROM(e), newVMInterface(e), newVMSnapshot(e), newVMConsole(e), newVMVNC(e), newVMScreenshot(e), newVMLogs(e),
+		newVMDelete(e), newVMClone(e), newVMRebuild(e), newVMRescue(e),
+		newVMStop(e, apiclient.ActionUnrescue, "End the rescue of machines: they boot their own disks again", "Ended the rescue of"), newVMMigrate(e), newVMDisk(e), newVMCDROM(e), newVMInterface(e), newVMSnapshot(e), newVMConsole(e), newVMVNC(e), newVMScreenshot(e), newVMLogs(e),
 		newGuestInfo(e), newVMExec(e), newVMCopy(e), newVMSetPassword(e), newVMSyncTime(e), newVMMetrics(e), newVMTop(e))
 	return cmd
 }
@@ -203,34 +204,53 @@ func newVMAction(e *env, action, short, done string) *cobra.Command {
 
 func newVMStop(e *env, action, short, done string) *cobra.Command {
 	var (
-		w     waiting
-		force bool
-		grace time.Duration
+		w   waiting
+		how stopping
 	)
 	cmd := &cobra.Command{
 		Use: action + " VM...", Short: short, Args: cobra.MinimumNArgs(1), ValidArgsFunction: e.completion(0, vmNames),
 		Long: short + ". The guest is asked to shut down; when the grace time is over it is powered off.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var how *apiclient.VMStop
-			if force || cmd.Flags().Changed("grace") {
-				how = &apiclient.VMStop{Force: force}
-			}
-			if cmd.Flags().Changed("grace") {
-				seconds := int(grace / time.Second)
-				if grace%time.Second != 0 {
-					return usageError{"--grace must be a whole number of seconds, for example 90s"}
-				}
-				how.GraceSeconds = &seconds
+			body, err := how.body(cmd)
+			if err != nil {
+				return err
 			}
 			return e.changeVMs(cmd.Context(), &w, args, done, func(ctx context.Context, c *apiclient.Client, id uuid.UUID) (apiclient.Object[apiclient.Operation], error) {
-				return c.VMAction(ctx, id, action, how)
+				return c.VMAction(ctx, id, action, body)
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&force, "force", false, "power off at once; the guest may lose data")
-	cmd.Flags().Var((*span)(&grace), "grace", "how long the guest may take to shut down, for example 90s (default: the server's)")
+	how.addTo(cmd)
 	w.addTo(cmd)
 	return cmd
+}
+
+// stopping holds the flags of commands that shut a guest down.
+type stopping struct {
+	force bool
+	grace time.Duration
+}
+
+func (s *stopping) addTo(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&s.force, "force", false, "power off at once; the guest may lose data")
+	cmd.Flags().Var((*span)(&s.grace), "grace", "how long the guest may take to shut down, for example 90s (default: the server's)")
+}
+
+// body is nil where nothing was chosen.
+func (s *stopping) body(cmd *cobra.Command) (*apiclient.VMStop, error) {
+	chosen := cmd.Flags().Changed("grace")
+	if !s.force && !chosen {
+		return nil, nil
+	}
+	body := &apiclient.VMStop{Force: s.force}
+	if chosen {
+		seconds := int(s.grace / time.Second)
+		if s.grace%time.Second != 0 {
+			return nil, usageError{"--grace must be a whole number of seconds, for example 90s"}
+		}
+		body.GraceSeconds = &seconds
+	}
+	return body, nil
 }
 
 func newVMDelete(e *env) *cobra.Command {

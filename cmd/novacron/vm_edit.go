@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
@@ -201,6 +202,9 @@ func settingFields(m vm.VM) [][]string {
 	add("description", m.Description)
 	if m.Suspended {
 		add("suspended", "to disk")
+	}
+	if m.Rescue != nil {
+		add("rescue", "boots image "+m.Rescue.ImageID.String()+" since "+m.Rescue.Since.Local().Format(time.DateTime))
 	}
 	if m.DeleteProtection {
 		add("protection", "from deletion")

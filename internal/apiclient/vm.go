@@ -78,13 +78,14 @@ type VMFilter struct {
 
 // The actions on a virtual machine that VMAction takes.
 const (
-	ActionStart   = "start"
-	ActionStop    = "stop"
-	ActionRestart = "restart"
-	ActionReset   = "reset"
-	ActionPause   = "pause"
-	ActionResume  = "resume"
-	ActionSuspend = "suspend"
+	ActionStart    = "start"
+	ActionStop     = "stop"
+	ActionRestart  = "restart"
+	ActionReset    = "reset"
+	ActionPause    = "pause"
+	ActionResume   = "resume"
+	ActionSuspend  = "suspend"
+	ActionUnrescue = "unrescue"
 )
 
 // ListVMs gives the virtual machines, newest first.
@@ -129,7 +130,7 @@ func (c *Client) CreateVM(ctx context.Context, body VMCreate) (Object[Operation]
 	return post[Operation](ctx, c, "/api/v1/vms", body)
 }
 
-// VMAction begins a change of state. how may be nil; only stop and restart take it.
+// VMAction begins a change of state. how may be nil; only stop, restart and unrescue take it.
 func (c *Client) VMAction(ctx context.Context, id uuid.UUID, action string, how *VMStop) (Object[Operation], error) {
 	var body any
 	if how != nil {

@@ -50,5 +50,5 @@ func Errors() []*errs.Error {
 	return append([]*errs.Error{ErrNotFound, ErrNameTaken, ErrWrongState, ErrInvalid, ErrVanished, ErrDiskLost, ErrProtected, ErrVersion, ErrNoOtherNode, ErrOnNode, ErrNoConsoleLog,
 		ErrLocked, ErrVolumeNotFound, ErrVolumeTaken, ErrVolumeInvalid, ErrVolumeInUse, ErrVolumeDetached, ErrVolumeElsewhere, ErrVolumeHeld,
 		ErrVolumeSnapshots, ErrVolumeBusy, ErrVolumeNotReady, ErrVolumeShrink, ErrVolumeVersion, ErrDiskNotFound, ErrTooManyDisks, ErrPoolNotFound,
-		ErrSnapshotNotFound, ErrSnapshotTaken, ErrSnapshotNotReady, ErrSnapshotConfig, ErrSnapshotRaw, ErrSnapshotMemory, ErrSnapshotTooMany, ErrNotFrozen}, append(append(append(imageErrors(), networkErrors()...), guestErrors()...), append(append(catalogErrors(), eventErrors()...), append(cloneErrors(), driftErrors()...)...)...)...)
+		ErrSnapshotNotFound, ErrSnapshotTaken, ErrSnapshotNotReady, ErrSnapshotConfig, ErrSnapshotRaw, ErrSnapshotMemory, ErrSnapshotTooMany, ErrNotFrozen}, append(append(append(imageErrors(), networkErrors()...), guestErrors()...), append(append(catalogErrors(), eventErrors()...), append(append(cloneErrors(), rescueErrors()...), driftErrors()...)...)...)...)
 }

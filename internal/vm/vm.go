@@ -53,6 +53,7 @@ type VM struct {
 	ReadyAt        *time.Time        `json:"ready_at,omitempty" doc:"When its guest told, since it came on, that it is set up: its agent answers, and cloud-init is done or not there."`
 	Pending        []Pending         `json:"pending" nullable:"false" doc:"What the guest takes up only when it is powered on from off."`
 	Origin         *Origin           `json:"origin,omitempty" doc:"Of a clone."`
+	Rescue         *Rescue           `json:"rescue,omitempty" doc:"While it boots from another image, with its own disks behind it."`
 	Observed       Observed          `json:"observed" doc:"What the node saw last."`
 	Generation     int64             `json:"generation" doc:"Grows with every request that changes it."`
 	OperationID    *uuid.UUID        `json:"operation_id,omitempty" doc:"The operation at work on it, if any."`

@@ -254,12 +254,14 @@ func TestKillAtStepsOfStorage(t *testing.T) {
 	points := []string{"vm.snapshot.create/place", "vm.snapshot.create/take", "vm.snapshot.revert/stop", "vm.snapshot.revert/revert", "vm.snapshot.revert/define",
 		"vm.snapshot.revert/start", "vm.snapshot.delete/drop", "vm.snapshot.delete/release", "vm.disk.resize/grow", "vm.resize/reserve", "vm.resize/define",
 		"vm.resize/apply", "vm.resize/grow", "vm.resize/book", "vm.resize/shrink", "vm.clone/place", "vm.clone/image", "vm.clone/network", "vm.clone/disk", "vm.clone/seed",
-		"vm.clone/define", "vm.clone/start", "vm.rebuild/disk"}
+		"vm.clone/define", "vm.clone/start", "vm.rebuild/disk", "vm.rescue/disk", "vm.rescue/define", "vm.unrescue/disk"}
 	if os.Getenv("NOVACRON_TEST_SOAK") != "" {
 		whens = []string{"before do", "after do"}
 		points = append(points, "vm.disk.attach/define", "vm.disk.attach/plug", "vm.disk.detach/unplug", "vm.disk.detach/define", "vm.disk.resize/reserve",
 			"volume.create/place", "volume.create/image", "volume.create/file", "volume.resize/reserve", "volume.resize/grow", "vm.rebuild/place",
-			"vm.rebuild/image", "vm.rebuild/network", "vm.rebuild/seed", "vm.rebuild/define", "vm.rebuild/start", "volume.delete/remove", "volume.delete/release")
+			"vm.rebuild/image", "vm.rebuild/network", "vm.rebuild/seed", "vm.rebuild/define", "vm.rebuild/start", "vm.rescue/place",
+			"vm.rescue/image", "vm.rescue/network", "vm.rescue/seed", "vm.rescue/start", "vm.unrescue/place", "vm.unrescue/image", "vm.unrescue/network",
+			"vm.unrescue/seed", "vm.unrescue/define", "vm.unrescue/start", "volume.delete/remove", "volume.delete/release")
 	}
 	for _, point := range points {
 		for _, when := range whens {
@@ -308,12 +310,17 @@ func (s *site) killStorage(t *testing.T, point, when string) {
 		"vm.resize":          {http.MethodPost, base + "/resize", map[string]any{"memory_mib": 160}},
 		"vm.clone":           {http.MethodPost, base + "/clone", map[string]any{"name": "copy"}},
 		"vm.rebuild":         {http.MethodPost, base + "/rebuild", nil},
+		"vm.rescue":          {http.MethodPost, base + "/rescue", map[string]any{"force": true}},
+		"vm.unrescue":        {http.MethodPost, base + "/unrescue", map[string]any{"force": true}},
 		"vm.snapshot.create": {http.MethodPost, base + "/snapshots", map[string]any{"name": "victim"}},
 		"vm.snapshot.revert": {http.MethodPost, base + "/snapshots/" + snapshot + "/revert", nil},
 		"vm.snapshot.delete": {http.MethodDelete, base + "/snapshots/" + snapshot, nil},
 	}
-	if kind == "vm.disk.detach" {
+	switch kind {
+	case "vm.disk.detach":
 		s.greets(id, 1)
+	case "vm.unrescue":
+		does(http.MethodPost, base+"/rescue", map[string]any{"force": true})
 	}
 	s.stop()
 	s.start("NOVACRON_TEST_KILL="+point, "NOVACRON_TEST_KILLED="+marker)
@@ -336,6 +343,13 @@ func (s *site) killStorage(t *testing.T, point, when string) {
 	}
 	if m := s.get(id); m.State != "running" {
 		t.Errorf("the virtual machine is %s", m.State)
+	}
+	if strings.HasSuffix(kind, "rescue") {
+		disks := s.host.Virsh(t, "domblklist", "nova-"+id) + s.host.Virsh(t, "domblklist", "nova-"+id, "--inactive")
+		_, err := os.Stat(filepath.Join(s.dir, "node", "disks", id, "rescue.qcow2"))
+		if in := kind == "vm.rescue"; in != (err == nil) || in != (strings.Count(disks, "rescue.qcow2") == 2) || in != strings.Contains(disks, "rescue") {
+			t.Errorf("the disk of the rescue: %v; virsh sees %s", err, disks)
+		}
 	}
 	if kind == "vm.clone" {
 		disk := filepath.Join(s.dir, "node", "disks", id, "root.qcow2")

@@ -63,6 +63,18 @@ WHERE id = @id AND generation = @generation AND rebuild IS NOT NULL;
 UPDATE vms SET rebuild = NULL, rebuild_image_id = NULL
 WHERE id = @id AND rebuild IS NOT NULL AND NOT (rebuild -> 'begun')::boolean;
 
+-- name: VMSetRescue :exec
+UPDATE vms SET rescue = @rescue, rescue_image_id = @rescue_image_id, updated_at = now() WHERE id = @id;
+
+-- name: VMMoveRescue :execrows
+UPDATE vms SET rescue = @rescue, updated_at = now() WHERE id = @id AND generation = @generation AND rescue IS NOT NULL;
+
+-- name: VMEndRescue :execrows
+UPDATE vms SET rescue = NULL, rescue_image_id = NULL, updated_at = now() WHERE id = @id AND generation = @generation AND rescue IS NOT NULL;
+
+-- name: VMDropRescue :exec
+UPDATE vms SET rescue = NULL, rescue_image_id = NULL WHERE id = @id AND rescue ->> 'phase' = 'wanted';
+
 -- name: VMSetResizing :exec
 UPDATE vms SET resizing = true WHERE id = @id;
 

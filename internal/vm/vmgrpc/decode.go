@@ -107,6 +107,9 @@ func (d *decoder) machine(m *vmpb.VM) vm.VM {
 	if o := m.GetOrigin(); o != nil {
 		out.Origin = &vm.Origin{VMID: d.ID(o.GetVmId()), SnapshotID: d.OptionalID(o.GetSnapshotId()), Mode: vm.CloneMode(o.GetMode())}
 	}
+	if r := m.GetRescue(); r != nil {
+		out.Rescue = &vm.Rescue{ImageID: d.ID(r.GetImageId()), Since: r.GetSince().AsTime()}
+	}
 	return out
 }
 

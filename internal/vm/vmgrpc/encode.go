@@ -94,6 +94,9 @@ func machine(m *vm.VM) *vmpb.VM {
 	if o := m.Origin; o != nil {
 		out.Origin = &vmpb.Origin{VmId: grpcx.ID(o.VMID), SnapshotId: grpcx.OptionalID(o.SnapshotID), Mode: string(o.Mode)}
 	}
+	if r := m.Rescue; r != nil {
+		out.Rescue = &vmpb.Rescue{ImageId: grpcx.ID(r.ImageID), Since: grpcx.Moment(&r.Since)}
+	}
 	return out
 }
 

@@ -27,6 +27,7 @@ func Register(kit *httpx.API, svc *service.Service, cfg Config) {
 	a.registerStatuses(kit)
 	a.registerActions(kit)
 	a.registerClones(kit)
+	a.registerRescue(kit)
 	a.registerMigrations(kit)
 	a.registerConsole(kit)
 	a.registerImages(kit)

@@ -56,7 +56,7 @@ func (a *API) registerClones(kit *httpx.API) {
 			"afterwards. The clone has id, name, addresses and an owner of its own, and the rest from the source where the body says nothing else; volumes and discs " +
 			"of the source are not copied. It is made on the source's node. Needs vm:update on the source, because what its disk holds becomes yours. " +
 			"The operation's target is the clone.",
-		Errors: []*errs.Error{vm.ErrNotFound, vm.ErrInvalid, vm.ErrNameTaken, vm.ErrWrongState, vm.ErrSnapshotNotFound, vm.ErrSnapshotNotReady, vm.ErrRebuildPending,
+		Errors: []*errs.Error{vm.ErrNotFound, vm.ErrInvalid, vm.ErrNameTaken, vm.ErrWrongState, vm.ErrRescued, vm.ErrSnapshotNotFound, vm.ErrSnapshotNotReady, vm.ErrRebuildPending,
 			vm.ErrNetworkNotFound, vm.ErrGroupNotFound, vm.ErrInterfaceInvalid, vm.ErrInterfaceMAC, vm.ErrAddressTaken, vm.ErrAddressesAreUsed,
 			nodeapi.ErrCloneGone, nodeapi.ErrCloneAlone, scheduler.ErrNoFit, scheduler.ErrQuotaExceeded}},
 		func(ctx context.Context, in *cloneInput) (*accepted, error) {
@@ -81,7 +81,7 @@ func (a *API) registerClones(kit *httpx.API) {
 		Summary: "Make the root disk of a virtual machine anew from an image; what it holds is lost", Tag: "vms", Status: http.StatusAccepted,
 		Description: "Id, name, addresses, settings and attached volumes stay. The machine is powered off at once. Until the old disk goes, a failure or a cancellation leaves " +
 			"all as it was; from then on the rebuild only goes forward, and a start finishes it.",
-		Errors: []*errs.Error{vm.ErrNotFound, vm.ErrInvalid, vm.ErrLocked, vm.ErrProtected, vm.ErrWrongState, vm.ErrRebuildSnapshots, vm.ErrImageNotFound, vm.ErrImageFailed,
+		Errors: []*errs.Error{vm.ErrNotFound, vm.ErrInvalid, vm.ErrLocked, vm.ErrProtected, vm.ErrWrongState, vm.ErrRescued, vm.ErrRebuildSnapshots, vm.ErrImageNotFound, vm.ErrImageFailed,
 			vm.ErrImageKind, vm.ErrImageUploading}},
 		func(ctx context.Context, in *rebuildInput) (*accepted, error) {
 			req := service.RebuildRequest{VMID: in.ID, IdempotencyKey: idempotent.Key(ctx)}

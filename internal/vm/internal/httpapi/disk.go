@@ -78,7 +78,7 @@ func (a *API) registerDisks(kit *httpx.API) {
 	httpx.Handle(kit, httpx.Op{ID: "vm-disk-resize", Method: http.MethodPost, Path: "/api/v1/vms/{id}/disks/{disk}/resize", Permission: "vm:update", Owned: true,
 		Summary: "Make a disk larger, while the guest runs or not", Tag: "disks", Status: http.StatusAccepted,
 		Description: "The partitions and file systems in it are the guest's own to enlarge. A disk never shrinks.",
-		Errors: []*errs.Error{vm.ErrNotFound, vm.ErrDiskNotFound, vm.ErrVolumeInvalid, vm.ErrVolumeShrink, vm.ErrVolumeBusy, vm.ErrWrongState, vm.ErrLocked,
+		Errors: []*errs.Error{vm.ErrNotFound, vm.ErrDiskNotFound, vm.ErrVolumeInvalid, vm.ErrVolumeShrink, vm.ErrVolumeBusy, vm.ErrWrongState, vm.ErrRescued, vm.ErrLocked,
 			scheduler.ErrNoFit, scheduler.ErrQuotaExceeded}},
 		func(ctx context.Context, in *resizeInput) (*accepted, error) {
 			size, err := in.Body.bytes(true)

@@ -43,7 +43,7 @@ func (a *API) registerSnapshots(kit *httpx.API) {
 	httpx.Handle(kit, httpx.Op{ID: "vm-snapshot-create", Method: http.MethodPost, Path: "/api/v1/vms/{id}/snapshots", Permission: "snapshot:create", Owned: true,
 		Summary: "Take a snapshot of a virtual machine, while it runs or not", Tag: "snapshots", Status: http.StatusAccepted,
 		Description: "Holds all disks at one moment. What it pins is charged to the quota. The operation's target is the snapshot, which tells afterwards how long the guest was held.",
-		Errors: []*errs.Error{vm.ErrNotFound, vm.ErrSnapshotTaken, vm.ErrSnapshotTooMany, vm.ErrSnapshotRaw, vm.ErrSnapshotMemory, vm.ErrWrongState, vm.ErrLocked,
+		Errors: []*errs.Error{vm.ErrNotFound, vm.ErrSnapshotTaken, vm.ErrSnapshotTooMany, vm.ErrSnapshotRaw, vm.ErrSnapshotMemory, vm.ErrWrongState, vm.ErrRescued, vm.ErrLocked,
 			scheduler.ErrNoFit, scheduler.ErrQuotaExceeded}},
 		func(ctx context.Context, in *createInput) (*accepted, error) {
 			body := SnapshotCreate{Quiesce: string(nodeapi.QuiesceAuto)}
@@ -126,7 +126,7 @@ func (a *API) registerSnapshots(kit *httpx.API) {
 	httpx.Handle(kit, httpx.Op{ID: "vm-snapshot-revert", Method: http.MethodPost, Path: "/api/v1/vms/{id}/snapshots/{sid}/revert", Permission: "snapshot:revert", Owned: true,
 		Summary: "Take a virtual machine back to a snapshot", Tag: "snapshots", Status: http.StatusAccepted,
 		Description: "Powers the guest off and takes its disks back. What they hold now is lost unless a snapshot holds it. Disks that have grown since stay as large as they are.",
-		Errors: []*errs.Error{vm.ErrNotFound, vm.ErrSnapshotNotFound, vm.ErrSnapshotNotReady, vm.ErrSnapshotConfig, vm.ErrSnapshotMemory, vm.ErrWrongState,
+		Errors: []*errs.Error{vm.ErrNotFound, vm.ErrSnapshotNotFound, vm.ErrSnapshotNotReady, vm.ErrSnapshotConfig, vm.ErrSnapshotMemory, vm.ErrWrongState, vm.ErrRescued,
 			vm.ErrLocked}},
 		func(ctx context.Context, in *revertInput) (*accepted, error) {
 			req := service.RevertRequest{VMID: in.ID, SnapshotID: in.SnapshotID, IdempotencyKey: idempotent.Key(ctx)}

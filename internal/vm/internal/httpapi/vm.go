@@ -137,15 +137,25 @@ func etag(machine vm.VM) string {
 	return fmt.Sprintf(`"%d-%x"`, machine.Generation, machine.UpdatedAt.UnixMicro())
 }
 
+type VMStop struct {
+	Force        bool `json:"force,omitempty" doc:"Power off at once."`
+	GraceSeconds *int `json:"grace_seconds,omitempty" minimum:"0" maximum:"3600" doc:"How long the guest may take to shut down before it is powered off."`
+}
+
+// request asks for a change of state that shuts a guest down.
+func (b *VMStop) request(ctx context.Context, id uuid.UUID) service.Request {
+	req := service.Request{VMID: id, IdempotencyKey: idempotent.Key(ctx)}
+	if b != nil {
+		req.Force, req.Grace = b.Force, seconds(b.GraceSeconds)
+	}
+	return req
+}
+
 // registerActions puts one POST route for each change of state.
 func (a *API) registerActions(kit *httpx.API) {
 	type plainInput struct {
 		VMPath
 		WaitParams
-	}
-	type VMStop struct {
-		Force        bool `json:"force,omitempty" doc:"Power off at once."`
-		GraceSeconds *int `json:"grace_seconds,omitempty" minimum:"0" maximum:"3600" doc:"How long the guest may take to shut down before it is powered off."`
 	}
 	type stopInput struct {
 		VMPath
@@ -155,15 +165,16 @@ func (a *API) registerActions(kit *httpx.API) {
 	for _, action := range []struct {
 		verb, permission, summary string
 		call                      func(context.Context, service.Request) (operation.Operation, error)
+		errors                    []*errs.Error
 	}{
-		{"start", "vm:start", "Power a virtual machine on", a.svc.Start},
-		{"reset", "vm:restart", "Press the reset button of a virtual machine", a.svc.Reset},
-		{"pause", "vm:pause", "Hold the virtual CPUs of a virtual machine", a.svc.Pause},
-		{"resume", "vm:pause", "Let the virtual CPUs of a paused virtual machine go on", a.svc.Resume},
-		{"suspend", "vm:pause", "Save the memory of a virtual machine to disk and power it off; start goes on from there", a.svc.Suspend},
+		{"start", "vm:start", "Power a virtual machine on", a.svc.Start, nil},
+		{"reset", "vm:restart", "Press the reset button of a virtual machine", a.svc.Reset, nil},
+		{"pause", "vm:pause", "Hold the virtual CPUs of a virtual machine", a.svc.Pause, nil},
+		{"resume", "vm:pause", "Let the virtual CPUs of a paused virtual machine go on", a.svc.Resume, nil},
+		{"suspend", "vm:pause", "Save the memory of a virtual machine to disk and power it off; start goes on from there", a.svc.Suspend, []*errs.Error{vm.ErrRescued}},
 	} {
 		httpx.Handle(kit, httpx.Op{ID: "vm-" + action.verb, Method: http.MethodPost, Path: "/api/v1/vms/{id}/" + action.verb, Permission: action.permission, Owned: true,
-			Summary: action.summary, Tag: "vms", Status: http.StatusAccepted, Errors: []*errs.Error{vm.ErrNotFound, vm.ErrWrongState}},
+			Summary: action.summary, Tag: "vms", Status: http.StatusAccepted, Errors: append([]*errs.Error{vm.ErrNotFound, vm.ErrWrongState}, action.errors...)},
 			func(ctx context.Context, in *plainInput) (*accepted, error) {
 				op, err := action.call(ctx, service.Request{VMID: in.ID, IdempotencyKey: idempotent.Key(ctx)})
 				if err != nil {
@@ -182,12 +193,7 @@ func (a *API) registerActions(kit *httpx.API) {
 		httpx.Handle(kit, httpx.Op{ID: "vm-" + action.verb, Method: http.MethodPost, Path: "/api/v1/vms/{id}/" + action.verb, Permission: action.permission, Owned: true,
 			Summary: action.summary, Tag: "vms", Status: http.StatusAccepted, Errors: []*errs.Error{vm.ErrNotFound, vm.ErrWrongState}},
 			func(ctx context.Context, in *stopInput) (*accepted, error) {
-				req := service.Request{VMID: in.ID, IdempotencyKey: idempotent.Key(ctx)}
-				if in.Body != nil {
-					req.Force = in.Body.Force
-					req.Grace = seconds(in.Body.GraceSeconds)
-				}
-				op, err := action.call(ctx, req)
+				op, err := action.call(ctx, in.Body.request(ctx, in.ID))
 				if err != nil {
 					return nil, err
 				}

@@ -192,7 +192,7 @@ func (a *API) registerEdits(kit *httpx.API) {
 		Description: "A guest that runs takes up at once what it can; the operation's result says which of the two it was, and the machine's pending " +
 			"what it takes up only when it is powered on from off. What more is needed is reserved first and what is not needed any more given back last. " +
 			"A machine that is resized by a flavor is of that flavor from then on; by numbers, of none.",
-		Errors: []*errs.Error{vm.ErrNotFound, vm.ErrInvalid, vm.ErrLocked, vm.ErrWrongState, scheduler.ErrNoFit, scheduler.ErrQuotaExceeded}},
+		Errors: []*errs.Error{vm.ErrNotFound, vm.ErrInvalid, vm.ErrLocked, vm.ErrWrongState, vm.ErrRescued, scheduler.ErrNoFit, scheduler.ErrQuotaExceeded}},
 		func(ctx context.Context, in *resizeInput) (*accepted, error) {
 			op, err := a.svc.Resize(ctx, service.ResizeRequest{VMID: in.ID, VCPUs: in.Body.VCPUs, MemoryMiB: in.Body.MemoryMiB,
 				Flavor: in.Body.Flavor, IdempotencyKey: idempotent.Key(ctx)})

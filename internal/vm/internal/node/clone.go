@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -159,8 +160,29 @@ func (n *Node) replaceDisk(ctx context.Context, c nodeapi.Command, req nodeapi.D
 	case err == nil && isOn(state.Observed):
 		return nodeapi.Empty{}, nodeapi.ErrHypervisorRefused.WithMessage("the guest is on, so that its disk cannot be replaced")
 	}
-	if err := n.store.ClearRevert(c.VMID); err != nil { // what was to come back is not wanted any more
-		return nodeapi.Empty{}, err
+	if req.Name == rootDisk {
+		if err := n.store.ClearRevert(c.VMID); err != nil { // what was to come back is not wanted any more
+			return nodeapi.Empty{}, err
+		}
 	}
 	return nodeapi.Empty{}, n.store.ReplaceDisk(ctx, c.VMID, req)
+}
+
+// dropDisk removes a disk that no guest has, and that the definition does not name.
+func (n *Node) dropDisk(ctx context.Context, c nodeapi.Command, req nodeapi.DiskRef) (nodeapi.Empty, error) {
+	if req.Name == rootDisk {
+		return nodeapi.Empty{}, nodeapi.ErrInvalidCommand.WithMessage("the root disk goes with its virtual machine alone")
+	}
+	path, err := n.store.DiskPath(c.VMID, req.Name)
+	if err != nil {
+		return nodeapi.Empty{}, err
+	}
+	have, err := n.cfg.Driver.AttachedDisks(ctx, c.VMID)
+	switch {
+	case err != nil && !isNotDefined(err):
+		return nodeapi.Empty{}, err
+	case slices.Contains(have, path):
+		return nodeapi.Empty{}, nodeapi.ErrHypervisorRefused.WithMessage("the guest has the disk %q, so that it cannot be removed", req.Name)
+	}
+	return nodeapi.Empty{}, n.store.DropDisk(c.VMID, req.Name)
 }

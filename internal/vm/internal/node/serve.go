@@ -54,6 +54,7 @@ func verbs() map[nodeapi.Verb]verb {
 		nodeapi.VerbEnsureDisk:  {fenced: true, limit: workLimit, do: body((*Node).ensureDisk)},
 		nodeapi.VerbCloneDisk:   {fenced: true, limit: pullLimit, do: body((*Node).cloneDisk)},
 		nodeapi.VerbReplaceDisk: {fenced: true, limit: workLimit, do: body((*Node).replaceDisk)},
+		nodeapi.VerbDropDisk:    {fenced: true, limit: workLimit, do: body((*Node).dropDisk)},
 		nodeapi.VerbEnsureSeed:  {fenced: true, limit: workLimit, do: body((*Node).ensureSeed)},
 		nodeapi.VerbEnsureMedia: {fenced: true, limit: workLimit, do: body((*Node).ensureMedia)},
 		nodeapi.VerbDefine:      {fenced: true, limit: workLimit, do: body((*Node).define)},

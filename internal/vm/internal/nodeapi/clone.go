@@ -12,6 +12,14 @@ const (
 	VerbReplaceDisk Verb = "vm.disk.replace" // DiskSpec -> Empty: of one that is off; what the disk held is lost
 )
 
+// VerbDropDisk removes a disk that the machine has for a while: DiskRef -> Empty. The root disk goes with the machine alone.
+const VerbDropDisk Verb = "vm.disk.drop"
+
+// DiskRef names a disk of a virtual machine.
+type DiskRef struct {
+	Name string `json:"name"`
+}
+
 // DiskClone asks for a disk that holds what the same disk of another virtual machine on the node holds: now, whether that runs or not, or
 // in one of its snapshots.
 type DiskClone struct {

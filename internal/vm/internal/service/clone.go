@@ -69,6 +69,8 @@ func (s *Service) cloneable(ctx context.Context, req CloneRequest) (store.Record
 		return source, vm.ErrWrongState.WithMessage("the virtual machine was never finished").WithAction("Start it, which finishes it.")
 	case source.Rebuild != nil:
 		return source, vm.ErrRebuildPending
+	case source.Rescuing != nil:
+		return source, vm.ErrRescued
 	case req.SnapshotID == nil:
 		return source, nil
 	}

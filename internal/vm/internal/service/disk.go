@@ -249,6 +249,9 @@ func (s *Service) ResizeDisk(ctx context.Context, vmID uuid.UUID, disk string, s
 	}
 	return s.edit(ctx, Request{VMID: vmID, IdempotencyKey: key}, store.KindDiskResize, "vm:update", func(r store.Record) (store.Intent, error) {
 		if in.VolumeID == nil {
+			if r.Rescuing != nil {
+				return store.Intent{}, vm.ErrRescued
+			}
 			have = r.Disks[0].SizeBytes
 		}
 		return store.Intent{Input: in, Then: then, Done: have == size}, shrinks(have, size)

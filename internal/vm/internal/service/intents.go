@@ -56,7 +56,7 @@ func (s *Service) begin(ctx context.Context, req Request, kind, permission strin
 			}
 			return store.Intent{}, vm.ErrWrongState.WithMessage("the virtual machine is being deleted").WithMeta("operation_id", live.ID.String())
 		}
-		if live != nil && live.Kind == store.KindRebuild && !slices.Contains(finishRebuilds, kind) {
+		if may := finishedBy(live); may != nil && !slices.Contains(may, kind) {
 			return store.Intent{}, vm.ErrLocked.WithMeta("operation_id", live.ID.String())
 		}
 		return decide(r, live)
@@ -67,8 +67,19 @@ func (s *Service) begin(ctx context.Context, req Request, kind, permission strin
 	return op, err
 }
 
-// finishRebuilds lists the kinds that may overtake a rebuild: they finish it, or leave nothing to finish.
-var finishRebuilds = []string{store.KindStart, store.KindStop, store.KindRestart, store.KindRebuild, store.KindDelete}
+// finishedBy lists the kinds that may overtake a rebuild, or the begin or end of a rescue: they finish it, or leave nothing to finish. It is nil for what
+// any kind may try to overtake.
+func finishedBy(live *operation.Operation) []string {
+	switch {
+	case live == nil:
+		return nil
+	case live.Kind == store.KindRebuild:
+		return []string{store.KindStart, store.KindStop, store.KindRestart, store.KindRebuild, store.KindDelete}
+	case live.Kind == store.KindRescue || live.Kind == store.KindUnrescue:
+		return []string{store.KindStart, store.KindStop, store.KindRestart, store.KindRescue, store.KindUnrescue, store.KindDelete}
+	}
+	return nil
+}
 
 func wrongState(r store.Record, verb, needs string) error {
 	return vm.ErrWrongState.WithMessage("a virtual machine that is %s cannot be %s", r.State, verb).

@@ -54,6 +54,8 @@ func (s *Service) Rebuild(ctx context.Context, req RebuildRequest) (operation.Op
 			switch {
 			case live != nil && live.Kind != store.KindRebuild:
 				return store.Intent{}, vm.ErrLocked.WithMeta("operation_id", live.ID.String())
+			case r.Rescuing != nil:
+				return store.Intent{}, vm.ErrRescued
 			case r.DeleteProtection:
 				return store.Intent{}, vm.ErrProtected
 			case !r.Provisioned:
@@ -73,21 +75,27 @@ func (s *Service) Rebuild(ctx context.Context, req RebuildRequest) (operation.Op
 		})
 }
 
-// imageToRebuild checks the image that the disk is to be made from. The one that the machine has already is not asked for again.
+// imageToRebuild checks the image that the disk is to be made from.
 func (s *Service) imageToRebuild(ctx context.Context, r store.Record, id *uuid.UUID) (uuid.UUID, error) {
+	image, err := s.imageFor(ctx, r, id)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	return image.ID, rootable(image, r.Disks[0].SizeBytes)
+}
+
+// imageFor reads an image that a virtual machine is to have a disk of; nil stands for its own, which is not asked for again.
+func (s *Service) imageFor(ctx context.Context, r store.Record, id *uuid.UUID) (vm.Image, error) {
 	if id == nil {
 		id = &r.ImageID
 	}
 	if *id != r.ImageID {
 		if _, err := s.GetImage(ctx, *id); err != nil {
-			return uuid.Nil, named(ctx, err, vm.ErrImageNotFound, "image:read")
+			return vm.Image{}, named(ctx, err, vm.ErrImageNotFound, "image:read")
 		}
 	}
 	image, err := s.store.GetImage(ctx, *id)
-	if err != nil {
-		return uuid.Nil, err
-	}
-	return image.ID, rootable(image.Image, r.Disks[0].SizeBytes)
+	return image.Image, err
 }
 
 // rootable refuses an image that no root disk of this size can be made from.

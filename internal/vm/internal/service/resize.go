@@ -95,6 +95,8 @@ func (s *Service) Resize(ctx context.Context, req ResizeRequest) (operation.Oper
 		switch {
 		case live != nil && live.Kind != store.KindResize:
 			return store.Intent{}, vm.ErrLocked.WithMeta("operation_id", live.ID.String())
+		case r.Rescuing != nil:
+			return store.Intent{}, vm.ErrRescued
 		case r.Suspended:
 			return store.Intent{}, vm.ErrWrongState.WithMessage("the virtual machine is suspended to disk").
 				WithAction("Start it, or force it to stop, which throws the saved memory away.")

@@ -65,6 +65,9 @@ func (s *Service) vmSagas() []operation.Saga {
 	rebuild := with(operation.Step{Name: "start", Do: s.onVM(s.startRebuilt)})
 	rebuild[3].Undo = s.onVM(s.goOnAsBefore)
 
+	rescue := with(operation.Step{Name: "start", Do: s.onVM(s.start)})
+	rescue[3].Undo = s.onVM(s.undoRescue)
+
 	// What overtakes the attachment of a volume to a guest that goes on running gives the guest what its row says.
 	plug := operation.Step{Name: "plug", Do: s.onVM(s.plug)}
 	end := s.store.EndVM
@@ -72,6 +75,8 @@ func (s *Service) vmSagas() []operation.Saga {
 		{Kind: store.KindCreate, Deadline: 2 * time.Hour, OnEnd: end, Steps: create},
 		{Kind: store.KindClone, Deadline: 3 * time.Hour, OnEnd: end, Steps: create},
 		{Kind: store.KindRebuild, Deadline: 2 * time.Hour, OnEnd: end, Steps: rebuild},
+		{Kind: store.KindRescue, Deadline: 2 * time.Hour, OnEnd: end, Steps: rescue},
+		{Kind: store.KindUnrescue, Deadline: time.Hour, OnEnd: end, Steps: with(operation.Step{Name: "start", Do: s.onVM(s.start)})},
 		{Kind: store.KindStart, Deadline: time.Hour, OnEnd: end, Steps: with(
 			operation.Step{Name: "stop", Do: s.onVM(s.stopFirst)},
 			operation.Step{Name: "start", Do: s.onVM(s.start), Undo: s.powerOff},
@@ -177,7 +182,7 @@ func (s *Service) place(ctx context.Context, _ *operation.Run, r store.Record) e
 	if err == nil && !mayRun(r) {
 		err = s.trim(ctx, r, held.Allocation)
 	}
-	if booked := r.Resources.DiskGiB * gib; err == nil && held.Allocation.StorageBytes > booked { // of a resize that was overtaken
+	if booked := bookedOf(r); err == nil && held.Allocation.StorageBytes > booked { // of a resize or a rescue that was overtaken
 		_, err = s.placer.ResizeStorage(ctx, scheduler.ResizeStorageRequest{VMID: r.ID, StorageBytes: booked})
 	}
 	return err
@@ -194,6 +199,10 @@ func (s *Service) pullImage(ctx context.Context, _ *operation.Run, r store.Recor
 	switch {
 	case r.Rebuild != nil:
 		if _, err := s.pull(ctx, r.Rebuild.ImageID, *r.NodeID); err != nil {
+			return err
+		}
+	case isEntering(r):
+		if _, err := s.pull(ctx, r.Rescuing.ImageID, *r.NodeID); err != nil {
 			return err
 		}
 	case !r.Provisioned && r.Origin == nil: // what a clone stands on is there, since its source stands on it
@@ -231,6 +240,10 @@ func (s *Service) ensureDisk(ctx context.Context, _ *operation.Run, r store.Reco
 	switch {
 	case r.Rebuild != nil:
 		return s.finishRebuild(ctx, r)
+	case isEntering(r):
+		return s.enterRescue(ctx, r)
+	case isLeaving(r):
+		return s.leaveRescue(ctx, r)
 	case r.Provisioned:
 		return nil
 	case r.Origin != nil:
@@ -279,12 +292,15 @@ func (s *Service) defineWith(ctx context.Context, r store.Record, volumes []vm.V
 	if err != nil {
 		return err
 	}
-	_, err = s.command(ctx, r, nodeapi.VerbDefine, nodeapi.DomainSpec{
+	spec := nodeapi.DomainSpec{
 		Name: r.Name, TenantID: r.TenantID, VCPUs: r.Resources.VCPUs, MemoryBytes: r.Resources.MemoryMiB * mib,
 		Disks: []string{rootDisk}, Seed: true, NICs: nicsOf(r), Volumes: refs(volumes), Hardware: hardwareOf(r.Settings), Autostart: r.Autostart.Order,
 		Media: media, CommandLine: r.DirectBoot.CommandLine,
-	}, commandTimeout)
-	if err != nil {
+	}
+	if isRescued(r) {
+		bootRescue(&spec)
+	}
+	if _, err := s.command(ctx, r, nodeapi.VerbDefine, spec, commandTimeout); err != nil {
 		return err
 	}
 	return s.store.SetProvisioned(ctx, r.ID, r.Generation)

@@ -48,8 +48,11 @@ func (s *Service) snapshotTarget(ctx context.Context, id uuid.UUID, memory bool,
 	if r, err = s.recordTo(ctx, id, permission); err != nil {
 		return r, nil, usage, err
 	}
-	if r.Rebuild != nil {
+	switch {
+	case r.Rebuild != nil:
 		return r, nil, usage, vm.ErrRebuildPending
+	case r.Rescuing != nil:
+		return r, nil, usage, vm.ErrRescued
 	}
 	if volumes, err = s.store.VolumesOf(ctx, id); err != nil {
 		return r, nil, usage, err
@@ -272,6 +275,9 @@ func (s *Service) RevertSnapshot(ctx context.Context, req RevertRequest) (operat
 	}
 	return s.edit(ctx, Request{VMID: req.VMID, IdempotencyKey: req.IdempotencyKey}, store.KindSnapshotRevert, "snapshot:revert",
 		func(r store.Record) (store.Intent, error) {
+			if r.Rescuing != nil {
+				return store.Intent{}, vm.ErrRescued
+			}
 			in.WasOn = r.State == vm.StateRunning || r.State == vm.StatePaused
 			in.Start = in.WasOn
 			intent := store.Intent{TargetID: n.ID, Desired: vm.DesiredStopped, Then: s.store.MarkingSnapshot(n.ID, vm.SnapshotReady)}

@@ -16,6 +16,9 @@ const suspendTimeout = time.Hour
 // Suspend saves the memory of a virtual machine to disk and powers it off. Start goes on from there.
 func (s *Service) Suspend(ctx context.Context, req Request) (operation.Operation, error) {
 	return s.begin(ctx, req, store.KindSuspend, "vm:pause", func(r store.Record, live *operation.Operation) (store.Intent, error) {
+		if r.Rescuing != nil {
+			return store.Intent{}, vm.ErrRescued
+		}
 		intent := store.Intent{Kind: store.KindSuspend, Desired: vm.DesiredStopped, Done: live == nil && r.Suspended}
 		if !intent.Done && r.State != vm.StateRunning && r.State != vm.StatePaused {
 			return store.Intent{}, wrongState(r, "suspended to disk", "running or paused")

@@ -207,7 +207,7 @@ func (s *Store) DeleteImage(ctx context.Context, id uuid.UUID, seen *int64) erro
 		}
 		return tellRow(ctx, tx, row, err, imageTold, "deleted", nil)
 	})
-	if constraint, _ := pg.Violation(err); constraint == "vms_image_id_fkey" || constraint == "volumes_image_id_fkey" || constraint == "vms_rebuild_image_id_fkey" || constraint == "vm_media_image_id_fkey" {
+	if constraint, _ := pg.Violation(err); constraint == "vms_image_id_fkey" || constraint == "volumes_image_id_fkey" || constraint == "vms_rebuild_image_id_fkey" || constraint == "vms_rescue_image_id_fkey" || constraint == "vm_media_image_id_fkey" {
 		return vm.ErrImageInUse
 	}
 	return pg.Map(err)

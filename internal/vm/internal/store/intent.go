@@ -147,7 +147,7 @@ func (s *Store) endVM(ctx context.Context, tx pgx.Tx, op operation.Operation, id
 			desired = r.DesiredState
 		}
 		failure = errs.Encode(op.Error)
-		if err := s.q.VMDropRebuild(ctx, tx, r.ID); err != nil {
+		if err := errors.Join(s.q.VMDropRebuild(ctx, tx, r.ID), s.q.VMDropRescue(ctx, tx, r.ID)); err != nil {
 			return err
 		}
 		if op.Kind == KindUpdate {
@@ -198,19 +198,21 @@ func (s *Store) removeRow(ctx context.Context, tx pgx.Tx, r Record, kind string,
 
 // The kinds of the operations on virtual machines.
 const (
-	KindCreate  = "vm.create"
-	KindStart   = "vm.start"
-	KindStop    = "vm.stop"
-	KindRestart = "vm.restart"
-	KindReset   = "vm.reset"
-	KindPause   = "vm.pause"
-	KindResume  = "vm.resume"
-	KindDelete  = "vm.delete"
-	KindSuspend = "vm.suspend"
-	KindResize  = "vm.resize"
-	KindUpdate  = "vm.update"
-	KindClone   = "vm.clone"
-	KindRebuild = "vm.rebuild"
+	KindCreate   = "vm.create"
+	KindStart    = "vm.start"
+	KindStop     = "vm.stop"
+	KindRestart  = "vm.restart"
+	KindReset    = "vm.reset"
+	KindPause    = "vm.pause"
+	KindResume   = "vm.resume"
+	KindDelete   = "vm.delete"
+	KindSuspend  = "vm.suspend"
+	KindResize   = "vm.resize"
+	KindUpdate   = "vm.update"
+	KindClone    = "vm.clone"
+	KindRebuild  = "vm.rebuild"
+	KindRescue   = "vm.rescue"
+	KindUnrescue = "vm.unrescue"
 )
 
 // isCreation tells whether a virtual machine is made by operations of a kind.

@@ -27,6 +27,7 @@ type Record struct {
 	CurrentSnapshot *uuid.UUID
 	Resizing        bool     // a resize has begun, and nobody has made guest and row one again
 	Rebuild         *Rebuild // that was asked for and is not finished
+	Rescuing        *Rescue  // from when it is asked for until it has ended
 	failure         []byte   // the encoded error behind VM.Error
 }
 
@@ -63,7 +64,7 @@ func recordOf(row vmdb.Vm) (Record, error) {
 		{"resource_config", row.ResourceConfig, &r.Resources}, {"network_config", row.NetworkConfig, &r.Networks},
 		{"storage_config", row.StorageConfig, &r.Disks}, {"tags", row.Tags, &r.Tags},
 		{"settings", row.Settings, &r.Settings}, {"pending", row.Pending, &r.Pending}, {"ssh_keys", row.SshKeys, &r.SSHKeys},
-		{"cloud_init", row.CloudInit, &r.CloudInit}, {"origin", row.Origin, &r.Origin}, {"rebuild", row.Rebuild, &r.Rebuild},
+		{"cloud_init", row.CloudInit, &r.CloudInit}, {"origin", row.Origin, &r.Origin}, {"rebuild", row.Rebuild, &r.Rebuild}, {"rescue", row.Rescue, &r.Rescuing},
 	} {
 		if column.json == nil {
 			continue
@@ -71,6 +72,9 @@ func recordOf(row vmdb.Vm) (Record, error) {
 		if err := json.Unmarshal(column.json, column.into); err != nil {
 			return Record{}, fmt.Errorf("read %s of virtual machine %s: %w", column.name, row.ID, err)
 		}
+	}
+	if to := r.Rescuing; to != nil && to.Since != nil {
+		r.Rescue = &vm.Rescue{ImageID: to.ImageID, Since: *to.Since}
 	}
 	return r, nil
 }

@@ -48,7 +48,7 @@ func vmViolation(err error) error {
 	switch constraint, _ := pg.Violation(err); constraint {
 	case "vms_name_key":
 		return vm.ErrNameTaken
-	case "vms_image_id_fkey", "vms_rebuild_image_id_fkey", "vm_media_image_id_fkey":
+	case "vms_image_id_fkey", "vms_rebuild_image_id_fkey", "vms_rescue_image_id_fkey", "vm_media_image_id_fkey":
 		return vm.ErrImageNotFound
 	case "vm_macs_network_fkey":
 		return vm.ErrNetworkNotFound

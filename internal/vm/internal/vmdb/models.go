@@ -184,6 +184,8 @@ type Vm struct {
 	ReadyAt           *time.Time
 	ObservedBoot      string
 	Revision          int64
+	Rescue            []byte
+	RescueImageID     *uuid.UUID
 }
 
 type VmMacGroup struct {

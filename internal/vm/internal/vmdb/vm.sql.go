@@ -72,6 +72,15 @@ func (q *Queries) VMDropRebuild(ctx context.Context, db DBTX, id uuid.UUID) erro
 	return err
 }
 
+const vMDropRescue = `-- name: VMDropRescue :exec
+UPDATE vms SET rescue = NULL, rescue_image_id = NULL WHERE id = $1 AND rescue ->> 'phase' = 'wanted'
+`
+
+func (q *Queries) VMDropRescue(ctx context.Context, db DBTX, id uuid.UUID) error {
+	_, err := db.Exec(ctx, vMDropRescue, id)
+	return err
+}
+
 const vMEndIntent = `-- name: VMEndIntent :exec
 UPDATE vms SET operation_id = NULL, desired_state = $1, state = $2, error = $3, resizing = $4, updated_at = now()
 WHERE id = $5
@@ -122,6 +131,23 @@ func (q *Queries) VMEndRebuild(ctx context.Context, db DBTX, arg VMEndRebuildPar
 	return result.RowsAffected(), nil
 }
 
+const vMEndRescue = `-- name: VMEndRescue :execrows
+UPDATE vms SET rescue = NULL, rescue_image_id = NULL, updated_at = now() WHERE id = $1 AND generation = $2 AND rescue IS NOT NULL
+`
+
+type VMEndRescueParams struct {
+	ID         uuid.UUID
+	Generation int64
+}
+
+func (q *Queries) VMEndRescue(ctx context.Context, db DBTX, arg VMEndRescueParams) (int64, error) {
+	result, err := db.Exec(ctx, vMEndRescue, arg.ID, arg.Generation)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const vMExisting = `-- name: VMExisting :many
 SELECT id FROM vms WHERE id = ANY ($1::uuid[])
 `
@@ -147,7 +173,7 @@ func (q *Queries) VMExisting(ctx context.Context, db DBTX, ids []uuid.UUID) ([]u
 }
 
 const vMGet = `-- name: VMGet :one
-SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id, origin, rebuild, rebuild_image_id, cloud_init, ready_at, observed_boot, revision FROM vms WHERE id = $1
+SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id, origin, rebuild, rebuild_image_id, cloud_init, ready_at, observed_boot, revision, rescue, rescue_image_id FROM vms WHERE id = $1
 `
 
 func (q *Queries) VMGet(ctx context.Context, db DBTX, id uuid.UUID) (Vm, error) {
@@ -194,12 +220,14 @@ func (q *Queries) VMGet(ctx context.Context, db DBTX, id uuid.UUID) (Vm, error) 
 		&i.ReadyAt,
 		&i.ObservedBoot,
 		&i.Revision,
+		&i.Rescue,
+		&i.RescueImageID,
 	)
 	return i, err
 }
 
 const vMGetForUpdate = `-- name: VMGetForUpdate :one
-SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id, origin, rebuild, rebuild_image_id, cloud_init, ready_at, observed_boot, revision FROM vms WHERE id = $1 FOR UPDATE
+SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id, origin, rebuild, rebuild_image_id, cloud_init, ready_at, observed_boot, revision, rescue, rescue_image_id FROM vms WHERE id = $1 FOR UPDATE
 `
 
 func (q *Queries) VMGetForUpdate(ctx context.Context, db DBTX, id uuid.UUID) (Vm, error) {
@@ -246,6 +274,8 @@ func (q *Queries) VMGetForUpdate(ctx context.Context, db DBTX, id uuid.UUID) (Vm
 		&i.ReadyAt,
 		&i.ObservedBoot,
 		&i.Revision,
+		&i.Rescue,
+		&i.RescueImageID,
 	)
 	return i, err
 }
@@ -316,7 +346,7 @@ func (q *Queries) VMInsert(ctx context.Context, db DBTX, arg VMInsertParams) err
 }
 
 const vMListByNode = `-- name: VMListByNode :many
-SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id, origin, rebuild, rebuild_image_id, cloud_init, ready_at, observed_boot, revision FROM vms WHERE node_id = $1 ORDER BY id
+SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id, origin, rebuild, rebuild_image_id, cloud_init, ready_at, observed_boot, revision, rescue, rescue_image_id FROM vms WHERE node_id = $1 ORDER BY id
 `
 
 func (q *Queries) VMListByNode(ctx context.Context, db DBTX, nodeID *uuid.UUID) ([]Vm, error) {
@@ -369,6 +399,8 @@ func (q *Queries) VMListByNode(ctx context.Context, db DBTX, nodeID *uuid.UUID) 
 			&i.ReadyAt,
 			&i.ObservedBoot,
 			&i.Revision,
+			&i.Rescue,
+			&i.RescueImageID,
 		); err != nil {
 			return nil, err
 		}
@@ -381,7 +413,7 @@ func (q *Queries) VMListByNode(ctx context.Context, db DBTX, nodeID *uuid.UUID) 
 }
 
 const vMListToBoot = `-- name: VMListToBoot :many
-SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id, origin, rebuild, rebuild_image_id, cloud_init, ready_at, observed_boot, revision FROM vms WHERE observed_reason = 'host_reboot' AND desired_state = 'running' AND state = 'stopped' AND operation_id IS NULL
+SELECT id, name, state, hypervisor_type, node_id, owner_id, tenant_id, resource_config, network_config, storage_config, created_at, updated_at, image_id, flavor, user_data, ssh_keys, tags, desired_state, generation, operation_id, provisioned, observed_state, observed_reason, observed_node, observed_epoch, observed_at, error, description, settings, suspended, pending, resizing, current_snapshot_id, origin, rebuild, rebuild_image_id, cloud_init, ready_at, observed_boot, revision, rescue, rescue_image_id FROM vms WHERE observed_reason = 'host_reboot' AND desired_state = 'running' AND state = 'stopped' AND operation_id IS NULL
 `
 
 func (q *Queries) VMListToBoot(ctx context.Context, db DBTX) ([]Vm, error) {
@@ -434,6 +466,8 @@ func (q *Queries) VMListToBoot(ctx context.Context, db DBTX) ([]Vm, error) {
 			&i.ReadyAt,
 			&i.ObservedBoot,
 			&i.Revision,
+			&i.Rescue,
+			&i.RescueImageID,
 		); err != nil {
 			return nil, err
 		}
@@ -475,6 +509,24 @@ func (q *Queries) VMMACInsert(ctx context.Context, db DBTX, arg VMMACInsertParam
 		arg.OutKbps,
 		arg.NetworkID,
 	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const vMMoveRescue = `-- name: VMMoveRescue :execrows
+UPDATE vms SET rescue = $1, updated_at = now() WHERE id = $2 AND generation = $3 AND rescue IS NOT NULL
+`
+
+type VMMoveRescueParams struct {
+	Rescue     []byte
+	ID         uuid.UUID
+	Generation int64
+}
+
+func (q *Queries) VMMoveRescue(ctx context.Context, db DBTX, arg VMMoveRescueParams) (int64, error) {
+	result, err := db.Exec(ctx, vMMoveRescue, arg.Rescue, arg.ID, arg.Generation)
 	if err != nil {
 		return 0, err
 	}
@@ -589,6 +641,21 @@ type VMSetRebuildParams struct {
 
 func (q *Queries) VMSetRebuild(ctx context.Context, db DBTX, arg VMSetRebuildParams) error {
 	_, err := db.Exec(ctx, vMSetRebuild, arg.Rebuild, arg.RebuildImageID, arg.ID)
+	return err
+}
+
+const vMSetRescue = `-- name: VMSetRescue :exec
+UPDATE vms SET rescue = $1, rescue_image_id = $2, updated_at = now() WHERE id = $3
+`
+
+type VMSetRescueParams struct {
+	Rescue        []byte
+	RescueImageID *uuid.UUID
+	ID            uuid.UUID
+}
+
+func (q *Queries) VMSetRescue(ctx context.Context, db DBTX, arg VMSetRescueParams) error {
+	_, err := db.Exec(ctx, vMSetRescue, arg.Rescue, arg.RescueImageID, arg.ID)
 	return err
 }
 

@@ -1163,6 +1163,7 @@ type VM struct {
 	Settings       *Settings              `protobuf:"bytes,25,opt,name=settings,proto3" json:"settings,omitempty"`
 	CreatedAt      *timestamppb.Timestamp `protobuf:"bytes,26,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	UpdatedAt      *timestamppb.Timestamp `protobuf:"bytes,27,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	Rescue         *Rescue                `protobuf:"bytes,28,opt,name=rescue,proto3" json:"rescue,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1386,6 +1387,65 @@ func (x *VM) GetUpdatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *VM) GetRescue() *Rescue {
+	if x != nil {
+		return x.Rescue
+	}
+	return nil
+}
+
+type Rescue struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ImageId       []byte                 `protobuf:"bytes,1,opt,name=image_id,json=imageId,proto3" json:"image_id,omitempty"`
+	Since         *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rescue) Reset() {
+	*x = Rescue{}
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rescue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rescue) ProtoMessage() {}
+
+func (x *Rescue) ProtoReflect() protoreflect.Message {
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rescue.ProtoReflect.Descriptor instead.
+func (*Rescue) Descriptor() ([]byte, []int) {
+	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Rescue) GetImageId() []byte {
+	if x != nil {
+		return x.ImageId
+	}
+	return nil
+}
+
+func (x *Rescue) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
 type Resources struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Vcpus         int64                  `protobuf:"varint,1,opt,name=vcpus,proto3" json:"vcpus,omitempty"`
@@ -1397,7 +1457,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[18]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1409,7 +1469,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[18]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1422,7 +1482,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{18}
+	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Resources) GetVcpus() int64 {
@@ -1460,7 +1520,7 @@ type InterfaceRequest struct {
 
 func (x *InterfaceRequest) Reset() {
 	*x = InterfaceRequest{}
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[19]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1472,7 +1532,7 @@ func (x *InterfaceRequest) String() string {
 func (*InterfaceRequest) ProtoMessage() {}
 
 func (x *InterfaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[19]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1485,7 +1545,7 @@ func (x *InterfaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterfaceRequest.ProtoReflect.Descriptor instead.
 func (*InterfaceRequest) Descriptor() ([]byte, []int) {
-	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{19}
+	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *InterfaceRequest) GetNetworkId() []byte {
@@ -1540,7 +1600,7 @@ type Ids struct {
 
 func (x *Ids) Reset() {
 	*x = Ids{}
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[20]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1552,7 +1612,7 @@ func (x *Ids) String() string {
 func (*Ids) ProtoMessage() {}
 
 func (x *Ids) ProtoReflect() protoreflect.Message {
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[20]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1565,7 +1625,7 @@ func (x *Ids) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ids.ProtoReflect.Descriptor instead.
 func (*Ids) Descriptor() ([]byte, []int) {
-	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{20}
+	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Ids) GetValues() [][]byte {
@@ -1585,7 +1645,7 @@ type Bandwidth struct {
 
 func (x *Bandwidth) Reset() {
 	*x = Bandwidth{}
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[21]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1597,7 +1657,7 @@ func (x *Bandwidth) String() string {
 func (*Bandwidth) ProtoMessage() {}
 
 func (x *Bandwidth) ProtoReflect() protoreflect.Message {
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[21]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1610,7 +1670,7 @@ func (x *Bandwidth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bandwidth.ProtoReflect.Descriptor instead.
 func (*Bandwidth) Descriptor() ([]byte, []int) {
-	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{21}
+	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Bandwidth) GetInKbps() int64 {
@@ -1639,7 +1699,7 @@ type CloudInit struct {
 
 func (x *CloudInit) Reset() {
 	*x = CloudInit{}
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[22]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1651,7 +1711,7 @@ func (x *CloudInit) String() string {
 func (*CloudInit) ProtoMessage() {}
 
 func (x *CloudInit) ProtoReflect() protoreflect.Message {
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[22]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1664,7 +1724,7 @@ func (x *CloudInit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloudInit.ProtoReflect.Descriptor instead.
 func (*CloudInit) Descriptor() ([]byte, []int) {
-	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{22}
+	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CloudInit) GetVendorData() string {
@@ -1706,7 +1766,7 @@ type DirectBoot struct {
 
 func (x *DirectBoot) Reset() {
 	*x = DirectBoot{}
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[23]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1718,7 +1778,7 @@ func (x *DirectBoot) String() string {
 func (*DirectBoot) ProtoMessage() {}
 
 func (x *DirectBoot) ProtoReflect() protoreflect.Message {
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[23]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1731,7 +1791,7 @@ func (x *DirectBoot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DirectBoot.ProtoReflect.Descriptor instead.
 func (*DirectBoot) Descriptor() ([]byte, []int) {
-	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{23}
+	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DirectBoot) GetKernelImageId() []byte {
@@ -1773,7 +1833,7 @@ type Interface struct {
 
 func (x *Interface) Reset() {
 	*x = Interface{}
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[24]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1785,7 +1845,7 @@ func (x *Interface) String() string {
 func (*Interface) ProtoMessage() {}
 
 func (x *Interface) ProtoReflect() protoreflect.Message {
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[24]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1798,7 +1858,7 @@ func (x *Interface) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Interface.ProtoReflect.Descriptor instead.
 func (*Interface) Descriptor() ([]byte, []int) {
-	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{24}
+	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Interface) GetId() []byte {
@@ -1882,7 +1942,7 @@ type Disk struct {
 
 func (x *Disk) Reset() {
 	*x = Disk{}
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[25]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1894,7 +1954,7 @@ func (x *Disk) String() string {
 func (*Disk) ProtoMessage() {}
 
 func (x *Disk) ProtoReflect() protoreflect.Message {
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[25]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1907,7 +1967,7 @@ func (x *Disk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Disk.ProtoReflect.Descriptor instead.
 func (*Disk) Descriptor() ([]byte, []int) {
-	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{25}
+	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Disk) GetName() string {
@@ -1941,7 +2001,7 @@ type Pending struct {
 
 func (x *Pending) Reset() {
 	*x = Pending{}
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[26]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1953,7 +2013,7 @@ func (x *Pending) String() string {
 func (*Pending) ProtoMessage() {}
 
 func (x *Pending) ProtoReflect() protoreflect.Message {
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[26]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1966,7 +2026,7 @@ func (x *Pending) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pending.ProtoReflect.Descriptor instead.
 func (*Pending) Descriptor() ([]byte, []int) {
-	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{26}
+	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Pending) GetField() string {
@@ -1994,7 +2054,7 @@ type Origin struct {
 
 func (x *Origin) Reset() {
 	*x = Origin{}
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[27]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2006,7 +2066,7 @@ func (x *Origin) String() string {
 func (*Origin) ProtoMessage() {}
 
 func (x *Origin) ProtoReflect() protoreflect.Message {
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[27]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2019,7 +2079,7 @@ func (x *Origin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Origin.ProtoReflect.Descriptor instead.
 func (*Origin) Descriptor() ([]byte, []int) {
-	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{27}
+	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Origin) GetVmId() []byte {
@@ -2055,7 +2115,7 @@ type Observed struct {
 
 func (x *Observed) Reset() {
 	*x = Observed{}
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[28]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2067,7 +2127,7 @@ func (x *Observed) String() string {
 func (*Observed) ProtoMessage() {}
 
 func (x *Observed) ProtoReflect() protoreflect.Message {
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[28]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2080,7 +2140,7 @@ func (x *Observed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Observed.ProtoReflect.Descriptor instead.
 func (*Observed) Descriptor() ([]byte, []int) {
-	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{28}
+	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Observed) GetState() string {
@@ -2122,7 +2182,7 @@ type Condition struct {
 
 func (x *Condition) Reset() {
 	*x = Condition{}
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[29]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2134,7 +2194,7 @@ func (x *Condition) String() string {
 func (*Condition) ProtoMessage() {}
 
 func (x *Condition) ProtoReflect() protoreflect.Message {
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[29]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2147,7 +2207,7 @@ func (x *Condition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Condition.ProtoReflect.Descriptor instead.
 func (*Condition) Descriptor() ([]byte, []int) {
-	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{29}
+	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Condition) GetType() string {
@@ -2187,7 +2247,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[30]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2199,7 +2259,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[30]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2212,7 +2272,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{30}
+	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Settings) GetDeleteProtection() bool {
@@ -2282,7 +2342,7 @@ type Autostart struct {
 
 func (x *Autostart) Reset() {
 	*x = Autostart{}
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[31]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2294,7 +2354,7 @@ func (x *Autostart) String() string {
 func (*Autostart) ProtoMessage() {}
 
 func (x *Autostart) ProtoReflect() protoreflect.Message {
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[31]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2307,7 +2367,7 @@ func (x *Autostart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Autostart.ProtoReflect.Descriptor instead.
 func (*Autostart) Descriptor() ([]byte, []int) {
-	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{31}
+	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Autostart) GetEnabled() bool {
@@ -2342,7 +2402,7 @@ type AutostartChange struct {
 
 func (x *AutostartChange) Reset() {
 	*x = AutostartChange{}
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[32]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2354,7 +2414,7 @@ func (x *AutostartChange) String() string {
 func (*AutostartChange) ProtoMessage() {}
 
 func (x *AutostartChange) ProtoReflect() protoreflect.Message {
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[32]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2367,7 +2427,7 @@ func (x *AutostartChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AutostartChange.ProtoReflect.Descriptor instead.
 func (*AutostartChange) Descriptor() ([]byte, []int) {
-	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{32}
+	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *AutostartChange) GetEnabled() bool {
@@ -2403,7 +2463,7 @@ type CPU struct {
 
 func (x *CPU) Reset() {
 	*x = CPU{}
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[33]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2415,7 +2475,7 @@ func (x *CPU) String() string {
 func (*CPU) ProtoMessage() {}
 
 func (x *CPU) ProtoReflect() protoreflect.Message {
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[33]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2428,7 +2488,7 @@ func (x *CPU) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CPU.ProtoReflect.Descriptor instead.
 func (*CPU) Descriptor() ([]byte, []int) {
-	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{33}
+	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CPU) GetModel() string {
@@ -2471,7 +2531,7 @@ type IOLimits struct {
 
 func (x *IOLimits) Reset() {
 	*x = IOLimits{}
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[34]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2483,7 +2543,7 @@ func (x *IOLimits) String() string {
 func (*IOLimits) ProtoMessage() {}
 
 func (x *IOLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[34]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2496,7 +2556,7 @@ func (x *IOLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IOLimits.ProtoReflect.Descriptor instead.
 func (*IOLimits) Descriptor() ([]byte, []int) {
-	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{34}
+	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *IOLimits) GetReadIops() int64 {
@@ -2537,7 +2597,7 @@ type Watchdog struct {
 
 func (x *Watchdog) Reset() {
 	*x = Watchdog{}
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[35]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2549,7 +2609,7 @@ func (x *Watchdog) String() string {
 func (*Watchdog) ProtoMessage() {}
 
 func (x *Watchdog) ProtoReflect() protoreflect.Message {
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[35]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2562,7 +2622,7 @@ func (x *Watchdog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Watchdog.ProtoReflect.Descriptor instead.
 func (*Watchdog) Descriptor() ([]byte, []int) {
-	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{35}
+	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Watchdog) GetModel() string {
@@ -2589,7 +2649,7 @@ type CDROM struct {
 
 func (x *CDROM) Reset() {
 	*x = CDROM{}
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[36]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2601,7 +2661,7 @@ func (x *CDROM) String() string {
 func (*CDROM) ProtoMessage() {}
 
 func (x *CDROM) ProtoReflect() protoreflect.Message {
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[36]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2614,7 +2674,7 @@ func (x *CDROM) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CDROM.ProtoReflect.Descriptor instead.
 func (*CDROM) Descriptor() ([]byte, []int) {
-	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{36}
+	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CDROM) GetDrive() bool {
@@ -2652,7 +2712,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[37]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2664,7 +2724,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[37]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2677,7 +2737,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{37}
+	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Problem) GetType() string {
@@ -2776,7 +2836,7 @@ type Field struct {
 
 func (x *Field) Reset() {
 	*x = Field{}
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[38]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2788,7 +2848,7 @@ func (x *Field) String() string {
 func (*Field) ProtoMessage() {}
 
 func (x *Field) ProtoReflect() protoreflect.Message {
-	mi := &file_novacron_vm_v1_vm_proto_msgTypes[38]
+	mi := &file_novacron_vm_v1_vm_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2801,7 +2861,7 @@ func (x *Field) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Field.ProtoReflect.Descriptor instead.
 func (*Field) Descriptor() ([]byte, []int) {
-	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{38}
+	return file_novacron_vm_v1_vm_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Field) GetLocation() string {
@@ -2925,7 +2985,7 @@ const file_novacron_vm_v1_vm_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x125\n" +
 	"\bended_at\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\"\x80\t\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\"\xb0\t\n" +
 	"\x02VM\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -2960,10 +3020,14 @@ const file_novacron_vm_v1_vm_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\x1a \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
 	"\n" +
-	"updated_at\x18\x1b \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x1a7\n" +
+	"updated_at\x18\x1b \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12.\n" +
+	"\x06rescue\x18\x1c \x01(\v2\x16.novacron.vm.v1.RescueR\x06rescue\x1a7\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"[\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"U\n" +
+	"\x06Rescue\x12\x19\n" +
+	"\bimage_id\x18\x01 \x01(\fR\aimageId\x120\n" +
+	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"[\n" +
 	"\tResources\x12\x14\n" +
 	"\x05vcpus\x18\x01 \x01(\x03R\x05vcpus\x12\x1d\n" +
 	"\n" +
@@ -3117,7 +3181,7 @@ func file_novacron_vm_v1_vm_proto_rawDescGZIP() []byte {
 	return file_novacron_vm_v1_vm_proto_rawDescData
 }
 
-var file_novacron_vm_v1_vm_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_novacron_vm_v1_vm_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_novacron_vm_v1_vm_proto_goTypes = []any{
 	(*CreateVMRequest)(nil),       // 0: novacron.vm.v1.CreateVMRequest
 	(*CreateVMResponse)(nil),      // 1: novacron.vm.v1.CreateVMResponse
@@ -3137,103 +3201,106 @@ var file_novacron_vm_v1_vm_proto_goTypes = []any{
 	(*GetOperationResponse)(nil),  // 15: novacron.vm.v1.GetOperationResponse
 	(*Operation)(nil),             // 16: novacron.vm.v1.Operation
 	(*VM)(nil),                    // 17: novacron.vm.v1.VM
-	(*Resources)(nil),             // 18: novacron.vm.v1.Resources
-	(*InterfaceRequest)(nil),      // 19: novacron.vm.v1.InterfaceRequest
-	(*Ids)(nil),                   // 20: novacron.vm.v1.Ids
-	(*Bandwidth)(nil),             // 21: novacron.vm.v1.Bandwidth
-	(*CloudInit)(nil),             // 22: novacron.vm.v1.CloudInit
-	(*DirectBoot)(nil),            // 23: novacron.vm.v1.DirectBoot
-	(*Interface)(nil),             // 24: novacron.vm.v1.Interface
-	(*Disk)(nil),                  // 25: novacron.vm.v1.Disk
-	(*Pending)(nil),               // 26: novacron.vm.v1.Pending
-	(*Origin)(nil),                // 27: novacron.vm.v1.Origin
-	(*Observed)(nil),              // 28: novacron.vm.v1.Observed
-	(*Condition)(nil),             // 29: novacron.vm.v1.Condition
-	(*Settings)(nil),              // 30: novacron.vm.v1.Settings
-	(*Autostart)(nil),             // 31: novacron.vm.v1.Autostart
-	(*AutostartChange)(nil),       // 32: novacron.vm.v1.AutostartChange
-	(*CPU)(nil),                   // 33: novacron.vm.v1.CPU
-	(*IOLimits)(nil),              // 34: novacron.vm.v1.IOLimits
-	(*Watchdog)(nil),              // 35: novacron.vm.v1.Watchdog
-	(*CDROM)(nil),                 // 36: novacron.vm.v1.CDROM
-	(*Problem)(nil),               // 37: novacron.vm.v1.Problem
-	(*Field)(nil),                 // 38: novacron.vm.v1.Field
-	nil,                           // 39: novacron.vm.v1.CreateVMRequest.TagsEntry
-	nil,                           // 40: novacron.vm.v1.CreateVMRequest.IoLimitsEntry
-	nil,                           // 41: novacron.vm.v1.VM.TagsEntry
-	nil,                           // 42: novacron.vm.v1.Settings.IoLimitsEntry
-	nil,                           // 43: novacron.vm.v1.Problem.MetaEntry
-	(*timestamppb.Timestamp)(nil), // 44: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 45: google.protobuf.Duration
+	(*Rescue)(nil),                // 18: novacron.vm.v1.Rescue
+	(*Resources)(nil),             // 19: novacron.vm.v1.Resources
+	(*InterfaceRequest)(nil),      // 20: novacron.vm.v1.InterfaceRequest
+	(*Ids)(nil),                   // 21: novacron.vm.v1.Ids
+	(*Bandwidth)(nil),             // 22: novacron.vm.v1.Bandwidth
+	(*CloudInit)(nil),             // 23: novacron.vm.v1.CloudInit
+	(*DirectBoot)(nil),            // 24: novacron.vm.v1.DirectBoot
+	(*Interface)(nil),             // 25: novacron.vm.v1.Interface
+	(*Disk)(nil),                  // 26: novacron.vm.v1.Disk
+	(*Pending)(nil),               // 27: novacron.vm.v1.Pending
+	(*Origin)(nil),                // 28: novacron.vm.v1.Origin
+	(*Observed)(nil),              // 29: novacron.vm.v1.Observed
+	(*Condition)(nil),             // 30: novacron.vm.v1.Condition
+	(*Settings)(nil),              // 31: novacron.vm.v1.Settings
+	(*Autostart)(nil),             // 32: novacron.vm.v1.Autostart
+	(*AutostartChange)(nil),       // 33: novacron.vm.v1.AutostartChange
+	(*CPU)(nil),                   // 34: novacron.vm.v1.CPU
+	(*IOLimits)(nil),              // 35: novacron.vm.v1.IOLimits
+	(*Watchdog)(nil),              // 36: novacron.vm.v1.Watchdog
+	(*CDROM)(nil),                 // 37: novacron.vm.v1.CDROM
+	(*Problem)(nil),               // 38: novacron.vm.v1.Problem
+	(*Field)(nil),                 // 39: novacron.vm.v1.Field
+	nil,                           // 40: novacron.vm.v1.CreateVMRequest.TagsEntry
+	nil,                           // 41: novacron.vm.v1.CreateVMRequest.IoLimitsEntry
+	nil,                           // 42: novacron.vm.v1.VM.TagsEntry
+	nil,                           // 43: novacron.vm.v1.Settings.IoLimitsEntry
+	nil,                           // 44: novacron.vm.v1.Problem.MetaEntry
+	(*timestamppb.Timestamp)(nil), // 45: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 46: google.protobuf.Duration
 }
 var file_novacron_vm_v1_vm_proto_depIdxs = []int32{
-	18, // 0: novacron.vm.v1.CreateVMRequest.resources:type_name -> novacron.vm.v1.Resources
-	19, // 1: novacron.vm.v1.CreateVMRequest.interfaces:type_name -> novacron.vm.v1.InterfaceRequest
-	22, // 2: novacron.vm.v1.CreateVMRequest.cloud_init:type_name -> novacron.vm.v1.CloudInit
-	39, // 3: novacron.vm.v1.CreateVMRequest.tags:type_name -> novacron.vm.v1.CreateVMRequest.TagsEntry
-	23, // 4: novacron.vm.v1.CreateVMRequest.direct_boot:type_name -> novacron.vm.v1.DirectBoot
-	32, // 5: novacron.vm.v1.CreateVMRequest.autostart:type_name -> novacron.vm.v1.AutostartChange
-	33, // 6: novacron.vm.v1.CreateVMRequest.cpu:type_name -> novacron.vm.v1.CPU
-	35, // 7: novacron.vm.v1.CreateVMRequest.watchdog:type_name -> novacron.vm.v1.Watchdog
-	40, // 8: novacron.vm.v1.CreateVMRequest.io_limits:type_name -> novacron.vm.v1.CreateVMRequest.IoLimitsEntry
+	19, // 0: novacron.vm.v1.CreateVMRequest.resources:type_name -> novacron.vm.v1.Resources
+	20, // 1: novacron.vm.v1.CreateVMRequest.interfaces:type_name -> novacron.vm.v1.InterfaceRequest
+	23, // 2: novacron.vm.v1.CreateVMRequest.cloud_init:type_name -> novacron.vm.v1.CloudInit
+	40, // 3: novacron.vm.v1.CreateVMRequest.tags:type_name -> novacron.vm.v1.CreateVMRequest.TagsEntry
+	24, // 4: novacron.vm.v1.CreateVMRequest.direct_boot:type_name -> novacron.vm.v1.DirectBoot
+	33, // 5: novacron.vm.v1.CreateVMRequest.autostart:type_name -> novacron.vm.v1.AutostartChange
+	34, // 6: novacron.vm.v1.CreateVMRequest.cpu:type_name -> novacron.vm.v1.CPU
+	36, // 7: novacron.vm.v1.CreateVMRequest.watchdog:type_name -> novacron.vm.v1.Watchdog
+	41, // 8: novacron.vm.v1.CreateVMRequest.io_limits:type_name -> novacron.vm.v1.CreateVMRequest.IoLimitsEntry
 	17, // 9: novacron.vm.v1.GetVMStatusResponse.vm:type_name -> novacron.vm.v1.VM
-	44, // 10: novacron.vm.v1.ListVMsRequest.after_time:type_name -> google.protobuf.Timestamp
+	45, // 10: novacron.vm.v1.ListVMsRequest.after_time:type_name -> google.protobuf.Timestamp
 	17, // 11: novacron.vm.v1.ListVMsResponse.vms:type_name -> novacron.vm.v1.VM
-	45, // 12: novacron.vm.v1.StopVMRequest.grace:type_name -> google.protobuf.Duration
-	45, // 13: novacron.vm.v1.GetOperationRequest.wait:type_name -> google.protobuf.Duration
+	46, // 12: novacron.vm.v1.StopVMRequest.grace:type_name -> google.protobuf.Duration
+	46, // 13: novacron.vm.v1.GetOperationRequest.wait:type_name -> google.protobuf.Duration
 	16, // 14: novacron.vm.v1.GetOperationResponse.operation:type_name -> novacron.vm.v1.Operation
-	37, // 15: novacron.vm.v1.Operation.error:type_name -> novacron.vm.v1.Problem
-	44, // 16: novacron.vm.v1.Operation.created_at:type_name -> google.protobuf.Timestamp
-	44, // 17: novacron.vm.v1.Operation.ended_at:type_name -> google.protobuf.Timestamp
-	18, // 18: novacron.vm.v1.VM.resources:type_name -> novacron.vm.v1.Resources
-	24, // 19: novacron.vm.v1.VM.networks:type_name -> novacron.vm.v1.Interface
-	25, // 20: novacron.vm.v1.VM.disks:type_name -> novacron.vm.v1.Disk
-	41, // 21: novacron.vm.v1.VM.tags:type_name -> novacron.vm.v1.VM.TagsEntry
-	44, // 22: novacron.vm.v1.VM.ready_at:type_name -> google.protobuf.Timestamp
-	26, // 23: novacron.vm.v1.VM.pending:type_name -> novacron.vm.v1.Pending
-	27, // 24: novacron.vm.v1.VM.origin:type_name -> novacron.vm.v1.Origin
-	28, // 25: novacron.vm.v1.VM.observed:type_name -> novacron.vm.v1.Observed
-	29, // 26: novacron.vm.v1.VM.conditions:type_name -> novacron.vm.v1.Condition
-	37, // 27: novacron.vm.v1.VM.error:type_name -> novacron.vm.v1.Problem
-	30, // 28: novacron.vm.v1.VM.settings:type_name -> novacron.vm.v1.Settings
-	44, // 29: novacron.vm.v1.VM.created_at:type_name -> google.protobuf.Timestamp
-	44, // 30: novacron.vm.v1.VM.updated_at:type_name -> google.protobuf.Timestamp
-	20, // 31: novacron.vm.v1.InterfaceRequest.security_groups:type_name -> novacron.vm.v1.Ids
-	21, // 32: novacron.vm.v1.InterfaceRequest.bandwidth:type_name -> novacron.vm.v1.Bandwidth
-	21, // 33: novacron.vm.v1.Interface.bandwidth:type_name -> novacron.vm.v1.Bandwidth
-	44, // 34: novacron.vm.v1.Observed.at:type_name -> google.protobuf.Timestamp
-	44, // 35: novacron.vm.v1.Condition.since:type_name -> google.protobuf.Timestamp
-	31, // 36: novacron.vm.v1.Settings.autostart:type_name -> novacron.vm.v1.Autostart
-	33, // 37: novacron.vm.v1.Settings.cpu:type_name -> novacron.vm.v1.CPU
-	42, // 38: novacron.vm.v1.Settings.io_limits:type_name -> novacron.vm.v1.Settings.IoLimitsEntry
-	35, // 39: novacron.vm.v1.Settings.watchdog:type_name -> novacron.vm.v1.Watchdog
-	36, // 40: novacron.vm.v1.Settings.cdrom:type_name -> novacron.vm.v1.CDROM
-	23, // 41: novacron.vm.v1.Settings.direct_boot:type_name -> novacron.vm.v1.DirectBoot
-	38, // 42: novacron.vm.v1.Problem.errors:type_name -> novacron.vm.v1.Field
-	43, // 43: novacron.vm.v1.Problem.meta:type_name -> novacron.vm.v1.Problem.MetaEntry
-	34, // 44: novacron.vm.v1.CreateVMRequest.IoLimitsEntry.value:type_name -> novacron.vm.v1.IOLimits
-	34, // 45: novacron.vm.v1.Settings.IoLimitsEntry.value:type_name -> novacron.vm.v1.IOLimits
-	0,  // 46: novacron.vm.v1.VMService.CreateVM:input_type -> novacron.vm.v1.CreateVMRequest
-	2,  // 47: novacron.vm.v1.VMService.GetVMStatus:input_type -> novacron.vm.v1.GetVMStatusRequest
-	4,  // 48: novacron.vm.v1.VMService.ListVMs:input_type -> novacron.vm.v1.ListVMsRequest
-	6,  // 49: novacron.vm.v1.VMService.StartVM:input_type -> novacron.vm.v1.StartVMRequest
-	8,  // 50: novacron.vm.v1.VMService.StopVM:input_type -> novacron.vm.v1.StopVMRequest
-	10, // 51: novacron.vm.v1.VMService.DeleteVM:input_type -> novacron.vm.v1.DeleteVMRequest
-	12, // 52: novacron.vm.v1.VMService.MigrateVM:input_type -> novacron.vm.v1.MigrateVMRequest
-	14, // 53: novacron.vm.v1.VMService.GetOperation:input_type -> novacron.vm.v1.GetOperationRequest
-	1,  // 54: novacron.vm.v1.VMService.CreateVM:output_type -> novacron.vm.v1.CreateVMResponse
-	3,  // 55: novacron.vm.v1.VMService.GetVMStatus:output_type -> novacron.vm.v1.GetVMStatusResponse
-	5,  // 56: novacron.vm.v1.VMService.ListVMs:output_type -> novacron.vm.v1.ListVMsResponse
-	7,  // 57: novacron.vm.v1.VMService.StartVM:output_type -> novacron.vm.v1.StartVMResponse
-	9,  // 58: novacron.vm.v1.VMService.StopVM:output_type -> novacron.vm.v1.StopVMResponse
-	11, // 59: novacron.vm.v1.VMService.DeleteVM:output_type -> novacron.vm.v1.DeleteVMResponse
-	13, // 60: novacron.vm.v1.VMService.MigrateVM:output_type -> novacron.vm.v1.MigrateVMResponse
-	15, // 61: novacron.vm.v1.VMService.GetOperation:output_type -> novacron.vm.v1.GetOperationResponse
-	54, // [54:62] is the sub-list for method output_type
-	46, // [46:54] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	38, // 15: novacron.vm.v1.Operation.error:type_name -> novacron.vm.v1.Problem
+	45, // 16: novacron.vm.v1.Operation.created_at:type_name -> google.protobuf.Timestamp
+	45, // 17: novacron.vm.v1.Operation.ended_at:type_name -> google.protobuf.Timestamp
+	19, // 18: novacron.vm.v1.VM.resources:type_name -> novacron.vm.v1.Resources
+	25, // 19: novacron.vm.v1.VM.networks:type_name -> novacron.vm.v1.Interface
+	26, // 20: novacron.vm.v1.VM.disks:type_name -> novacron.vm.v1.Disk
+	42, // 21: novacron.vm.v1.VM.tags:type_name -> novacron.vm.v1.VM.TagsEntry
+	45, // 22: novacron.vm.v1.VM.ready_at:type_name -> google.protobuf.Timestamp
+	27, // 23: novacron.vm.v1.VM.pending:type_name -> novacron.vm.v1.Pending
+	28, // 24: novacron.vm.v1.VM.origin:type_name -> novacron.vm.v1.Origin
+	29, // 25: novacron.vm.v1.VM.observed:type_name -> novacron.vm.v1.Observed
+	30, // 26: novacron.vm.v1.VM.conditions:type_name -> novacron.vm.v1.Condition
+	38, // 27: novacron.vm.v1.VM.error:type_name -> novacron.vm.v1.Problem
+	31, // 28: novacron.vm.v1.VM.settings:type_name -> novacron.vm.v1.Settings
+	45, // 29: novacron.vm.v1.VM.created_at:type_name -> google.protobuf.Timestamp
+	45, // 30: novacron.vm.v1.VM.updated_at:type_name -> google.protobuf.Timestamp
+	18, // 31: novacron.vm.v1.VM.rescue:type_name -> novacron.vm.v1.Rescue
+	45, // 32: novacron.vm.v1.Rescue.since:type_name -> google.protobuf.Timestamp
+	21, // 33: novacron.vm.v1.InterfaceRequest.security_groups:type_name -> novacron.vm.v1.Ids
+	22, // 34: novacron.vm.v1.InterfaceRequest.bandwidth:type_name -> novacron.vm.v1.Bandwidth
+	22, // 35: novacron.vm.v1.Interface.bandwidth:type_name -> novacron.vm.v1.Bandwidth
+	45, // 36: novacron.vm.v1.Observed.at:type_name -> google.protobuf.Timestamp
+	45, // 37: novacron.vm.v1.Condition.since:type_name -> google.protobuf.Timestamp
+	32, // 38: novacron.vm.v1.Settings.autostart:type_name -> novacron.vm.v1.Autostart
+	34, // 39: novacron.vm.v1.Settings.cpu:type_name -> novacron.vm.v1.CPU
+	43, // 40: novacron.vm.v1.Settings.io_limits:type_name -> novacron.vm.v1.Settings.IoLimitsEntry
+	36, // 41: novacron.vm.v1.Settings.watchdog:type_name -> novacron.vm.v1.Watchdog
+	37, // 42: novacron.vm.v1.Settings.cdrom:type_name -> novacron.vm.v1.CDROM
+	24, // 43: novacron.vm.v1.Settings.direct_boot:type_name -> novacron.vm.v1.DirectBoot
+	39, // 44: novacron.vm.v1.Problem.errors:type_name -> novacron.vm.v1.Field
+	44, // 45: novacron.vm.v1.Problem.meta:type_name -> novacron.vm.v1.Problem.MetaEntry
+	35, // 46: novacron.vm.v1.CreateVMRequest.IoLimitsEntry.value:type_name -> novacron.vm.v1.IOLimits
+	35, // 47: novacron.vm.v1.Settings.IoLimitsEntry.value:type_name -> novacron.vm.v1.IOLimits
+	0,  // 48: novacron.vm.v1.VMService.CreateVM:input_type -> novacron.vm.v1.CreateVMRequest
+	2,  // 49: novacron.vm.v1.VMService.GetVMStatus:input_type -> novacron.vm.v1.GetVMStatusRequest
+	4,  // 50: novacron.vm.v1.VMService.ListVMs:input_type -> novacron.vm.v1.ListVMsRequest
+	6,  // 51: novacron.vm.v1.VMService.StartVM:input_type -> novacron.vm.v1.StartVMRequest
+	8,  // 52: novacron.vm.v1.VMService.StopVM:input_type -> novacron.vm.v1.StopVMRequest
+	10, // 53: novacron.vm.v1.VMService.DeleteVM:input_type -> novacron.vm.v1.DeleteVMRequest
+	12, // 54: novacron.vm.v1.VMService.MigrateVM:input_type -> novacron.vm.v1.MigrateVMRequest
+	14, // 55: novacron.vm.v1.VMService.GetOperation:input_type -> novacron.vm.v1.GetOperationRequest
+	1,  // 56: novacron.vm.v1.VMService.CreateVM:output_type -> novacron.vm.v1.CreateVMResponse
+	3,  // 57: novacron.vm.v1.VMService.GetVMStatus:output_type -> novacron.vm.v1.GetVMStatusResponse
+	5,  // 58: novacron.vm.v1.VMService.ListVMs:output_type -> novacron.vm.v1.ListVMsResponse
+	7,  // 59: novacron.vm.v1.VMService.StartVM:output_type -> novacron.vm.v1.StartVMResponse
+	9,  // 60: novacron.vm.v1.VMService.StopVM:output_type -> novacron.vm.v1.StopVMResponse
+	11, // 61: novacron.vm.v1.VMService.DeleteVM:output_type -> novacron.vm.v1.DeleteVMResponse
+	13, // 62: novacron.vm.v1.VMService.MigrateVM:output_type -> novacron.vm.v1.MigrateVMResponse
+	15, // 63: novacron.vm.v1.VMService.GetOperation:output_type -> novacron.vm.v1.GetOperationResponse
+	56, // [56:64] is the sub-list for method output_type
+	48, // [48:56] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_novacron_vm_v1_vm_proto_init() }
@@ -3241,14 +3308,14 @@ func file_novacron_vm_v1_vm_proto_init() {
 	if File_novacron_vm_v1_vm_proto != nil {
 		return
 	}
-	file_novacron_vm_v1_vm_proto_msgTypes[32].OneofWrappers = []any{}
+	file_novacron_vm_v1_vm_proto_msgTypes[33].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_novacron_vm_v1_vm_proto_rawDesc), len(file_novacron_vm_v1_vm_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   44,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -99,6 +99,21 @@ func (s *Store) replaceDisk(ctx context.Context, path, image string, size int64)
 	return s.createDisk(ctx, path, image, size)
 }
 
+// DiskPath tells where a disk is, or would be.
+func (s *Store) DiskPath(vm uuid.UUID, name string) (string, error) { return s.diskPath(vm, name) }
+
+// DropDisk removes a disk that nobody has open. It is idempotent.
+func (s *Store) DropDisk(vm uuid.UUID, name string) error {
+	path, err := s.diskPath(vm, name)
+	if err != nil {
+		return err
+	}
+	if err := remove(path); err != nil {
+		return err
+	}
+	return s.sweep()
+}
+
 const markClone = "cloning-"
 
 // MarkClone notes, before it is tried, that the disks of a virtual machine may hold a snapshot that is there only to be copied.
