@@ -68,6 +68,7 @@ func idText(id *uuid.UUID) string {
 func newVolumeList(e *env) *cobra.Command {
 	var (
 		name string
+		tags []string
 		most int
 	)
 	cmd := &cobra.Command{
@@ -77,7 +78,7 @@ func newVolumeList(e *env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			volumes, err := apiclient.Collect(c.ListVolumes(cmd.Context(), name, most))
+			volumes, err := apiclient.Collect(c.ListVolumes(cmd.Context(), name, most, tags...))
 			if err != nil {
 				return err
 			}
@@ -93,6 +94,7 @@ func newVolumeList(e *env) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&name, "name", "", "only the one of this name")
+	cmd.Flags().StringArrayVar(&tags, "tag", nil, "only those with this tag: KEY=VALUE, or KEY for any value; may be repeated, for those with all of them")
 	cmd.Flags().IntVar(&most, "limit", 0, "so many at most; 0 lists all")
 	return cmd
 }

@@ -40,9 +40,9 @@ func begin(ctx context.Context, c *Client, method, path string, query url.Values
 	return op, err
 }
 
-// ListVolumes gives the volumes, newest first; name may be empty, most 0.
-func (c *Client) ListVolumes(ctx context.Context, name string, most int) iter.Seq2[Object[vm.Volume], error] {
-	return list[vm.Volume](ctx, c, "/api/v1/volumes", url.Values{"name": {name}}, most)
+// ListVolumes gives the volumes that have all of these tags, newest first; name may be empty, most 0.
+func (c *Client) ListVolumes(ctx context.Context, name string, most int, tags ...string) iter.Seq2[Object[vm.Volume], error] {
+	return list[vm.Volume](ctx, c, "/api/v1/volumes", url.Values{"name": {name}, "tag": tags}, most)
 }
 
 // GetVolume reads a volume.

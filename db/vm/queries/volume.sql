@@ -17,11 +17,14 @@ SELECT * FROM volumes
 WHERE tenant_id = @tenant_id AND (created_at, id) < (@after_time::timestamptz, @after_id::uuid)
     AND (sqlc.narg(owner)::uuid IS NULL OR owner_id = sqlc.narg(owner))
     AND (@name::text = '' OR name = @name) AND (sqlc.narg(vm_id)::uuid IS NULL OR vm_id = sqlc.narg(vm_id))
+    AND tags @> @tags::jsonb AND jsonb_exists_all(tags, @tag_keys::text[])
 ORDER BY created_at DESC, id DESC LIMIT @max_rows;
 
 -- name: VolumeListAll :many
 SELECT * FROM volumes
 WHERE (created_at, id) < (@after_time::timestamptz, @after_id::uuid)
+    AND (@name::text = '' OR name = @name) AND (sqlc.narg(vm_id)::uuid IS NULL OR vm_id = sqlc.narg(vm_id))
+    AND tags @> @tags::jsonb AND jsonb_exists_all(tags, @tag_keys::text[])
 ORDER BY created_at DESC, id DESC LIMIT @max_rows;
 
 -- name: VolumeListByVMs :many

@@ -154,6 +154,13 @@ func TestLifeOfAVolume(t *testing.T) {
 		t.Errorf("the scheduler counts %d after the growth, want %d", got, want)
 	}
 
+	decode[vm.Volume](t, w.do(http.MethodPatch, w.volumePath(raw), map[string]any{"tags": map[string]any{"env": "prod", "tier": "db"}}), http.StatusOK)
+	for query, want := range map[string]int{"tag=env%3Dprod": 1, "tag=env": 1, "tag=env&tag=tier%3Ddb": 1, "tag=env%3Dtest": 0, "tag=env%3Dprod&tag=env%3Dtest": 0, "tag=rack": 0} {
+		if got := decode[struct{ Items []vm.Volume }](t, w.do(http.MethodGet, "/api/v1/volumes?"+query, nil), http.StatusOK); len(got.Items) != want {
+			t.Errorf("%s lists %d volumes, want %d", query, len(got.Items), want)
+		}
+	}
+	w.problem(http.MethodGet, "/api/v1/volumes?tag=%3Dx", nil, http.StatusUnprocessableEntity, "volume.invalid")
 	list := decode[struct{ Items []vm.Volume }](t, w.do(http.MethodGet, "/api/v1/volumes?name=archive", nil), http.StatusOK)
 	if len(list.Items) != 1 || list.Items[0].ID != empty {
 		t.Errorf("listed by name: %+v", list.Items)

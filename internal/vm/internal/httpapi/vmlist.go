@@ -49,17 +49,11 @@ func (p VMListParams) request() (service.ListRequest, error) {
 		}
 		*id.into = &parsed
 	}
-	for _, text := range p.Tag {
-		key, value, ok := strings.Cut(text, "=")
-		if key == "" || len(text) > 386 {
-			return req, vm.ErrInvalid.WithField("query.tag", "must be 'key=value' or 'key'", text)
-		}
-		tag := store.Tag{Key: key}
-		if ok {
-			tag.Value = &value
-		}
-		req.Filter.Tags = append(req.Filter.Tags, tag)
+	tags, err := tagsOf(p.Tag, vm.ErrInvalid)
+	if err != nil {
+		return req, err
 	}
+	req.Filter.Tags = tags
 	after, err := httpx.ParseCursor(p.Cursor)
 	if err != nil || after == nil {
 		return req, err
@@ -113,4 +107,20 @@ func (a *API) registerVMList(kit *httpx.API) {
 			}
 			return &historyOutput{Body: httpx.PageOf(items, in.Limit, func(i vm.HistoryItem) httpx.Cursor { return httpx.Cursor{CreatedAt: i.At, ID: i.ID} })}, nil
 		})
+}
+
+// tagsOf reads the tags that a list is narrowed to.
+func tagsOf(texts []string, invalid *errs.Error) (tags []store.Tag, err error) {
+	for _, text := range texts {
+		key, value, ok := strings.Cut(text, "=")
+		if key == "" || len(text) > 386 {
+			return nil, invalid.WithField("query.tag", "must be 'key=value' or 'key'", text)
+		}
+		tag := store.Tag{Key: key}
+		if ok {
+			tag.Value = &value
+		}
+		tags = append(tags, tag)
+	}
+	return tags, nil
 }

@@ -107,19 +107,24 @@ func (a *API) registerVolumes(kit *httpx.API) {
 
 	type listInput struct {
 		httpx.PageParams
-		Name     string `query:"name" maxLength:"63" doc:"Only the one of this name."`
-		VMID     string `query:"vm_id" format:"uuid" doc:"Only those attached to this virtual machine."`
-		TenantID string `query:"tenant_id" enum:"all" doc:"'all' lists every tenant's; needs the permission on the platform."`
+		Name     string   `query:"name" maxLength:"63" doc:"Only the one of this name."`
+		VMID     string   `query:"vm_id" format:"uuid" doc:"Only those attached to this virtual machine."`
+		Tag      []string `query:"tag,explode" maxItems:"8" doc:"Only those with this tag: 'key=value', or 'key' for any value. Given more than once: only those with all of them." example:"env=prod"`
+		TenantID string   `query:"tenant_id" enum:"all" doc:"'all' lists every tenant's; needs the permission on the platform."`
 	}
 	type listOutput struct{ Body httpx.Page[vm.Volume] }
 	httpx.Handle(kit, httpx.Op{ID: "volume-list", Method: http.MethodGet, Path: "/api/v1/volumes", Permission: "volume:read", Owned: true,
-		Summary: "List volumes, newest first", Tag: "volumes", Errors: []*errs.Error{httpx.ErrCursor}},
+		Summary: "List volumes, newest first", Tag: "volumes", Errors: []*errs.Error{httpx.ErrCursor, vm.ErrVolumeInvalid}},
 		func(ctx context.Context, in *listInput) (*listOutput, error) {
 			after, err := httpx.ParseCursor(in.Cursor)
 			if err != nil {
 				return nil, err
 			}
-			req := service.ListVolumesRequest{AllTenants: in.TenantID == "all", Name: in.Name, After: after, Limit: in.Limit + 1}
+			tags, err := tagsOf(in.Tag, vm.ErrVolumeInvalid)
+			if err != nil {
+				return nil, err
+			}
+			req := service.ListVolumesRequest{AllTenants: in.TenantID == "all", Name: in.Name, Tags: tags, After: after, Limit: in.Limit + 1}
 			if id, err := uuid.Parse(in.VMID); err == nil {
 				req.VMID = &id
 			}

@@ -325,6 +325,7 @@ type ListVolumesRequest struct {
 	AllTenants bool // needs the permission on the platform
 	Name       string
 	VMID       *uuid.UUID
+	Tags       []store.Tag
 	After      *httpx.Cursor
 	Limit      int
 }
@@ -332,7 +333,7 @@ type ListVolumesRequest struct {
 // ListVolumes lists volumes, newest first.
 func (s *Service) ListVolumes(ctx context.Context, req ListVolumesRequest) ([]vm.Volume, error) {
 	p := caller(ctx)
-	f := store.VolumeFilter{TenantID: &p.TenantID, OwnerID: p.OwnerFilter("volume:read"), Name: req.Name, VMID: req.VMID, Limit: req.Limit}
+	f := store.VolumeFilter{TenantID: &p.TenantID, OwnerID: p.OwnerFilter("volume:read"), Name: req.Name, VMID: req.VMID, Tags: req.Tags, Limit: req.Limit}
 	if req.AllTenants {
 		if !p.AllowsPlatform("volume:read") {
 			return nil, httpx.MissingPlatform("volume:read")

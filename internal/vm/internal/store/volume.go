@@ -117,10 +117,11 @@ func (s *Store) VolumeNameTaken(ctx context.Context, tenant uuid.UUID, name stri
 
 // VolumeFilter narrows a list of volumes.
 type VolumeFilter struct {
-	TenantID *uuid.UUID // nil: all tenants, and then the other filters are not looked at
+	TenantID *uuid.UUID // nil: all tenants, and then the owner is not looked at
 	OwnerID  *uuid.UUID // nil: whoever owns them
 	Name     string
 	VMID     *uuid.UUID
+	Tags     []Tag     // all of them
 	Before   time.Time // position of the last item of the page before
 	BeforeID uuid.UUID
 	Limit    int
@@ -128,12 +129,23 @@ type VolumeFilter struct {
 
 // ListVolumes lists volumes, newest first.
 func (s *Store) ListVolumes(ctx context.Context, f VolumeFilter) ([]vm.Volume, error) {
+	values, keys := map[string]string{}, []string{}
+	for _, tag := range f.Tags {
+		keys = append(keys, tag.Key)
+		if tag.Value == nil {
+			continue
+		}
+		if have, twice := values[tag.Key]; twice && have != *tag.Value {
+			return nil, nil // no volume has two values of one tag
+		}
+		values[tag.Key] = *tag.Value
+	}
 	var rows []vmdb.Volume
 	var err error
 	if f.TenantID == nil {
-		rows, err = s.q.VolumeListAll(ctx, s.pool, vmdb.VolumeListAllParams{AfterTime: pageStart(f.Before), AfterID: f.BeforeID, MaxRows: int32(f.Limit)})
+		rows, err = s.q.VolumeListAll(ctx, s.pool, vmdb.VolumeListAllParams{Name: f.Name, VmID: f.VMID, Tags: mustJSON(values), TagKeys: keys, AfterTime: pageStart(f.Before), AfterID: f.BeforeID, MaxRows: int32(f.Limit)})
 	} else {
-		rows, err = s.q.VolumeList(ctx, s.pool, vmdb.VolumeListParams{TenantID: *f.TenantID, Owner: f.OwnerID, Name: f.Name, VmID: f.VMID,
+		rows, err = s.q.VolumeList(ctx, s.pool, vmdb.VolumeListParams{TenantID: *f.TenantID, Owner: f.OwnerID, Name: f.Name, VmID: f.VMID, Tags: mustJSON(values), TagKeys: keys,
 			AfterTime: pageStart(f.Before), AfterID: f.BeforeID, MaxRows: int32(f.Limit)})
 	}
 	if err != nil {

@@ -314,7 +314,8 @@ SELECT id, tenant_id, owner_id, name, description, tags, node_id, format, size_b
 WHERE tenant_id = $1 AND (created_at, id) < ($2::timestamptz, $3::uuid)
     AND ($4::uuid IS NULL OR owner_id = $4)
     AND ($5::text = '' OR name = $5) AND ($6::uuid IS NULL OR vm_id = $6)
-ORDER BY created_at DESC, id DESC LIMIT $7
+    AND tags @> $7::jsonb AND jsonb_exists_all(tags, $8::text[])
+ORDER BY created_at DESC, id DESC LIMIT $9
 `
 
 type VolumeListParams struct {
@@ -324,6 +325,8 @@ type VolumeListParams struct {
 	Owner     *uuid.UUID
 	Name      string
 	VmID      *uuid.UUID
+	Tags      []byte
+	TagKeys   []string
 	MaxRows   int32
 }
 
@@ -335,6 +338,8 @@ func (q *Queries) VolumeList(ctx context.Context, db DBTX, arg VolumeListParams)
 		arg.Owner,
 		arg.Name,
 		arg.VmID,
+		arg.Tags,
+		arg.TagKeys,
 		arg.MaxRows,
 	)
 	if err != nil {
@@ -377,17 +382,31 @@ func (q *Queries) VolumeList(ctx context.Context, db DBTX, arg VolumeListParams)
 const volumeListAll = `-- name: VolumeListAll :many
 SELECT id, tenant_id, owner_id, name, description, tags, node_id, format, size_bytes, allocated_bytes, image_id, status, vm_id, attached_at, generation, operation_id, created_at, updated_at FROM volumes
 WHERE (created_at, id) < ($1::timestamptz, $2::uuid)
-ORDER BY created_at DESC, id DESC LIMIT $3
+    AND ($3::text = '' OR name = $3) AND ($4::uuid IS NULL OR vm_id = $4)
+    AND tags @> $5::jsonb AND jsonb_exists_all(tags, $6::text[])
+ORDER BY created_at DESC, id DESC LIMIT $7
 `
 
 type VolumeListAllParams struct {
 	AfterTime time.Time
 	AfterID   uuid.UUID
+	Name      string
+	VmID      *uuid.UUID
+	Tags      []byte
+	TagKeys   []string
 	MaxRows   int32
 }
 
 func (q *Queries) VolumeListAll(ctx context.Context, db DBTX, arg VolumeListAllParams) ([]Volume, error) {
-	rows, err := db.Query(ctx, volumeListAll, arg.AfterTime, arg.AfterID, arg.MaxRows)
+	rows, err := db.Query(ctx, volumeListAll,
+		arg.AfterTime,
+		arg.AfterID,
+		arg.Name,
+		arg.VmID,
+		arg.Tags,
+		arg.TagKeys,
+		arg.MaxRows,
+	)
 	if err != nil {
 		return nil, err
 	}
