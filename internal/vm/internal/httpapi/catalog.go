@@ -112,7 +112,7 @@ func (a *API) registerFlavors(kit *httpx.API) {
 		})
 	type deleteInput struct {
 		Path
-		IfMatch string `header:"If-Match" maxLength:"128" doc:"The ETag of what is to be deleted."`
+		DeleteIf
 	}
 	httpx.Handle(kit, httpx.Op{ID: "flavor-delete", Method: http.MethodDelete, Path: one, Permission: "flavor:delete",
 		Summary: "Delete a named size", Tag: "flavors", Status: http.StatusNoContent, Errors: []*errs.Error{vm.ErrFlavorNotFound, vm.ErrFlavorVersion},
@@ -172,7 +172,7 @@ func (a *API) registerSSHKeys(kit *httpx.API) {
 		})
 	type deleteInput struct {
 		Path
-		IfMatch string `header:"If-Match" maxLength:"128" doc:"The ETag of what is to be deleted."`
+		DeleteIf
 	}
 	httpx.Handle(kit, httpx.Op{ID: "ssh-key-delete", Method: http.MethodDelete, Path: one, Permission: "ssh-key:delete", Owned: true,
 		Summary: "Delete an SSH key", Tag: "ssh keys", Status: http.StatusNoContent, Errors: []*errs.Error{vm.ErrSSHKeyNotFound, vm.ErrSSHKeyVersion},
@@ -282,7 +282,7 @@ func (a *API) registerTemplates(kit *httpx.API) {
 		})
 	type deleteInput struct {
 		Path
-		IfMatch string `header:"If-Match" maxLength:"128" doc:"The ETag of what is to be deleted."`
+		DeleteIf
 	}
 	httpx.Handle(kit, httpx.Op{ID: "template-delete", Method: http.MethodDelete, Path: one, Permission: "template:delete", Owned: true,
 		Summary: "Delete a template", Tag: "templates", Status: http.StatusNoContent, Errors: []*errs.Error{vm.ErrTemplateNotFound, vm.ErrTemplateVersion}},

@@ -113,7 +113,7 @@ func (a *API) registerImages(kit *httpx.API) {
 		})
 	type deleteInput struct {
 		Path
-		IfMatch string `header:"If-Match" maxLength:"128" doc:"The ETag of what is to be deleted."`
+		DeleteIf
 	}
 	httpx.Handle(kit, httpx.Op{ID: "image-delete", Method: http.MethodDelete, Path: "/api/v1/images/{id}", Permission: "image:delete", Owned: true,
 		Summary: "Delete an image that nothing uses, or give an upload in parts up", Tag: "images", Status: http.StatusNoContent,

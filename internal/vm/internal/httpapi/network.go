@@ -127,7 +127,7 @@ func (a *API) registerNetworks(kit *httpx.API) {
 	type deleteInput struct {
 		Path
 		WaitParams
-		IfMatch string `header:"If-Match" maxLength:"128" doc:"The ETag of what is to be deleted."`
+		DeleteIf
 	}
 	httpx.Handle(kit, httpx.Op{ID: "network-delete", Method: http.MethodDelete, Path: "/api/v1/networks/{id}", Permission: "network:delete", Owned: true,
 		Summary: "Delete a network that nothing is connected to", Tag: "networks", Status: http.StatusAccepted,

@@ -139,7 +139,7 @@ func (a *API) registerSecurityGroups(kit *httpx.API) {
 		})
 	type deleteInput struct {
 		Path
-		IfMatch string `header:"If-Match" maxLength:"128" doc:"The ETag of what is to be deleted."`
+		DeleteIf
 	}
 	httpx.Handle(kit, httpx.Op{ID: "security-group-delete", Method: http.MethodDelete, Path: one, Permission: "security-group:delete", Owned: true,
 		Summary: "Delete a security group that nothing refers to", Tag: "security groups", Status: http.StatusNoContent,

@@ -116,8 +116,8 @@ func (a *API) registerVMs(kit *httpx.API) {
 	type deleteInput struct {
 		VMPath
 		WaitParams
-		IfMatch       string `header:"If-Match" maxLength:"128" doc:"The ETag of the version that is to be deleted."`
-		DeleteVolumes bool   `query:"delete_volumes" doc:"Delete the attached volumes, too; needs volume:delete. They are only detached otherwise."`
+		DeleteIf
+		DeleteVolumes bool `query:"delete_volumes" doc:"Delete the attached volumes, too; needs volume:delete. They are only detached otherwise."`
 	}
 	httpx.Handle(kit, httpx.Op{ID: "vm-delete", Method: http.MethodDelete, Path: "/api/v1/vms/{id}", Permission: "vm:delete", Owned: true,
 		Summary: "Delete a virtual machine with its disks and snapshots, in whatever state it is", Tag: "vms", Status: http.StatusAccepted,

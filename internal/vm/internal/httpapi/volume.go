@@ -56,6 +56,11 @@ func volumeETag(v vm.Volume) string {
 	return fmt.Sprintf(`"%d-%x"`, v.Generation, v.UpdatedAt.UnixMicro())
 }
 
+// DeleteIf lets a deletion say which version of the object it is for.
+type DeleteIf struct {
+	IfMatch string `header:"If-Match" maxLength:"128" doc:"The ETag of what is to be deleted."`
+}
+
 // matches tells whether an If-Match header lets a change of what has this ETag through.
 func matches(header, etag string) bool {
 	header = strings.TrimSpace(header)
@@ -205,7 +210,7 @@ func (a *API) registerVolumeChanges(kit *httpx.API) {
 	type deleteInput struct {
 		VolumePath
 		WaitParams
-		IfMatch string `header:"If-Match" maxLength:"128" doc:"The ETag of what is to be deleted."`
+		DeleteIf
 	}
 	httpx.Handle(kit, httpx.Op{ID: "volume-delete", Method: http.MethodDelete, Path: "/api/v1/volumes/{id}", Permission: "volume:delete", Owned: true,
 		Summary: "Delete a volume that is attached to nothing", Tag: "volumes", Status: http.StatusAccepted,

@@ -103,7 +103,7 @@ func (a *API) registerWebhooks(kit *httpx.API) {
 		})
 	type deleteInput struct {
 		Path
-		IfMatch string `header:"If-Match" maxLength:"128" doc:"The ETag of what is to be deleted."`
+		DeleteIf
 	}
 	httpx.Handle(kit, httpx.Op{ID: "webhook-delete", Method: http.MethodDelete, Path: one, Permission: "webhook:delete", Owned: true,
 		Summary: "Delete a webhook with its deliveries", Tag: "webhooks", Status: http.StatusNoContent, Errors: []*errs.Error{vm.ErrWebhookNotFound, vm.ErrWebhookVersion}},

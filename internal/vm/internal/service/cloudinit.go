@@ -103,9 +103,10 @@ func parseYAML(text, field string, invalid *errs.Error) (*yaml.Node, error) {
 const maxYAMLNodes = 1 << 17
 
 // userDataKinds are what cloud-init tells user-data and vendor-data by, whatever the case
-// (https://docs.cloud-init.io/en/latest/explanation/format/index.html). Of two that fit, the longer one is it.
+// (https://docs.cloud-init.io/en/latest/explanation/format/index.html). Of two that fit, the longer one is it. #ignored is how its examples mark
+// what is to be passed over (doc/examples/plain-ignored.txt).
 var userDataKinds = []string{"#cloud-config-archive", "#cloud-config-jsonp", "#cloud-config", "#cloud-boothook", "#!", "#include-once", "#include",
-	"#part-handler", "#upstart-job", "## template: jinja", "content-type:", "mime-version:"}
+	"#part-handler", "#upstart-job", "## template: jinja", "content-type:", "mime-version:", "#ignored"}
 
 // maxMIMEHeader is how far cloud-init looks for the header that makes a text a MIME message.
 const maxMIMEHeader = 4096

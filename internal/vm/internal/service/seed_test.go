@@ -43,6 +43,7 @@ func TestCheckUserData(t *testing.T) {
 		"a handler":             {userData: "#part-handler\n\ndef list_types(): return []\n"},
 		"an upstart job":        {userData: "#upstart-job\ndescription \"x\"\n"},
 		"a jinja template":      {userData: "## template: jinja\n#cloud-config\n{% if 1 %}a: [{% endif %}\n"},
+		"what is to be ignored": {userData: "#ignored\nby cloud-init\n"},
 		"MIME":                  {userData: "MIME-Version: 1.0\nContent-Type: text/x-shellscript\n\n#!/bin/sh\n"},
 		"MIME, type first":      {userData: "Content-Type: multipart/mixed; boundary=x\nMIME-Version: 1.0\n\n--x--\n"},
 		"MIME with more":        {userData: "From: nobody\nMime-Version: 1.0\n\nx\n"},
