@@ -119,13 +119,16 @@ func newVMResize(e *env) *cobra.Command {
 		w      waiting
 		vcpus  int
 		memory string
+		flavor string
 	)
 	cmd := &cobra.Command{
 		Use: "resize VM", Short: "Change how many vCPUs and how much memory a machine has", Args: cobra.ExactArgs(1), ValidArgsFunction: e.completion(1, vmNames),
-		Long: "Change how many vCPUs and how much memory a machine has. A guest that runs takes up at once what it can, and the rest when it is powered on from off.",
+		Long: "Change how many vCPUs and how much memory a machine has. A guest that runs takes up at once what it can, and the rest when it is powered on from off. " +
+			"A flavor also says how large the root disk is at least.",
+		Example: "  novacron vm resize web-1 --memory 2G\n  novacron vm resize web-1 --flavor medium",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			size := apiclient.VMSize{VCPUs: vcpus}
+			size := apiclient.VMSize{VCPUs: vcpus, Flavor: flavor}
 			if memory != "" {
 				mib, err := parseSize(memory, 1<<20)
 				if err != nil {
@@ -152,6 +155,11 @@ func newVMResize(e *env) *cobra.Command {
 	}
 	cmd.Flags().IntVar(&vcpus, "vcpus", 0, "virtual processors")
 	cmd.Flags().StringVar(&memory, "memory", "", "memory in MiB, or with a unit: 512M, 2G")
+	cmd.Flags().StringVar(&flavor, "flavor", "", "named size, instead of both")
+	for _, number := range []string{"vcpus", "memory"} {
+		cmd.MarkFlagsMutuallyExclusive("flavor", number)
+	}
+	must(cmd.RegisterFlagCompletionFunc("flavor", e.completion(0, flavorNames)))
 	w.addTo(cmd)
 	return cmd
 }

@@ -22,10 +22,11 @@ type VMPatch struct {
 	BootOrder        *[]string              `json:"boot_order,omitempty"`
 }
 
-// VMSize is what a machine is resized to; what is 0 stays.
+// VMSize is what a machine is resized to; what is 0 stays. A flavor stands for all of it.
 type VMSize struct {
-	VCPUs     int   `json:"vcpus,omitempty"`
-	MemoryMiB int64 `json:"memory_mib,omitempty"`
+	VCPUs     int    `json:"vcpus,omitempty"`
+	MemoryMiB int64  `json:"memory_mib,omitempty"`
+	Flavor    string `json:"flavor,omitempty"`
 }
 
 // UpdateVM changes a virtual machine.

@@ -173,3 +173,42 @@ func TestPagesMaySendEveryHeader(t *testing.T) {
 		}
 	}
 }
+
+// What a gateway sends again because it has an Idempotency-Key must be remembered by the module: not where the answer is secret, and not where
+// the module remembers nothing.
+func TestRoutesThatRememberKeys(t *testing.T) {
+	keyed := map[string]bool{}
+	for _, s := range built(t).gateway.Surfaces() {
+		for _, r := range s.Routes() {
+			keyed[r.OperationID] = r.Keyed
+		}
+	}
+	for id, want := range map[string]bool{
+		"vm-create": true, "vm-start": true, "volume-create": true, "tenant-create": true, "role-create": true,
+		"api-key-create": false, "api-key-rotate": false, "user-create": false, "user-one-time-password": false, "webhook-create": false, "vm-console-open": false, // secret
+		"scheduler-placement-try": false, "vm-list": false, "image-upload": false,
+	} {
+		if got, ok := keyed[id]; !ok || got != want {
+			t.Errorf("%s: keyed is %v (there: %v), want %v", id, got, ok, want)
+		}
+	}
+}
+
+// What an object costs does not hang on how its path is written.
+func TestObjectsCostLessThanLists(t *testing.T) {
+	b := built(t)
+	lists := map[string]bool{}
+	for _, s := range b.gateway.Surfaces() {
+		for _, r := range s.Routes() {
+			if r.Method == http.MethodGet {
+				lists[r.Path] = r.Lists
+			}
+		}
+	}
+	for path, want := range map[string]bool{"/api/v1/me": false, "/api/v1/info": false, "/api/v1/vms/{id}": false, "/api/v1/vms/{id}/status": false, "/api/v1/scheduler/quota": false,
+		"/api/v1/vms": true, "/api/v1/users": true, "/api/v1/nodes": true, "/api/v1/gateway/routes": true, "/api/v1/flavors": true, "/api/v1/api-keys": true} {
+		if got, ok := lists[path]; !ok || got != want {
+			t.Errorf("%s: a list is %v (there: %v), want %v", path, got, ok, want)
+		}
+	}
+}

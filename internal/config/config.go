@@ -67,6 +67,7 @@ type GatewayService struct {
 	Timeout     time.Duration `mapstructure:"timeout" doc:"how long it may take until the head of an answer"`
 	Retries     int           `mapstructure:"retries" doc:"how often a request that may be repeated is sent again"`
 	MaxInFlight int           `mapstructure:"max_in_flight" doc:"requests at once, 2000 if not given"`
+	HTTP2       string        `mapstructure:"http2" doc:"auto speaks HTTP/2 with processes that do, off if not given, which costs less"`
 	Breaker     struct {
 		Failures int           `mapstructure:"failures" doc:"so many in a row and that process is left alone, 5 if not given"`
 		OpenFor  time.Duration `mapstructure:"open_for" doc:"for so long, 5s if not given"`
@@ -78,7 +79,7 @@ type InternalConfig struct {
 	Listen   string   `mapstructure:"listen" doc:"HOST:PORT on which a process that runs one module without a gateway shows it to gateways. Empty: it does not."`
 	CertFile string   `mapstructure:"cert_file" doc:"Certificate that this process shows to the others; 'novacron pki issue' makes one."`
 	KeyFile  string   `mapstructure:"key_file" doc:"Its key."`
-	CAFile   string   `mapstructure:"ca_file" doc:"Certificate of the authority that issued those of the others."`
+	CAFile   string   `mapstructure:"ca_file" doc:"Certificates of the authorities that issue those of the others; several may stand in it. Read anew within seconds, as the certificate and its key are."`
 	Gateways []string `mapstructure:"gateways" doc:"Names in the certificates of gateways."`
 
 	GRPCListen string         `mapstructure:"grpc_listen" doc:"HOST:PORT on which this process answers calls of modules in other processes. Empty: it does not."`
@@ -119,9 +120,9 @@ type GatewayRoute struct {
 	Permissions  []string      `mapstructure:"permissions" doc:"needed besides the routes' own; of a pair x:read, x:write GET needs the first, others the second"`
 	RateLimit    string        `mapstructure:"rate_limit" doc:"100/minute of each caller"`
 	Cost         int           `mapstructure:"cost" doc:"what a request takes of its tenant's rate"`
-	CacheTTL     time.Duration `mapstructure:"cache_ttl" doc:"how long an answer to GET may be given again"`
-	Timeout      time.Duration `mapstructure:"timeout" doc:"how long an answer may take"`
-	Retries      int           `mapstructure:"retries" doc:"how often a request that may be repeated is sent again to another process"`
+	CacheTTL     time.Duration `mapstructure:"cache_ttl" off:"true" doc:"how long an answer to GET may be given again; off: it is not, whatever less specific rules say"`
+	Timeout      time.Duration `mapstructure:"timeout" off:"true" doc:"how long an answer may take; off: as long as it takes"`
+	Retries      int           `mapstructure:"retries" off:"true" doc:"how often a request that may be repeated is sent again to another process; off: never, whatever the service says"`
 	Deprecated   string        `mapstructure:"deprecated" doc:"day since which clients should use something else, 2026-12-31"`
 	Sunset       string        `mapstructure:"sunset" doc:"day from which the route may be gone"`
 }

@@ -12,8 +12,12 @@ type key struct {
 	path   string // "http.listen"
 	doc    string
 	secret bool
+	off    bool // a number that may be the word off, which stands for -1
 	value  reflect.Value
 }
+
+// off is what takes back what would hold otherwise.
+const off = "off"
 
 func (k key) env() string {
 	return EnvPrefix + "_" + strings.ToUpper(strings.ReplaceAll(k.path, ".", "_"))
@@ -38,7 +42,7 @@ func keysIn(c reflect.Value) []key {
 			if isList(f.Type) {
 				doc += " " + listDoc(f.Type)
 			}
-			list = append(list, key{path: path, doc: doc, secret: f.Tag.Get("secret") == "true", value: v.Field(i)})
+			list = append(list, key{path: path, doc: doc, secret: f.Tag.Get("secret") == "true", off: f.Tag.Get("off") == "true", value: v.Field(i)})
 		}
 	}
 	walk("", c)
@@ -61,6 +65,9 @@ func Differences(a, b Config) []string {
 func (k key) text() string {
 	if k.secret && k.value.String() != "" {
 		return `"(hidden)"`
+	}
+	if k.off && k.value.Int() == -1 {
+		return off
 	}
 	if isList(k.value.Type()) {
 		return listText(k.value)

@@ -66,6 +66,8 @@ func convertGroup(raw map[string]any, target reflect.Value) []error {
 			inner := slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(n, path+".") })
 			switch {
 			case value == nil: // a key without a value means its default
+			case known && k.off && (value == off || value == false): // YAML 1.1 took the word for false
+				k.value.SetInt(-1)
 			case known:
 				if err := convert(value, k.value, false); err != nil {
 					failed = append(failed, fmt.Errorf("%s: %w", path, err))
@@ -102,7 +104,7 @@ func groupTexts(group reflect.Value) []string {
 			texts = append(texts, name+": {"+strings.Join(groupTexts(value), ", ")+"}")
 			continue
 		}
-		k := key{value: value, secret: field.Tag.Get("secret") == "true"}
+		k := key{value: value, secret: field.Tag.Get("secret") == "true", off: field.Tag.Get("off") == "true"}
 		texts = append(texts, name+": "+k.text())
 	}
 	return texts

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/novacron/novacron/internal/gateway/gatewaymodule"
 )
 
 func TestMistakesNameTheirPlaceAndWhatWasMeant(t *testing.T) {
@@ -138,5 +140,24 @@ func TestListsOfGroups(t *testing.T) {
 	}
 	if err := convert(`{name: a}`, target, true); err == nil {
 		t.Error("a group was taken for a list")
+	}
+}
+
+// The word off takes a setting of a route back; no other setting takes it.
+func TestOff(t *testing.T) {
+	c, err := load(t, "\ngateway:\n  routes: [{path: /api/vms/*, cache_ttl: off, timeout: off, retries: off}]\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := c.GatewayModule().Routes[0]; r.CacheTTL != gatewaymodule.Off || r.Timeout != gatewaymodule.Off || r.Retries != gatewaymodule.Off {
+		t.Errorf("read as %+v", r)
+	}
+	if text := listText(reflect.ValueOf(c.Gateway.Routes)); !strings.Contains(text, "cache_ttl: off, timeout: off, retries: off") {
+		t.Errorf("shown as %s", text)
+	}
+	for _, wrong := range []string{"gateway:\n  routes: [{path: /api/vms/*, cost: off}]", "gateway: {timeout: off}", "gateway:\n  services: [{name: auth, urls: [https://x:1], retries: off}]"} {
+		if _, err := load(t, "\n"+wrong+"\n"); err == nil {
+			t.Errorf("%s is accepted", wrong)
+		}
 	}
 }

@@ -50,7 +50,7 @@ func (c Config) GatewayModule() gatewaymodule.Config {
 	m.Internal = gatewaymodule.TLS{CertFile: c.Internal.CertFile, KeyFile: c.Internal.KeyFile, ClientCAFile: c.Internal.CAFile}
 	for _, s := range c.Gateway.Services {
 		m.Services = append(m.Services, gatewaymodule.Service{Name: s.Name, URLs: s.URLs, Timeout: s.Timeout, Retries: s.Retries,
-			InFlight: s.MaxInFlight, Failures: s.Breaker.Failures, OpenFor: s.Breaker.OpenFor})
+			InFlight: s.MaxInFlight, Failures: s.Breaker.Failures, OpenFor: s.Breaker.OpenFor, HTTP2: s.HTTP2})
 	}
 	for _, r := range c.Gateway.Routes {
 		m.Routes = append(m.Routes, gatewaymodule.Rule(r))

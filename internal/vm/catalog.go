@@ -20,6 +20,9 @@ type Flavor struct {
 	UpdatedAt   time.Time `json:"updated_at"`
 }
 
+// SSHKeyVersion is the version of every SSH key: none ever changes.
+const SSHKeyVersion = 1
+
 // SSHKey is a public key that virtual machines may be made with. A virtual machine takes a copy of it when it is made.
 type SSHKey struct {
 	ID          uuid.UUID `json:"id" format:"uuid"`
@@ -63,7 +66,7 @@ type TemplateSpec struct {
 	Resources        *TemplateResources  `json:"resources,omitempty" doc:"Override parts of the flavor."`
 	Networks         []TemplateInterface `json:"networks,omitempty" maxItems:"8" doc:"One interface on each."`
 	SSHKeys          []string            `json:"ssh_keys,omitempty" maxItems:"64" doc:"Public keys; where the template is written, also names and ids of SSH keys."`
-	UserData         string              `json:"user_data,omitempty" maxLength:"65536" doc:"cloud-init user-data."`
+	UserData         string              `json:"user_data,omitempty" maxLength:"65536" doc:"cloud-init user-data, of a kind that cloud-init knows by its beginning."`
 	VendorData       string              `json:"vendor_data,omitempty" maxLength:"65536" doc:"cloud-init vendor-data."`
 	Tags             map[string]string   `json:"tags,omitempty" maxProperties:"64"`
 	DeleteProtection bool                `json:"delete_protection,omitempty"`
@@ -98,6 +101,7 @@ var (
 	ErrSSHKeyNotFound   = errs.New(errs.NotFound, "ssh_key.not_found", "there is no such SSH key")
 	ErrSSHKeyTaken      = errs.New(errs.Conflict, "ssh_key.name_taken", "an SSH key of this name exists in the tenant").WithAction("Choose another name or delete the other one.")
 	ErrSSHKeyInvalid    = errs.New(errs.Invalid, "ssh_key.invalid", "the SSH key cannot be kept as asked")
+	ErrSSHKeyVersion    = errs.New(errs.Precondition, "ssh_key.version_mismatch", "the SSH key is not the one that you read").WithAction("Read it again.")
 	ErrTemplateNotFound = errs.New(errs.NotFound, "template.not_found", "there is no such template")
 	ErrTemplateTaken    = errs.New(errs.Conflict, "template.name_taken", "a template of this name exists in the tenant").WithAction("Choose another name or delete the other one.")
 	ErrTemplateInvalid  = errs.New(errs.Invalid, "template.invalid", "the template cannot be made as asked")
@@ -105,6 +109,6 @@ var (
 )
 
 func catalogErrors() []*errs.Error {
-	return []*errs.Error{ErrFlavorNotFound, ErrFlavorTaken, ErrFlavorInvalid, ErrFlavorVersion, ErrSSHKeyNotFound, ErrSSHKeyTaken, ErrSSHKeyInvalid,
+	return []*errs.Error{ErrFlavorNotFound, ErrFlavorTaken, ErrFlavorInvalid, ErrFlavorVersion, ErrSSHKeyNotFound, ErrSSHKeyTaken, ErrSSHKeyInvalid, ErrSSHKeyVersion,
 		ErrTemplateNotFound, ErrTemplateTaken, ErrTemplateInvalid, ErrTemplateVersion}
 }

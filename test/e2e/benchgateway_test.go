@@ -48,6 +48,7 @@ func TestBenchGateway(t *testing.T) {
 	measure("gateway, kept answer", load{addr: b.local.addr, pid: b.local.pid, header: b.local.bearer})
 	b.cacheLocal(false)
 	proxied := measure("gateway, proxied over mutual TLS", load{addr: b.proxy.addr, pid: b.proxy.pid, header: b.proxy.bearer})
+	measure("gateway, proxied over HTTP/2", load{addr: b.proxy2.addr, pid: b.proxy2.pid, header: b.proxy2.bearer})
 	if b.caddy.pid != 0 {
 		caddy := measure("Caddy, proxied over mutual TLS", load{addr: b.caddy.addr, pid: b.caddy.pid, header: b.caller()})
 		fmt.Printf("proxied requests per CPU-second, gateway to Caddy: %.2f (target: at least 1)\n", proxied.perCPU()/caddy.perCPU())
@@ -79,10 +80,11 @@ type gatewayBench struct {
 	during time.Duration
 	far    string // where the module listens that proxies reach
 
-	chi, local, proxy, caddy, nginx benched
-	front                           *process
-	frontConfig                     string
-	client                          *client
+	chi, local, caddy, nginx benched
+	proxy, proxy2            benched // over HTTP/1.1 and over HTTP/2
+	front                    *process
+	frontConfig              string
+	client                   *client
 }
 
 func newGatewayBench(t *testing.T) *gatewayBench {
@@ -107,24 +109,27 @@ func newGatewayBench(t *testing.T) *gatewayBench {
 	inner := func(name string) string {
 		return fmt.Sprintf("cert_file: %[1]s/%[2]s.crt, key_file: %[1]s/%[2]s.key, ca_file: %[1]s/ca.crt", b.certs, name)
 	}
-	b.local.addr, b.proxy.addr = freeAddress(t), freeAddress(t)
+	b.local.addr, b.proxy.addr, b.proxy2.addr = freeAddress(t), freeAddress(t), freeAddress(t)
 	b.frontConfig = "modules: [auth, monitoring, gateway]\nhttp: {listen: " + b.local.addr + "}\ngateway:\n" + generous
 	b.front = newProcess(t, fmt.Sprintf(b.frontConfig, ""))
 	module := newProcess(t, "modules: [monitoring]\ninternal: {listen: "+b.far+", "+inner("monitoring")+"}\n")
-	proxy := newProcess(t, "modules: [auth, gateway]\nhttp: {listen: "+b.proxy.addr+"}\ninternal: {"+inner("gateway")+"}\n"+
-		fmt.Sprintf("gateway:\n  services: [{name: monitoring, urls: [https://"+b.far+"]}]\n"+generous, ""))
+	proxying := func(at benched, http2 string) *process {
+		return newProcess(t, "modules: [auth, gateway]\nhttp: {listen: "+at.addr+"}\ninternal: {"+inner("gateway")+"}\n"+
+			fmt.Sprintf("gateway:\n  services: [{name: monitoring, urls: [https://"+b.far+"], http2: "+http2+"}]\n"+generous, ""))
+	}
+	proxy, proxy2 := proxying(b.proxy, "off"), proxying(b.proxy2, "auto")
 	binaryFile, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range []*process{b.front, module, proxy} {
+	for _, p := range []*process{b.front, module, proxy, proxy2} {
 		p.cmd = exec.Command(binaryFile, "serve", "--config", p.file)
 		b.spawn(p.cmd, filepath.Join(p.dir, "log"))
 	}
 	for _, one := range []struct {
 		at *benched
 		p  *process
-	}{{&b.local, b.front}, {&b.proxy, proxy}} {
+	}{{&b.local, b.front}, {&b.proxy, proxy}, {&b.proxy2, proxy2}} {
 		c := newClient(t, "http://"+one.at.addr, nil)
 		c.until("the gateway is ready", func() bool { status, _, _ := c.do("GET", "/ready", ""); return status == 200 })
 		c.login(one.p)

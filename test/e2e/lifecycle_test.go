@@ -82,7 +82,7 @@ func TestSuspendResizeAndEdit(t *testing.T) {
 	// The process is killed at every step of a resize.
 	steps := []string{"apply", "book"}
 	if os.Getenv("NOVACRON_TEST_SOAK") != "" {
-		steps = []string{"reserve", "define", "apply", "book", "shrink"}
+		steps = []string{"reserve", "define", "apply", "grow", "book", "shrink"}
 	}
 	for _, step := range steps {
 		t.Run("killed at "+step, func(t *testing.T) {

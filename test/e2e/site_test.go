@@ -158,6 +158,11 @@ func (s *site) stop() {
 		return
 	}
 	_ = s.server.Process.Signal(syscall.SIGTERM)
+	late := time.AfterFunc(patience, func() {
+		s.t.Errorf("the server did not stop within %v", patience)
+		_ = s.server.Process.Kill()
+	})
+	defer late.Stop()
 	_ = s.server.Wait()
 }
 
@@ -236,11 +241,12 @@ type operation struct {
 }
 
 type machine struct {
-	ID       string `json:"id"`
-	Name     string `json:"name"`
-	State    string `json:"state"`
-	Desired  string `json:"desired_state"`
-	Networks []struct {
+	ID          string  `json:"id"`
+	Name        string  `json:"name"`
+	State       string  `json:"state"`
+	Desired     string  `json:"desired_state"`
+	OperationID *string `json:"operation_id"`
+	Networks    []struct {
 		Addresses []string `json:"addresses"`
 	} `json:"networks"`
 }

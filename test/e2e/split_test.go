@@ -104,7 +104,10 @@ func (p *process) stop() {
 		return
 	}
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
-	_ = p.cmd.Wait()
+	err := p.cmd.Wait()
+	if text := p.log.String(); err == nil && text != "" && !strings.Contains(tail(text, 40), `"msg":"module stopped"`) {
+		p.t.Errorf("the last lines of the log were not written: %s", tail(text, 40))
+	}
 }
 
 // client asks one server.

@@ -253,7 +253,7 @@ func TestKillAtStepsOfStorage(t *testing.T) {
 	whens := []string{"after do"}
 	points := []string{"vm.snapshot.create/place", "vm.snapshot.create/take", "vm.snapshot.revert/stop", "vm.snapshot.revert/revert", "vm.snapshot.revert/define",
 		"vm.snapshot.revert/start", "vm.snapshot.delete/drop", "vm.snapshot.delete/release", "vm.disk.resize/grow", "vm.resize/reserve", "vm.resize/define",
-		"vm.resize/apply", "vm.resize/book", "vm.resize/shrink", "vm.clone/place", "vm.clone/image", "vm.clone/network", "vm.clone/disk", "vm.clone/seed",
+		"vm.resize/apply", "vm.resize/grow", "vm.resize/book", "vm.resize/shrink", "vm.clone/place", "vm.clone/image", "vm.clone/network", "vm.clone/disk", "vm.clone/seed",
 		"vm.clone/define", "vm.clone/start", "vm.rebuild/disk", "vm.rescue/disk", "vm.rescue/define", "vm.unrescue/disk"}
 	if os.Getenv("NOVACRON_TEST_SOAK") != "" {
 		whens = []string{"before do", "after do"}

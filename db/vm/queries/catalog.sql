@@ -19,7 +19,7 @@ UPDATE flavors SET name = coalesce(sqlc.narg(name), name), description = coalesc
 WHERE id = @id AND version = coalesce(sqlc.narg(seen), version) RETURNING *;
 
 -- name: FlavorDelete :execrows
-DELETE FROM flavors WHERE id = @id;
+DELETE FROM flavors WHERE id = @id AND version = coalesce(sqlc.narg(seen), version);
 
 -- name: SSHKeyInsert :one
 INSERT INTO ssh_keys (id, tenant_id, owner_id, name, public_key, type, fingerprint)
@@ -63,4 +63,4 @@ UPDATE vm_templates SET name = coalesce(sqlc.narg(name), name), description = co
 WHERE id = @id AND version = coalesce(sqlc.narg(seen), version) RETURNING *;
 
 -- name: TemplateDelete :execrows
-DELETE FROM vm_templates WHERE id = @id;
+DELETE FROM vm_templates WHERE id = @id AND version = coalesce(sqlc.narg(seen), version);

@@ -48,7 +48,7 @@ UPDATE images SET status = 'failed', operation_id = NULL, error = @error, update
 RETURNING *;
 
 -- name: ImageDelete :one
-DELETE FROM images WHERE id = @id RETURNING *;
+DELETE FROM images WHERE id = @id AND version = coalesce(sqlc.narg(seen), version) RETURNING *;
 
 -- name: ImageUploadDelete :one
 DELETE FROM images WHERE id = @id AND status = 'uploading' RETURNING *;

@@ -79,7 +79,7 @@ UPDATE vms SET rescue = NULL, rescue_image_id = NULL WHERE id = @id AND rescue -
 UPDATE vms SET resizing = true WHERE id = @id;
 
 -- name: VMSetResources :execrows
-UPDATE vms SET resource_config = @resource_config, updated_at = now() WHERE id = @id AND generation = @generation;
+UPDATE vms SET resource_config = @resource_config, flavor = @flavor, updated_at = now() WHERE id = @id AND generation = @generation;
 
 -- name: VMSetPending :execrows
 UPDATE vms SET pending = @pending, updated_at = now() WHERE id = @id AND generation = @generation;

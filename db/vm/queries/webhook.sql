@@ -26,7 +26,7 @@ UPDATE webhooks SET secret = @secret, old_secret = CASE WHEN @overlap::interval 
 WHERE id = @id RETURNING *;
 
 -- name: WebhookDelete :execrows
-DELETE FROM webhooks WHERE id = @id;
+DELETE FROM webhooks WHERE id = @id AND version = coalesce(sqlc.narg(seen), version);
 
 -- name: WebhookFailing :exec
 UPDATE webhooks SET failing_since = coalesce(failing_since, clock_timestamp()),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -47,6 +48,43 @@ func TestContract(t *testing.T) {
 		t.Cleanup(func() { grpcxtest.Stop(server) })
 		return authtest.FakeHarness{Fake: fake, Tenant: uuid.New(), Serve: a.dial(t, "gateway", server.Addr().String())}
 	})
+}
+
+// Two processes of different authorities meet once the files of both hold both, without being started again.
+func TestAuthoritiesFollowTheirFiles(t *testing.T) {
+	t.Parallel()
+	a, b := newAuthority(t), newAuthority(t)
+	fake := authtest.New()
+	user := fake.AddUser("u", auth.RoleAdmin, uuid.New())
+	server := a.serve(t, fake, "127.0.0.1:0")
+	t.Cleanup(func() { grpcxtest.Stop(server) })
+	client := b.dial(t, grpcxtest.Client, server.Addr().String())
+	call := func() error {
+		_, err := client.ValidateToken(t.Context(), auth.ValidateTokenRequest{Token: fake.Issue(user.ID, time.Hour)})
+		return err
+	}
+	if err := call(); err == nil {
+		t.Fatal("strangers meet")
+	}
+	files := []string{a.Config("").CAFile, b.Config("").CAFile}
+	var both []byte
+	for _, f := range files {
+		pem, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		both = append(both, pem...)
+	}
+	for _, f := range files {
+		if err := os.WriteFile(f, both, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for deadline := time.Now().Add(time.Minute); call() != nil; <-time.After(200 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the new authorities are never read")
+		}
+	}
 }
 
 // echo answers with what it was asked, every field of it set.

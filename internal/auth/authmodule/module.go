@@ -125,6 +125,7 @@ func New(cfg Config, deps Deps) (*Module, error) {
 		return nil, err
 	}
 	m.api.Audit(m.audit)
+	m.api.RemembersKeys()
 	m.trail, err = trail.New(trail.Config{Dir: cfg.auditDir(), Retention: cfg.AuditRetention},
 		trail.Deps{Store: m.store, Bus: deps.Bus, Log: deps.Log, Registerer: deps.Registerer, Now: deps.Now, Sources: append([]string{schema}, deps.AuditSources...)})
 	if err != nil {

@@ -20,6 +20,9 @@ import (
 // Rule is what an operator says about a route, or about all routes below a path.
 type Rule = policy.Rule
 
+// Off takes back what less specific rules say.
+const Off = policy.Off
+
 // Config is what the module is told at start.
 type Config struct {
 	Listen            string        // HOST:PORT; port 0 takes a free one

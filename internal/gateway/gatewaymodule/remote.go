@@ -2,6 +2,7 @@ package gatewaymodule
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"reflect"
 	"slices"
@@ -46,7 +47,7 @@ func (m *Module) upstreamDeps(cfg Config) (upstream.Deps, error) {
 	if err != nil {
 		return upstream.Deps{}, fmt.Errorf("internal: %w", err)
 	}
-	authorities, err := pki.Pool(cfg.Internal.ClientCAFile)
+	authorities, err := pki.LoadAuthorities(cfg.Internal.ClientCAFile)
 	if err != nil {
 		return upstream.Deps{}, fmt.Errorf("internal.ca_file: %w", err)
 	}
@@ -54,7 +55,7 @@ func (m *Module) upstreamDeps(cfg Config) (upstream.Deps, error) {
 	if err != nil {
 		return upstream.Deps{}, err
 	}
-	m.remotes.deps = &upstream.Deps{TLS: pki.ClientConfig(pair, authorities), Signer: hop.NewSigner(pair.Certificate), Log: m.deps.Log, Metrics: metrics,
+	m.remotes.deps = &upstream.Deps{TLS: func() *tls.Config { return pki.ClientConfig(pair, authorities.Pool()) }, Signer: hop.NewSigner(pair.Certificate), Log: m.deps.Log, Metrics: metrics,
 		Budget: upstream.NewBudget()}
 	return *m.remotes.deps, nil
 }

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -283,67 +284,6 @@ func TestTableOfRoutes(t *testing.T) {
 	}
 }
 
-func TestStreamsPassThrough(t *testing.T) {
-	a := newAuthority(t)
-	module := newThings()
-	server := a.elsewhere(t, module, "127.0.0.1:0")
-	defer stopServer(t, server)
-	d := through(t, a, gatewaymodule.Service{Name: "things", URLs: []string{"https://" + server.Addr().String()}})
-	d.reached(t)
-
-	// An event is there before the stream ends.
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, "GET", d.url+"/api/v1/events", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if line, err := bufio.NewReader(resp.Body).ReadString('\n'); err != nil || line != "data: hello\n" {
-		t.Errorf("event %q: %v", line, err)
-	}
-	resp.Body.Close()
-
-	// A websocket goes both ways of the hop and ends with the client.
-	c, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(d.url, "http")+"/api/v1/socket", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	<-module.entered
-	c.CloseNow()
-
-	// An upload reaches the module while the client still sends: nobody holds it whole.
-	pr, pw := io.Pipe()
-	up, err := http.NewRequestWithContext(ctx, "PUT", d.url+"/api/v1/upload", pr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan string, 1)
-	go func() {
-		resp, err := http.DefaultClient.Do(up)
-		if err != nil {
-			done <- err.Error()
-			return
-		}
-		defer resp.Body.Close()
-		text, _ := io.ReadAll(resp.Body)
-		done <- string(text)
-	}()
-	chunk := make([]byte, 1<<20)
-	for range 64 {
-		if _, err := pw.Write(chunk); err != nil {
-			t.Fatal(err)
-		}
-	}
-	pw.Close()
-	if text := strings.TrimSpace(<-done); text != fmt.Sprint(64<<20) {
-		t.Errorf("the module read %s", text)
-	}
-}
-
 // broken is a process that speaks TLS with the module's certificate and then misbehaves.
 type broken struct {
 	l     net.Listener
@@ -478,8 +418,12 @@ func flood(c net.Conn, head, line string) {
 func TestOnlySafeRequestsAreSentAgain(t *testing.T) {
 	a := newAuthority(t)
 	b := newBroken(t, a)
-	d := through(t, a, gatewaymodule.Service{Name: "things", URLs: []string{"https://" + b.l.Addr().String()}, Retries: 3, Failures: 1000})
+	d := through(t, a, gatewaymodule.Service{Name: "things", URLs: []string{"https://" + b.l.Addr().String()}, Retries: 3, Failures: 1000},
+		gatewaymodule.Rule{Path: "/api/whoami", Retries: gatewaymodule.Off, Timeout: gatewaymodule.Off})
 	b.known(t, d)
+	if text := d.do(t, "GET", "/api/v1/gateway/routes", d.admin, nil).body; !strings.Contains(text, `"operation_id":"whoami","upstream":"https://`+b.l.Addr().String()+`","auth_required":true,"permissions":[],"cost":1,"cache_seconds":0,"timeout_ms":0,"retries":0,`) {
+		t.Errorf("the table does not tell what was taken back: %s", text)
+	}
 	const body = `{"id":"01930000-0000-7000-8000-000000000001","name":"b","count":3}`
 	for name, test := range map[string]struct {
 		method, path, body string
@@ -488,12 +432,14 @@ func TestOnlySafeRequestsAreSentAgain(t *testing.T) {
 		status             int
 		tries              int64
 	}{
-		"GET":                 {"GET", aThing(), "", nil, 2, 200, 3},
-		"GET that fails":      {"GET", aThing(), "", nil, 100, 503, 4},
-		"POST":                {"POST", "/api/v1/things", body, nil, 2, 503, 1},
-		"POST that has a key": {"POST", "/api/v1/things", body, []string{"Idempotency-Key", "k"}, 2, 200, 3},
-		"POST of nobody":      {"POST", "/auth/anyone", "", []string{"Idempotency-Key", "k"}, 2, 503, 1},
-		"upload":              {"PUT", "/api/v1/upload", strings.Repeat("x", 100<<10), nil, 2, 503, 1},
+		"GET":                                 {"GET", aThing(), "", nil, 2, 200, 3},
+		"GET that fails":                      {"GET", aThing(), "", nil, 100, 503, 4},
+		"GET, taken back":                     {"GET", "/api/v1/whoami", "", nil, 2, 503, 1},
+		"POST":                                {"POST", "/api/v1/things", body, nil, 2, 503, 1},
+		"POST that has a key":                 {"POST", "/api/v1/things", body, []string{"Idempotency-Key", "k"}, 2, 200, 3},
+		"POST whose answer is not remembered": {"POST", "/api/v1/things/secret", body, []string{"Idempotency-Key", "k"}, 2, 503, 1},
+		"POST of nobody":                      {"POST", "/auth/anyone", "", []string{"Idempotency-Key", "k"}, 2, 503, 1},
+		"upload":                              {"PUT", "/api/v1/upload", strings.Repeat("x", 100<<10), nil, 2, 503, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b.conns.Store(0)
@@ -512,6 +458,39 @@ func TestOnlySafeRequestsAreSentAgain(t *testing.T) {
 				t.Errorf("%d %s after %d tries", got.status, got.body, b.conns.Load())
 			}
 		})
+	}
+}
+
+// The transport below sends by itself again what it takes for repeatable, where a connection that it kept has died: it believes any
+// Idempotency-Key, and must not where the module keeps none.
+func TestNothingIsSentAgainBehindTheBack(t *testing.T) {
+	a := newAuthority(t)
+	b := newBroken(t, a)
+	d := through(t, a, gatewaymodule.Service{Name: "things", URLs: []string{"https://" + b.l.Addr().String()}, Failures: 1000})
+	b.known(t, d)
+	var posts atomic.Int64
+	b.how.Store(func(c net.Conn, r *http.Request) {
+		for from := bufio.NewReader(c); r.Method != http.MethodPost; {
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+			var err error
+			if r, err = http.ReadRequest(from); err != nil {
+				return
+			}
+		}
+		posts.Add(1)
+		if r.ContentLength != 0 {
+			t.Errorf("a POST without a body came with the length %d", r.ContentLength)
+		}
+		if key := r.Header.Get("Idempotency-Key"); key != "k" {
+			t.Errorf("the key came as %q", key)
+		}
+	})
+	if got := d.do(t, "GET", aThing(), d.admin, nil); got.status != 200 { // leaves a connection
+		t.Fatalf("%d %s", got.status, got.body)
+	}
+	got := d.do(t, "POST", "/api/v1/things/secret", d.admin, nil, "Idempotency-Key", "k")
+	if got.status != http.StatusServiceUnavailable || posts.Load() != 1 {
+		t.Errorf("%d %s after %d requests", got.status, got.body, posts.Load())
 	}
 }
 
@@ -542,6 +521,22 @@ func TestOneOfTwoProcessesIsGone(t *testing.T) {
 	}
 }
 
+// One that is not who it should be, as one whose certificate has run out, costs nobody an answer either.
+func TestOneOfTwoProcessesIsNotTrusted(t *testing.T) {
+	a, other := newAuthority(t), newAuthority(t)
+	server, stranger := a.elsewhere(t, newThings(), "127.0.0.1:0"), other.elsewhere(t, newThings(), "127.0.0.1:0")
+	defer stopServer(t, server)
+	defer stopServer(t, stranger)
+	d := through(t, a, gatewaymodule.Service{Name: "things", URLs: []string{"https://" + stranger.Addr().String(), "https://" + server.Addr().String()}, Failures: 1000})
+	d.reached(t)
+	const body = `{"id":"01930000-0000-7000-8000-000000000001","name":"b","count":3}`
+	for i := range 10 {
+		if got := d.do(t, "POST", "/api/v1/things", d.admin, strings.NewReader(body), "Content-Type", "application/json"); got.status != 200 {
+			t.Fatalf("request %d: %d %s", i, got.status, got.body)
+		}
+	}
+}
+
 // One that takes requests and answers none is left alone soon, and the other one goes on.
 func TestOneOfTwoProcessesIsBroken(t *testing.T) {
 	a := newAuthority(t)
@@ -561,6 +556,33 @@ func TestOneOfTwoProcessesIsBroken(t *testing.T) {
 	}
 	if strings.Contains(d.do(t, "GET", "/metrics", "", nil).body, `gateway_upstream_breaker_open{service="things"} 1`) {
 		t.Error("the module counts as away, although one process answers")
+	}
+}
+
+// One whose answers break off is as one that gives none; one that answers to the end in between is not.
+func TestBrokenAnswersOpenTheBreaker(t *testing.T) {
+	a := newAuthority(t)
+	b := newBroken(t, a)
+	d := through(t, a, gatewaymodule.Service{Name: "things", URLs: []string{"https://" + b.l.Addr().String()}, Failures: 3, OpenFor: time.Hour})
+	b.known(t, d)
+	const whole = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
+	const half = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\nConnection: close\r\n\r\n{"
+	ask := func(text string) int64 {
+		b.how.Store(func(c net.Conn, _ *http.Request) { _, _ = io.WriteString(c, text) })
+		before := b.conns.Load()
+		d.do(t, "GET", aThing(), d.admin, nil)
+		return b.conns.Load() - before
+	}
+	for i, text := range []string{half, half, whole, half, half, half} {
+		if ask(text) != 1 {
+			t.Fatalf("request %d was not sent", i)
+		}
+	}
+	if ask(whole) != 0 {
+		t.Error("after three answers that broke off the process is still asked")
+	}
+	if text := d.do(t, "GET", "/metrics", "", nil).body; !strings.Contains(text, `gateway_upstream_requests_total{outcome="broken",service="things"} 5`) || !strings.Contains(text, `gateway_upstream_breaker_open{service="things"} 1`) {
+		t.Error("the metrics do not tell")
 	}
 }
 
@@ -590,6 +612,29 @@ func TestBreakerOpensAndCloses(t *testing.T) {
 	}
 	again := a.elsewhere(t, module, address)
 	defer stopServer(t, again)
+	d.reached(t)
+}
+
+// A gateway and a module of different authorities meet once the files of both hold both, without being started again.
+func TestAuthoritiesFollowTheirFiles(t *testing.T) {
+	t.Parallel()
+	a, b := newAuthority(t), newAuthority(t)
+	server := b.elsewhere(t, newThings(), "127.0.0.1:0")
+	defer stopServer(t, server)
+	d := through(t, a, gatewaymodule.Service{Name: "things", URLs: []string{"https://" + server.Addr().String()}})
+	var both []byte
+	for _, f := range []string{a.ca, b.ca} {
+		pem, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		both = append(both, pem...)
+	}
+	for _, f := range []string{a.ca, b.ca} {
+		if err := os.WriteFile(f, both, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	d.reached(t)
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/novacron/novacron/internal/gateway"
 	"github.com/novacron/novacron/internal/gateway/internal/docs"
 	"github.com/novacron/novacron/internal/gateway/internal/edge"
+	"github.com/novacron/novacron/internal/gateway/internal/upstream"
 	"github.com/novacron/novacron/internal/platform/httpx"
 	"github.com/novacron/novacron/internal/platform/identity"
 )
@@ -48,8 +49,7 @@ func (m *Module) register() error {
 	m.kit.Raw(httpx.Op{ID: "metrics", Method: http.MethodGet, Path: "/metrics", Permission: identity.Public,
 		Summary: "Show the process's metrics to Prometheus", Tag: tagOperations},
 		httpx.RawDoc{AnswerType: "text/plain", AnswerText: "The metrics in the text format, or in OpenMetrics where the client accepts it."},
-		promhttp.HandlerFor(m.deps.Gatherer, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(m.deps.Log.Handler(), slog.LevelWarn),
-			ErrorHandling: promhttp.ContinueOnError, EnableOpenMetrics: true, MaxRequestsInFlight: 4}).ServeHTTP)
+		m.scrapes())
 
 	type infoOutput struct{ Body gateway.Info }
 	httpx.Handle(m.kit, httpx.Op{ID: "info", Method: http.MethodGet, Path: "/api/v1/info", Permission: identity.Public,
@@ -75,11 +75,30 @@ func (m *Module) register() error {
 	return m.registerDocs()
 }
 
+// mostScrapes is how many may read the metrics at once: each takes memory for all of them.
+const mostScrapes = 4
+
+// scrapes gives the handler of /metrics. It is bounded here because promhttp's own refusal does not say when to come back.
+func (m *Module) scrapes() http.HandlerFunc {
+	metrics := promhttp.HandlerFor(m.deps.Gatherer, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(m.deps.Log.Handler(), slog.LevelWarn),
+		ErrorHandling: promhttp.ContinueOnError, EnableOpenMetrics: true})
+	room := make(chan struct{}, mostScrapes)
+	return func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case room <- struct{}{}:
+			defer func() { <-room }()
+			metrics.ServeHTTP(w, r)
+		default:
+			httpx.WriteError(w, r, gateway.ErrOverloaded.WithMessage("%d others are reading the metrics, which is as many as may", mostScrapes).WithMeta(httpx.MetaRetryAfter, "1"))
+		}
+	}
+}
+
 // shown tells what holds for a route: by its own rules, by the service that it is asked of, and by what holds for all.
 func (c Config) shown(r edge.Row) gateway.Route {
 	out := gateway.Route{Method: r.Method, Path: r.Path, Module: r.Module, Permission: r.Permission, OperationID: r.OperationID, Upstream: "local",
 		AuthRequired: r.Policy.AuthRequired, Permissions: append([]string{}, r.Policy.Permissions...), RateLimit: r.Policy.RateText, Cost: r.Policy.Cost,
-		CacheSeconds: int(r.Policy.CacheTTL.Seconds()), TimeoutMS: r.TimeLimit(c.Timeout).Milliseconds(), Retries: r.Policy.Retries,
+		CacheSeconds: int(r.Policy.CacheTTL.Seconds()), TimeoutMS: r.TimeLimit(c.Timeout).Milliseconds(), Retries: max(r.Policy.Retries, 0),
 		Deprecated: r.Policy.DeprecatedOn, Sunset: r.Policy.SunsetOn}
 	if r.URL == "" {
 		return out
@@ -88,7 +107,7 @@ func (c Config) shown(r edge.Row) gateway.Route {
 	for _, svc := range c.Services {
 		if svc.Name == r.Module {
 			svc = svc.Defaults()
-			out.Retries, out.MaxInFlight = max(out.Retries, svc.Retries), svc.InFlight
+			out.Retries, out.MaxInFlight = upstream.Retries(svc.Retries, r.Policy.Retries), svc.InFlight
 			out.CircuitBreaker = &gateway.CircuitBreaker{Failures: svc.Failures, OpenForMS: svc.OpenFor.Milliseconds()}
 		}
 	}

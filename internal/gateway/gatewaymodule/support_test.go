@@ -55,6 +55,7 @@ type thing struct {
 
 func newThings() *things {
 	s := &things{kit: httpx.New("things"), entered: make(chan struct{}, 16), release: make(chan struct{})}
+	s.kit.RemembersKeys() // as far as gateways are told
 	type one struct{ Body thing }
 	httpx.Handle(s.kit, httpx.Op{ID: "thing-get", Method: http.MethodGet, Path: "/api/v1/things/{id}", Permission: "thing:read", Summary: "Get", Tag: "things"},
 		func(_ context.Context, in *struct {
@@ -73,6 +74,14 @@ func newThings() *things {
 		})
 	httpx.Handle(s.kit, httpx.Op{ID: "thing-create", Method: http.MethodPost, Path: "/api/v1/things", Permission: "thing:write", Summary: "Make", Tag: "things"},
 		func(_ context.Context, in *struct{ Body thing }) (*one, error) { return &one{Body: in.Body}, nil })
+	type secret struct {
+		CacheControl string `header:"Cache-Control"`
+		Body         thing
+	}
+	httpx.Handle(s.kit, httpx.Op{ID: "thing-secret", Method: http.MethodPost, Path: "/api/v1/things/secret", Permission: "thing:write", Summary: "Make", Tag: "things"},
+		func(_ context.Context, in *struct{ Body thing }) (*secret, error) {
+			return &secret{CacheControl: "no-store", Body: in.Body}, nil
+		})
 	type who struct {
 		Body struct {
 			Username  string `json:"username"`
@@ -92,6 +101,10 @@ func newThings() *things {
 	}
 	httpx.Handle(s.kit, httpx.Op{ID: "whoami", Method: http.MethodGet, Path: "/api/v1/whoami", Permission: identity.Authenticated, Summary: "Who", Tag: "things"}, whoami)
 	httpx.Handle(s.kit, httpx.Op{ID: "anyone", Method: http.MethodPost, Path: "/auth/anyone", Permission: identity.Public, Summary: "Who", Tag: "things"}, whoami)
+	s.raw(http.MethodGet, "/api/v1/adds", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Add("Cache-Control", "no-transform")
+		w.Header().Add("X-Request-Id", "mine")
+	})
 	s.raw(http.MethodGet, "/api/v1/panic", func(http.ResponseWriter, *http.Request) { panic("the handler is broken") })
 	s.raw(http.MethodGet, "/api/v1/panic-late", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "100")

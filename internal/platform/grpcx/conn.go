@@ -2,7 +2,7 @@ package grpcx
 
 import (
 	"context"
-	"crypto/x509"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -29,17 +29,31 @@ type Config struct {
 	CertFile, KeyFile, CAFile string // PEM: what this process shows, and the authorities of the others
 }
 
-func (c Config) load() (*pki.Pair, *x509.CertPool, error) {
+func (c Config) load() (*pki.Pair, *pki.Authorities, error) {
 	pair, err := pki.LoadPair(c.CertFile, c.KeyFile)
 	if err != nil {
 		return nil, nil, fmt.Errorf("internal: %w", err)
 	}
-	pool, err := pki.Pool(c.CAFile)
+	authorities, err := pki.LoadAuthorities(c.CAFile)
 	if err != nil {
 		return nil, nil, fmt.Errorf("internal.ca_file: %w", err)
 	}
-	return pair, pool, nil
+	return pair, authorities, nil
 }
+
+// current are credentials of a client that are made anew for each connection, by the authorities of then.
+type current struct {
+	credentials.TransportCredentials
+	now func() credentials.TransportCredentials
+}
+
+// ClientHandshake implements credentials.TransportCredentials.
+func (c current) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	return c.now().ClientHandshake(ctx, authority, conn)
+}
+
+// Clone implements credentials.TransportCredentials.
+func (c current) Clone() credentials.TransportCredentials { return c }
 
 // CallTimeout is how long a call may take where nobody says so.
 const CallTimeout = 10 * time.Second
@@ -68,7 +82,7 @@ type Server struct {
 
 // Listen makes a Server. register adds contracts to it. peers are the common names of the certificates that may call.
 func Listen(ctx context.Context, address string, cfg Config, peers []string, log *slog.Logger, register func(Registrar)) (*Server, error) {
-	pair, pool, err := cfg.load()
+	pair, authorities, err := cfg.load()
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +93,7 @@ func Listen(ctx context.Context, address string, cfg Config, peers []string, log
 	}
 	callers := verifiers{}
 	s := &Server{l: l, done: make(chan error, 1), grpc: grpc.NewServer(
-		grpc.Creds(credentials.NewTLS(pki.ServerConfig(pair, pool))), grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage),
+		grpc.Creds(credentials.NewTLS(pki.MutualConfig(pair, authorities, tls.RequireAndVerifyClientCert, "h2"))), grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage),
 		grpc.ConnectionTimeout(CallTimeout), grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: 15 * time.Minute, Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.UnaryInterceptor(serve(tracing.From(ctx), peers, callers, log)))}
@@ -159,11 +173,14 @@ func first(md metadata.MD, name string) string {
 
 // Dial makes a connection to a module in another process, HOST:PORT. It connects when it is first used, and again whenever it has to.
 func Dial(address string, cfg Config) (*Conn, error) {
-	pair, pool, err := cfg.load()
+	pair, authorities, err := cfg.load()
 	if err != nil {
 		return nil, err
 	}
-	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(credentials.NewTLS(pki.ClientConfig(pair, pool))),
+	now := func() credentials.TransportCredentials {
+		return credentials.NewTLS(pki.ClientConfig(pair, authorities.Pool()))
+	}
+	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(current{now(), now}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.WithUnaryInterceptor(call(hop.NewSigner(pair.Certificate))))

@@ -79,18 +79,20 @@ type Server struct {
 	end  context.CancelFunc // ends the context of every request, websockets included
 }
 
+// uploadBuffer is how much of a body may be on its way that a module has not read yet.
+const uploadBuffer = 256 << 10
+
 // Serve listens. Probes and scrapers may connect without a certificate; they reach what Mount was given as public.
 func Serve(ctx context.Context, cfg Config, h http.Handler) (*Server, error) {
 	pair, err := pki.LoadPair(cfg.CertFile, cfg.KeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("internal: %w", err)
 	}
-	authorities, err := pki.Pool(cfg.CAFile)
+	authorities, err := pki.LoadAuthorities(cfg.CAFile)
 	if err != nil {
 		return nil, fmt.Errorf("internal.ca_file: %w", err)
 	}
-	secure := pki.ServerConfig(pair, authorities)
-	secure.ClientAuth = tls.VerifyClientCertIfGiven
+	secure := pki.MutualConfig(pair, authorities, tls.VerifyClientCertIfGiven, "h2", "http/1.1")
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", cfg.Listen)
 	if err != nil {
@@ -98,6 +100,8 @@ func Serve(ctx context.Context, cfg Config, h http.Handler) (*Server, error) {
 	}
 	base, end := context.WithCancel(context.WithoutCancel(ctx))
 	s := &Server{addr: l.Addr(), done: make(chan error, 1), end: end, http: &http.Server{Handler: h, BaseContext: func(net.Listener) context.Context { return base }, TLSConfig: secure, ReadHeaderTimeout: 10 * time.Second,
+		// A gateway that speaks HTTP/2 sends all uploads over few connections: one that is not read must not hold up the others.
+		HTTP2:       &http.HTTP2Config{MaxReceiveBufferPerConnection: 16*uploadBuffer - 1, MaxReceiveBufferPerStream: uploadBuffer},
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 128 << 10, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}}
 	go func() { s.done <- s.http.ServeTLS(l, "", "") }() // ends with Stop
 	return s, nil

@@ -52,6 +52,8 @@ type Route struct {
 	Raw         bool   `json:"raw,omitempty"`     // reads or writes bytes as they come, possibly for long
 	Audited     bool   `json:"audited,omitempty"` // its calls leave audit records
 	Holds       bool   `json:"holds,omitempty"`   // holds its answer back for as long as the request says with wait
+	Lists       bool   `json:"lists,omitempty"`   // answers with as many objects as there are, or a page of them
+	Keyed       bool   `json:"keyed,omitempty"`   // a POST that is sent again with its Idempotency-Key is carried out once, and answered as before
 }
 
 // API is the HTTP surface of one module.
@@ -60,6 +62,7 @@ type API struct {
 	mux    *chi.Mux
 	routes []Route
 	audit  *audit.Recorder // nil: no records are made
+	keyed  bool            // the module remembers the answers to Idempotency-Keys
 }
 
 // The errors that the kit itself answers.
@@ -138,9 +141,13 @@ func (a *API) Routes() []Route {
 	list := slices.Clone(a.routes)
 	for i := range list {
 		list[i].Audited = list[i].Audited && a.audit != nil
+		list[i].Keyed = list[i].Keyed && a.keyed
 	}
 	return list
 }
+
+// RemembersKeys says that the module serves its routes behind idempotent.Middleware, so that those whose answer can be remembered are Keyed.
+func (a *API) RemembersKeys() { a.keyed = true }
 
 // OpenAPI gives the module's part of the OpenAPI 3.1 document as JSON.
 func (a *API) OpenAPI() ([]byte, error) { return a.huma.OpenAPI().MarshalJSON() }
@@ -149,7 +156,13 @@ func (a *API) OpenAPI() ([]byte, error) { return a.huma.OpenAPI().MarshalJSON() 
 func Handle[I, O any](a *API, op Op, handler func(context.Context, *I) (*O, error)) {
 	refuseHidden(reflect.TypeFor[I](), op)
 	declared := a.declare(op)
-	a.routes[len(a.routes)-1].Holds = takesWait(reflect.TypeFor[I]())
+	route := &a.routes[len(a.routes)-1]
+	route.Holds = takesWait(reflect.TypeFor[I]())
+	route.Lists = lists(reflect.TypeFor[O]())
+	route.Keyed = op.Method == http.MethodPost && !secret(reflect.TypeFor[O]())
+	if names := itemFields(reflect.TypeFor[O]()); names != nil {
+		declared.Middlewares = append(declared.Middlewares, knownFields(names))
+	}
 	huma.Register(a.huma, declared, func(ctx context.Context, in *I) (*O, error) {
 		recorded := audit.Recorded(ctx)
 		if recorded {
@@ -173,6 +186,30 @@ func Handle[I, O any](a *API, op Op, handler func(context.Context, *I) (*O, erro
 func takesWait(t reflect.Type) bool {
 	f, ok := t.FieldByName("Wait")
 	return ok && f.Tag.Get("query") == "wait"
+}
+
+// secret tells whether an output can forbid to store it, and so is not remembered. What a raw route answers nobody knows beforehand: none of them
+// is Keyed.
+func secret(t reflect.Type) bool {
+	return slices.ContainsFunc(reflect.VisibleFields(t), func(f reflect.StructField) bool {
+		name := f.Tag.Get("header")
+		return strings.EqualFold(name, "Cache-Control") || strings.EqualFold(name, "Set-Cookie")
+	})
+}
+
+// lists tells whether an output is a list: a page, or whatever else has items.
+func lists(t reflect.Type) bool {
+	body, ok := t.FieldByName("Body")
+	if !ok {
+		return false
+	}
+	if body.Type.Kind() != reflect.Struct {
+		return body.Type.Kind() == reflect.Slice
+	}
+	return slices.ContainsFunc(reflect.VisibleFields(body.Type), func(f reflect.StructField) bool {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		return name == "items" && f.Type.Kind() == reflect.Slice
+	})
 }
 
 // declareEnded adds 200 to the answers of a route that answers 202, or what has ended where the client waited for it. It tells such a
@@ -275,9 +312,29 @@ func (a *API) Raw(op Op, doc RawDoc, h http.HandlerFunc) {
 			watch.refused(r, err)
 			return
 		}
+		if err := strictQuery(r, op, doc); err != nil {
+			WriteError(w, r, err)
+			return
+		}
 		traceRoute(r.Context(), op)
 		watch.raw(w, r, h)
 	})
+}
+
+// strictQuery refuses what a raw GET of the API would pass over in silence, as typed routes do. Pages for browsers take what they are linked with.
+func strictQuery(r *http.Request, op Op, doc RawDoc) error {
+	if r.URL.RawQuery == "" || op.Method != http.MethodGet || !strings.HasPrefix(op.Path, "/api/") {
+		return nil
+	}
+	for name, values := range r.URL.Query() {
+		switch {
+		case !slices.ContainsFunc(doc.Parameters, func(p RawParam) bool { return p.In == "query" && p.Name == name }):
+			return ErrInvalid.WithField("query."+name, "unknown query parameter", "")
+		case len(values) > 1:
+			return ErrInvalid.WithField("query."+name, "is given more than once", "")
+		}
+	}
+	return nil
 }
 
 // declare checks an Op, notes its route and turns it into huma's form.

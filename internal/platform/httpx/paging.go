@@ -4,12 +4,14 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humachi"
 	"github.com/google/uuid"
 )
 
@@ -44,6 +46,53 @@ type Page[T any] struct {
 // projected is a list's answer that can be cut to a few fields of its items.
 type projected interface {
 	project(fields []string) (any, error)
+	item() reflect.Type
+}
+
+func (Page[T]) item() reflect.Type { return reflect.TypeFor[T]() }
+
+// itemFields lists the fields that the items of a list's answer can have; nil where the answer is no list.
+func itemFields(output reflect.Type) []string {
+	body, ok := output.FieldByName("Body")
+	if !ok {
+		return nil
+	}
+	list, ok := reflect.Zero(body.Type).Interface().(projected)
+	if !ok || list.item().Kind() != reflect.Struct {
+		return nil
+	}
+	return jsonNames(list.item())
+}
+
+// jsonNames gives the names that encoding/json writes the fields of a struct under.
+func jsonNames(t reflect.Type) (names []string) {
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		switch {
+		case f.Anonymous && name == "" && f.Type.Kind() == reflect.Struct:
+			names = append(names, jsonNames(f.Type)...)
+		case name != "" && name != "-":
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// knownFields refuses a choice of fields that names one which no item has: it would be left out in silence.
+func knownFields(names []string) func(huma.Context, func(huma.Context)) {
+	return func(ctx huma.Context, next func(huma.Context)) {
+		if chosen := ctx.Query("fields"); chosen != "" {
+			for name := range strings.SplitSeq(chosen, ",") {
+				if !slices.Contains(names, name) {
+					r, w := humachi.Unwrap(ctx)
+					WriteError(w, r, ErrInvalid.WithField("query.fields", "must be fields of the items: "+strings.Join(names, ", "), name))
+					return
+				}
+			}
+		}
+		next(ctx)
+	}
 }
 
 func (p Page[T]) project(fields []string) (any, error) {

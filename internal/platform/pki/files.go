@@ -42,7 +42,7 @@ func (p *Pair) Reload() error {
 
 func (p *Pair) read() error {
 	p.checked = time.Now()
-	stamp, err := p.stampNow()
+	stamp, err := stampOf(p.certFile, p.keyFile)
 	if err != nil {
 		return err
 	}
@@ -55,18 +55,6 @@ func (p *Pair) read() error {
 	}
 	p.current, p.stamp = &pair, stamp
 	return nil
-}
-
-func (p *Pair) stampNow() (string, error) {
-	var stamp string
-	for _, f := range []string{p.certFile, p.keyFile} {
-		info, err := os.Stat(f)
-		if err != nil {
-			return "", fmt.Errorf("look at %s: %w", f, err)
-		}
-		stamp += fmt.Sprintf("%d/%d;", info.ModTime().UnixNano(), info.Size())
-	}
-	return stamp, nil
 }
 
 // Certificate gives the certificate to use now.

@@ -193,3 +193,73 @@ func TestMistakes(t *testing.T) {
 		t.Error("no file was taken for a certificate")
 	}
 }
+
+// An authority follows another one while connections are made: both sides go by the file of now, and a broken file changes nothing.
+func TestAuthoritiesAreReadAnew(t *testing.T) {
+	dir := t.TempDir()
+	issue := func(name string) (ca *CA, server, client *Pair) {
+		ca, err := Init(filepath.Join(dir, name), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pair := func(req Request) *Pair {
+			cert, key, err := ca.IssueTo(filepath.Join(dir, name), req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, err := LoadPair(cert, key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return p
+		}
+		return ca, pair(Request{Name: "server", Hosts: []string{"127.0.0.1"}}), pair(Request{Name: "client"})
+	}
+	first, oldServer, oldClient := issue("old")
+	second, newServer, newClient := issue("new")
+	file := filepath.Join(dir, "authorities.crt")
+	write := func(pem []byte) {
+		if err := os.WriteFile(file, pem, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(first.CertPEM())
+	authorities, err := LoadAuthorities(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	later := func() { // as if checkEvery had passed
+		authorities.mu.Lock()
+		defer authorities.mu.Unlock()
+		authorities.checked = time.Time{}
+	}
+	servers := map[*Pair]*tls.Config{}
+	for _, p := range []*Pair{oldServer, newServer} {
+		servers[p] = MutualConfig(p, authorities, tls.RequireAndVerifyClientCert, "h2")
+	}
+	sessions := tls.NewLRUClientSessionCache(10)
+	meets := func(server, client *Pair) bool {
+		c := ClientConfig(client, authorities.Pool())
+		c.ServerName, c.ClientSessionCache = "127.0.0.1", sessions
+		serverErr, clientErr := shake(t, servers[server], c)
+		return serverErr == nil && clientErr == nil
+	}
+	if !meets(oldServer, oldClient) || meets(newServer, newClient) || meets(oldServer, newClient) {
+		t.Error("the first authority does not decide")
+	}
+	write(append(first.CertPEM(), second.CertPEM()...))
+	later()
+	if !meets(oldServer, oldClient) || !meets(newServer, newClient) || !meets(oldServer, newClient) || !meets(newServer, oldClient) {
+		t.Error("two authorities are not taken for two")
+	}
+	write([]byte("half"))
+	later()
+	if !meets(oldServer, newClient) || authorities.Reload() == nil {
+		t.Error("a broken file is used")
+	}
+	write(second.CertPEM())
+	later()
+	if meets(oldServer, oldClient) || meets(newServer, oldClient) || !meets(newServer, newClient) {
+		t.Error("an authority that is withdrawn still decides")
+	}
+}

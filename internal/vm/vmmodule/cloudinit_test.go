@@ -54,7 +54,7 @@ func TestCloudInit(t *testing.T) {
 	if seed := w.seedOf(plain); !strings.Contains(seed, "vendor-package") || strings.Contains(seed, hash) || !strings.Contains(seed, "dhcp4: true") {
 		t.Error("what the template gives is not in the seed")
 	}
-	for field, value := range map[string]string{"vendor_data": "#cloud-config\n\t", "network_config": "version: 9", "hostname": "a_b", "password_hash": "secret-word"} {
+	for field, value := range map[string]string{"user_data": "packages: [curl]\n", "vendor_data": "#cloud-config\n\t", "network_config": "version: 9", "hostname": "a_b", "password_hash": "secret-word"} {
 		body := createRequest("web-3", image.ID)
 		body[field] = value
 		rec := w.do(http.MethodPost, "/api/v1/vms", body)

@@ -1,9 +1,12 @@
 package vmmodule
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -21,6 +24,12 @@ import (
 func readJSON[T any](t *testing.T, path string) (v T) {
 	t.Helper()
 	raw, err := os.ReadFile(path)
+	if err == nil && strings.HasSuffix(path, ".gz") {
+		var unpacked *gzip.Reader
+		if unpacked, err = gzip.NewReader(bytes.NewReader(raw)); err == nil {
+			raw, err = io.ReadAll(unpacked)
+		}
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +188,7 @@ func TestEveryRouteTakesHostileInput(t *testing.T) {
 	texts := readJSON[[]string](t, "../../gateway/gatewaymodule/testdata/naughty-strings.json")
 	texts = slices.DeleteFunc(texts, func(s string) bool { return s == "" })
 	var requests []string
-	for _, r := range readJSON[[]struct{ URI, Data string }](t, "../../gateway/gatewaymodule/testdata/crs-requests.json") {
+	for _, r := range readJSON[[]struct{ URI, Data string }](t, "../../gateway/gatewaymodule/testdata/crs-requests.json.gz") {
 		_, query, _ := strings.Cut(r.URI, "?")
 		requests = append(requests, "?"+query, "?"+r.Data)
 	}

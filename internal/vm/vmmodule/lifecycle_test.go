@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -144,12 +146,72 @@ func TestResize(t *testing.T) {
 	w.nothingLeft()
 }
 
+// TestResizeByFlavor has the root disk grow with the rest, and the machine show the flavor until it is resized by numbers.
+func TestResizeByFlavor(t *testing.T) {
+	w := newWorld(t)
+	id := w.create("web-1", w.image().ID).TargetID
+	root := onPlatform("*")
+	for name, r := range map[string]map[string]any{"larger": {"vcpus": 2, "memory_mib": 192, "disk_gib": 3}, "thinner": {"vcpus": 1, "memory_mib": 128, "disk_gib": 3},
+		"wide": {"vcpus": 2, "memory_mib": 192, "disk_gib": 4}, "flat": {"vcpus": 4, "memory_mib": 512, "disk_gib": 1}, "huge": {"vcpus": 1, "memory_mib": 128, "disk_gib": 65536}} {
+		decode[vm.Flavor](t, w.doAs(root, http.MethodPost, "/api/v1/flavors", map[string]any{"name": name, "resources": r}), http.StatusCreated)
+	}
+	shows := func(flavor string, size vm.Resources) {
+		t.Helper()
+		m, a := w.get(id), w.held(id)
+		if m.Flavor != flavor || m.Resources != size || m.Disks[0].SizeBytes != size.DiskGiB<<30 {
+			t.Errorf("the machine shows %q, %+v, %+v", m.Flavor, m.Resources, m.Disks)
+		}
+		if a.VCPUs != size.VCPUs || a.MemoryBytes != size.MemoryMiB<<20 || a.StorageBytes != size.DiskGiB<<30 {
+			t.Errorf("it holds %+v", a)
+		}
+	}
+	w.act(id, "stop", map[string]any{"force": true})
+	w.act(id, "resize", map[string]any{"flavor": "larger"})
+	shows("larger", vm.Resources{VCPUs: 2, MemoryMiB: 192, DiskGiB: 3})
+	w.act(id, "resize", map[string]any{"flavor": "thinner"})
+	shows("thinner", vm.Resources{VCPUs: 1, MemoryMiB: 128, DiskGiB: 3})
+	w.act(id, "resize", map[string]any{"vcpus": 1, "memory_mib": 128})
+	shows("thinner", vm.Resources{VCPUs: 1, MemoryMiB: 128, DiskGiB: 3})
+	for body, field := range map[string]string{`{"flavor":"flat"}`: "body.flavor", `{"flavor":"none"}`: "body.flavor", `{"flavor":"larger","vcpus":2}`: "body.flavor"} {
+		if p := w.problem(http.MethodPost, vmPath(id)+"/resize", body, http.StatusUnprocessableEntity, "vm.invalid"); len(p.Errors) != 1 || p.Errors[0].Location != field {
+			t.Errorf("%s is refused with %+v", body, p.Errors)
+		}
+	}
+	w.problem(http.MethodPost, vmPath(id)+"/resize", `{"flavor":"huge"}`, http.StatusConflict, "scheduler.no_fit")
+	for _, step := range []string{"grow", "book", "shrink"} {
+		w.failing(func(kind, s, at string) error {
+			if kind == "vm.resize" && s == step && at == "before do" {
+				return errs.New(errs.Internal, "test.broken", "it is broken")
+			}
+			return nil
+		})
+		if op := w.act(id, "resize", map[string]any{"flavor": "larger"}); op.Status != "failed" {
+			t.Errorf("%s: ended as %+v", step, op)
+		}
+		w.failing(nil)
+		shows("thinner", vm.Resources{VCPUs: 1, MemoryMiB: 128, DiskGiB: 3})
+	}
+	w.failing(func(kind, s, at string) error { // once the disk has grown, which stays
+		if kind == "vm.resize" && s == "book" && at == "after do" {
+			return errs.New(errs.Internal, "test.broken", "it is broken")
+		}
+		return nil
+	})
+	w.act(id, "resize", map[string]any{"flavor": "wide"})
+	w.failing(nil)
+	shows("thinner", vm.Resources{VCPUs: 1, MemoryMiB: 128, DiskGiB: 4})
+	w.act(id, "resize", map[string]any{"memory_mib": 256})
+	shows("", vm.Resources{VCPUs: 1, MemoryMiB: 256, DiskGiB: 4})
+	decode[op](t, w.do(http.MethodDelete, vmPath(id)+"?wait=60s", nil), http.StatusOK)
+	w.nothingLeft()
+}
+
 // A failure for good before or after each step of the new sagas leaves guest, row and place as they were.
 func TestNewSagasFailAtEveryStep(t *testing.T) {
 	w := newWorld(t)
 	id := w.create("web-1", w.image().ID).TargetID
 	for kind, steps := range map[string][]string{
-		"vm.resize": {"reserve", "define", "apply", "book", "shrink"}, "vm.update": {"media", "define", "tune"}, "vm.suspend": {"plug", "suspend"},
+		"vm.resize": {"reserve", "define", "apply", "grow", "book", "shrink"}, "vm.update": {"media", "define", "tune"}, "vm.suspend": {"plug", "suspend"},
 	} {
 		for _, step := range steps {
 			for _, when := range []string{"before do", "after do"} {
@@ -344,6 +406,45 @@ func TestEdit(t *testing.T) {
 	w.eventually("it is in error", func() bool { return w.get(id).State == vm.StateError })
 	decode[vm.VM](t, w.do(http.MethodPatch, vmPath(id), map[string]any{"delete_protection": false, "name": "web-4"}), http.StatusOK)
 	decode[op](t, w.do(http.MethodDelete, vmPath(id)+"?wait=60s", nil, "If-Match", w.do(http.MethodGet, vmPath(id), nil).Header().Get("ETag")), http.StatusOK)
+}
+
+// TestPutWhatWasRead edits what GET answered and sends it back whole.
+func TestPutWhatWasRead(t *testing.T) {
+	w := newWorld(t)
+	id := w.create("web-1", w.image().ID).TargetID
+	read := func() (map[string]any, string) {
+		rec := w.do(http.MethodGet, vmPath(id), nil)
+		return decode[map[string]any](t, rec, http.StatusOK), rec.Header().Get("ETag")
+	}
+	body, tag := read()
+	body["description"], body["tags"], body["delete_protection"] = "the shop", map[string]any{"env": "prod"}, true
+	body["created_at"] = w.get(id).CreatedAt.In(time.FixedZone("east", 3600)).Truncate(time.Millisecond).Format(time.RFC3339Nano)
+	m := decode[vm.VM](t, w.do(http.MethodPut, vmPath(id), body, "If-Match", tag), http.StatusOK)
+	if m.Description != "the shop" || m.Tags["env"] != "prod" || !m.DeleteProtection || m.Name != "web-1" {
+		t.Errorf("replaced by %+v", m)
+	}
+	w.problem(http.MethodPut, vmPath(id), body, http.StatusPreconditionFailed, "vm.version_mismatch", "If-Match", tag)
+	for field, value := range map[string]any{"id": uuid.New(), "state": "paused", "node_id": nil, "owner_id": "x", "flavor": "large",
+		"resources": map[string]any{"vcpus": 64, "memory_mib": 1, "disk_gib": 1}, "networks": []any{}, "disks": "none", "suspended": true,
+		"cdrom": map[string]any{"drive": true}, "created_at": "2001-01-01T00:00:00Z"} {
+		body, tag := read()
+		if now, has := body[field]; reflect.DeepEqual(now, value) || !has && value == nil {
+			t.Fatalf("%s is %v already", field, now)
+		}
+		body[field], body["description"] = value, "never"
+		p := w.problem(http.MethodPut, vmPath(id), body, http.StatusUnprocessableEntity, "vm.invalid", "If-Match", tag)
+		if len(p.Errors) != 1 || p.Errors[0].Location != "body."+field {
+			t.Errorf("%s is refused with %+v", field, p.Errors)
+		}
+	}
+	body, tag = read()
+	for _, field := range []string{"observed", "ready_at", "pending", "generation", "operation_id", "conditions", "error", "updated_at"} {
+		body[field] = "moved on"
+	}
+	body["flavor"], body["origin"], body["description"] = nil, nil, "the last"
+	if m := decode[vm.VM](t, w.do(http.MethodPut, vmPath(id), body, "If-Match", tag), http.StatusOK); m.Description != "the last" {
+		t.Errorf("replaced by %+v", m)
+	}
 }
 
 func TestHistory(t *testing.T) {

@@ -71,6 +71,7 @@ func New(cfg Config, deps Deps) (*Module, error) {
 			return nil, err
 		}
 		m.kit.Audit(m.audit)
+		m.kit.RemembersKeys()
 		m.svc = service.New(service.Config{DetachPatience: cfg.DetachPatience, StopGrace: cfg.StopGrace, ReservationTTL: cfg.ReservationTTL, NetworkPool: cfg.NetworkPool, MaxImageBytes: cfg.MaxImageBytes, UploadTTL: cfg.UploadTTL,
 			WebhookAllow: cfg.webhookRanges(), GuestFileMax: cfg.GuestFileMax,
 			Drift: service.DriftConfig{Mode: cfg.DriftMode, Grace: cfg.DriftGrace, Retention: cfg.DriftRetention, MaxPerNode: cfg.DriftMaxPerNode}}, deps.Log)

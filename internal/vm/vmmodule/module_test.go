@@ -384,6 +384,10 @@ func TestListPages(t *testing.T) {
 	if got := strings.Join(names, " "); got != "web-4 web-3 web-2 web-1 web-0" {
 		t.Errorf("listed %s", got)
 	}
+	if p := w.problem(http.MethodGet, "/api/v1/vms?fields=name,colour", nil, http.StatusUnprocessableEntity, "request.invalid"); len(p.Errors) != 1 ||
+		p.Errors[0].Location != "query.fields" || p.Errors[0].Value != "colour" || !strings.Contains(p.Errors[0].Message, "delete_protection") {
+		t.Errorf("a field that there is not: %+v", p.Errors)
+	}
 	cut := decode[struct{ Items []map[string]any }](t, w.do(http.MethodGet, "/api/v1/vms?limit=1&fields=name,state&sort=-created_at", nil), http.StatusOK)
 	if len(cut.Items) != 1 || len(cut.Items[0]) != 2 || cut.Items[0]["name"] != "web-4" {
 		t.Errorf("cut to two fields: %v", cut.Items)

@@ -69,13 +69,17 @@ func TestGuestsTellThatTheyAreReady(t *testing.T) {
 
 	// It goes off and on while the node's service is down, and cloud-init begins anew: what it told before is of another boot.
 	done.Store(false)
+	decode[vm.VM](t, w.do(http.MethodPatch, vmPath(id), map[string]any{"watchdog": map[string]any{"model": "i6300esb"}}), http.StatusOK)
+	if m := w.get(id); len(m.Pending) != 1 {
+		t.Errorf("pending: %+v", m.Pending)
+	}
 	w.restartNode(func() {
 		w.driver.Set(id, "stopped", "shutdown", true)
 		w.driver.Set(id, "running", "booted", true)
 	})
 	w.eventually("the node tells of another boot", func() bool { return w.get(id).ReadyAt == nil })
-	if m := w.get(id); m.State != vm.StateRunning {
-		t.Errorf("the machine is %s", m.State)
+	if m := w.get(id); m.State != vm.StateRunning || len(m.Pending) != 0 {
+		t.Errorf("the machine is %s, and has yet to take up %+v", m.State, m.Pending)
 	}
 	done.Store(true)
 	w.eventually("the guest is ready after that, too", func() bool { return ready() && count() == 3 })

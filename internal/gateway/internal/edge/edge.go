@@ -265,8 +265,11 @@ func (e *Edge) handover(ctx context.Context, w *writer, r *http.Request, u *url.
 	if found.Raw || r.Method == http.MethodHead { // what may turn out to be a stream
 		ctx, x.cancel = context.WithCancelCause(ctx)
 	}
-	if found.policy.Retries > 0 && found.url != "" {
+	if found.policy.Retries != 0 && found.url != "" {
 		ctx = upstream.WithRetries(ctx, found.policy.Retries)
+	}
+	if found.Keyed && found.url != "" {
+		ctx = upstream.WithKeyed(ctx)
 	}
 	own := r.WithContext(ctx)
 	own.URL, own.Method = u, found.Method // HEAD is answered by GET; the server drops the body
@@ -285,7 +288,7 @@ func timeLimit(route httpx.Route, p policy.Policy, usual time.Duration) time.Dur
 	if p.Timeout == 0 && !route.Raw {
 		return usual
 	}
-	return p.Timeout
+	return max(p.Timeout, 0) // it may be off
 }
 
 // held tells whether a request asks for its answer to be held back until work is done. Only some routes do that: elsewhere the words would

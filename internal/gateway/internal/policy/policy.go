@@ -20,8 +20,8 @@ type Policy struct {
 	RateText     string        // as it was written
 	Cost         int           // what a request takes of the tenant's budget
 	CacheTTL     time.Duration // 0: answers are not kept
-	Timeout      time.Duration // 0: none
-	Retries      int
+	Timeout      time.Duration // 0: the usual one; Off: none
+	Retries      int           // 0: as many as the module's; Off: none
 	AuthRequired bool
 	Permissions  []string // that the route and its rules ask for together
 	Deprecated   string   // value of the header Deprecation (RFC 9745); empty: it is not
@@ -115,7 +115,7 @@ func (s *Set) For(module string, route httpx.Route) Policy {
 		}
 	}
 	pattern := strings.Split(strings.Trim(route.Path, "/"), "/")
-	var cost, retries bool
+	var cost bool
 	for _, r := range s.rules {
 		if !r.covers(route.Method, pattern) || (r.Service != "" && r.Module() != module) {
 			continue
@@ -126,15 +126,7 @@ func (s *Set) For(module string, route httpx.Route) Policy {
 		if !cost && r.Cost > 0 {
 			p.Cost, cost = r.Cost, true
 		}
-		if !retries && r.Retries > 0 {
-			p.Retries, retries = r.Retries, true
-		}
-		if p.CacheTTL == 0 && route.Method == http.MethodGet {
-			p.CacheTTL = r.CacheTTL
-		}
-		if p.Timeout == 0 {
-			p.Timeout = r.Timeout
-		}
+		p.Retries, p.Timeout, p.CacheTTL = cmp.Or(p.Retries, r.Retries), cmp.Or(p.Timeout, r.Timeout), cmp.Or(p.CacheTTL, r.CacheTTL)
 		if day, _ := parseDay(r.Deprecated); p.Deprecated == "" && !day.IsZero() {
 			p.Deprecated, p.DeprecatedOn = "@"+strconv.FormatInt(day.Unix(), 10), r.Deprecated
 		}
@@ -147,6 +139,9 @@ func (s *Set) For(module string, route httpx.Route) Policy {
 				p.Permissions = append(p.Permissions, perm)
 			}
 		}
+	}
+	if p.CacheTTL == Off || route.Method != http.MethodGet {
+		p.CacheTTL = 0
 	}
 	return p
 }
@@ -180,9 +175,10 @@ func needed(method string, permissions []string) []string {
 	return slices.DeleteFunc(slices.Clone(permissions), func(p string) bool { return reads(p) != get })
 }
 
-// defaultCost makes what works the server more take more of the budget: one for an object that is read, five for a list or a change.
+// defaultCost makes what works the server more take more of the budget: one for an object that is read, five for a list, a change or
+// what comes as bytes.
 func defaultCost(r httpx.Route) int {
-	if r.Method == http.MethodGet && strings.HasSuffix(r.Path, "}") {
+	if r.Method == http.MethodGet && !r.Lists && !r.Raw {
 		return 1
 	}
 	return 5

@@ -24,12 +24,12 @@ func TestMostSpecificRuleDecides(t *testing.T) {
 		timeout                  time.Duration
 		cost                     int
 	}{
-		{"GET", "/api/v1/vms", "500/hour", "/api/v1/vms/*", time.Minute, 5}, // it replaced the built-in rule of that path
+		{"GET", "/api/v1/vms", "500/hour", "/api/v1/vms/*", time.Minute, 1}, // it replaced the built-in rule of that path
 		{"GET", "/api/v1/vms/{id}", "500/hour", "/api/v1/vms/*", time.Minute, 1},
 		{"DELETE", "/api/v1/vms/{id}", "20/minute", "/api/v1/vms/{id} DELETE", time.Minute, 50},
 		{"POST", "/api/v1/vms/{vm}/console", "10/minute", "/api/v1/vms/{id}/console", time.Second, 5},
-		{"GET", "/api/v1/vms/{id}/console/log", "500/hour", "/api/v1/vms/*", time.Minute, 5},
-		{"GET", "/api/v1/vmsx", "", "", time.Hour, 5},
+		{"GET", "/api/v1/vms/{id}/console/log", "500/hour", "/api/v1/vms/*", time.Minute, 1},
+		{"GET", "/api/v1/vmsx", "", "", time.Hour, 1},
 	} {
 		p := set.For("vm", httpx.Route{Method: test.method, Path: test.path, Permission: "vm:x"})
 		if p.RateText != test.rate || p.Rule != test.rule || p.Timeout != test.timeout || p.Cost != test.cost || !slices.Equal(p.Permissions, []string{"vm:x"}) {
@@ -66,12 +66,44 @@ func TestBlueprintRules(t *testing.T) {
 	}
 }
 
+func TestCosts(t *testing.T) {
+	t.Parallel()
+	for want, routes := range map[int][]httpx.Route{1: {{Method: "GET", Path: "/me"}, {Method: "GET", Path: "/things/{id}"}},
+		5: {{Method: "GET", Path: "/things", Lists: true}, {Method: "GET", Path: "/things/{id}/parts/{kind}", Lists: true}, {Method: "GET", Path: "/log", Raw: true}, {Method: "DELETE", Path: "/things/{id}"}}} {
+		for _, r := range routes {
+			if got := NewSet(nil, same).For("m", r).Cost; got != want {
+				t.Errorf("%+v costs %d, want %d", r, got, want)
+			}
+		}
+	}
+}
+
+// What a rule takes back stays away, however less specific rules are ordered; what it says nothing of is theirs.
+func TestRulesTakeBack(t *testing.T) {
+	t.Parallel()
+	set := NewSet([]Rule{
+		{Path: "/things/*", CacheTTL: time.Minute, Timeout: time.Second, Retries: 3, Cost: 2},
+		{Path: "/things/{id}/*", CacheTTL: Off, Timeout: Off, Retries: Off},
+		{Path: "/things/{id}/again", CacheTTL: time.Hour},
+	}, same)
+	for path, want := range map[string]Policy{
+		"/things":            {CacheTTL: time.Minute, Timeout: time.Second, Retries: 3},
+		"/things/{id}/x":     {CacheTTL: 0, Timeout: Off, Retries: Off},
+		"/things/{id}/again": {CacheTTL: time.Hour, Timeout: Off, Retries: Off},
+	} {
+		p := set.For("m", httpx.Route{Method: "GET", Path: path, Permission: "x:read"})
+		if p.CacheTTL != want.CacheTTL || p.Timeout != want.Timeout || p.Retries != want.Retries || p.Cost != 2 {
+			t.Errorf("%s: %+v", path, p)
+		}
+	}
+}
+
 func TestRulesThatMakeNoSense(t *testing.T) {
 	t.Parallel()
 	for want, r := range map[string]Rule{
 		"path": {Path: "api"}, "path: ": {Path: "/a/*/b"}, "* only as": {Path: "/a*"}, "service": {Path: "/", Service: "vms"}, "methods": {Path: "/", Methods: []string{"get"}},
 		"permissions": {Path: "/", Permissions: []string{"vm"}}, "rate_limit": {Path: "/", RateLimit: "10/day"}, "cost": {Path: "/", Cost: -1},
-		"cache_ttl": {Path: "/", CacheTTL: -1}, "timeout": {Path: "/", Timeout: 2 * time.Hour}, "retries": {Path: "/", Retries: 11},
+		"cache_ttl": {Path: "/", CacheTTL: -2}, "timeout": {Path: "/", Timeout: 2 * time.Hour}, "retries": {Path: "/", Retries: 11},
 		"deprecated": {Path: "/", Deprecated: "soon"}, "sunset": {Path: "/", Sunset: "2026-13-01"},
 	} {
 		failed := r.Validate()

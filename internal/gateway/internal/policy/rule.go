@@ -13,6 +13,10 @@ import (
 	"github.com/novacron/novacron/internal/platform/cache"
 )
 
+// Off takes back what less specific rules say of CacheTTL, Timeout or Retries: nothing is kept, answers take as long as they take, nothing is
+// sent again, whatever is usual.
+const Off = -1
+
 // Rule is one line of the route configuration. A rule can ask for more than a route asks for by itself, never for less.
 type Rule struct {
 	Path         string        // "/api/vms/*"; without a version it stands for the default one. * at the end is everything below, {x} any one segment
@@ -22,9 +26,9 @@ type Rule struct {
 	Permissions  []string      // that a caller needs besides the route's own; those ending in :read for GET, the others for other methods
 	RateLimit    string        // "100/minute" for each caller; empty: that of a less specific rule
 	Cost         int           // what a request takes of the tenant's budget; 0: by method
-	CacheTTL     time.Duration // how long an answer to GET may be given again
-	Timeout      time.Duration // how long an answer may take
-	Retries      int           // how often a request that may be repeated is sent again to another process
+	CacheTTL     time.Duration // how long an answer to GET may be given again; 0: as a less specific rule says, Off: not at all
+	Timeout      time.Duration // how long an answer may take; 0: as a less specific rule says, Off: as long as it takes
+	Retries      int           // how often a request that may be repeated is sent again to another process; 0: as a less specific rule says, Off: never
 	Deprecated   string        // since which day clients should use something else, 2026-12-31; told in every answer
 	Sunset       string        // from which day the route may be gone
 }
@@ -89,14 +93,14 @@ func (r Rule) Validate() []error {
 	if r.Cost < 0 || r.Cost > 10_000 {
 		bad("cost: must be from 0 to 10000")
 	}
-	if r.CacheTTL < 0 || r.CacheTTL > 24*time.Hour {
-		bad("cache_ttl: must be from 0 to 24h")
+	if r.CacheTTL < Off || r.CacheTTL > 24*time.Hour {
+		bad("cache_ttl: must be from 0 to 24h, or off")
 	}
-	if r.Timeout < 0 || r.Timeout > time.Hour {
-		bad("timeout: must be from 0 to 1h")
+	if r.Timeout < Off || r.Timeout > time.Hour {
+		bad("timeout: must be from 0 to 1h, or off")
 	}
-	if r.Retries < 0 || r.Retries > 10 {
-		bad("retries: must be from 0 to 10")
+	if r.Retries < Off || r.Retries > 10 {
+		bad("retries: must be from 0 to 10, or off")
 	}
 	for name, day := range map[string]string{"deprecated": r.Deprecated, "sunset": r.Sunset} {
 		if _, err := parseDay(day); err != nil {

@@ -2,9 +2,7 @@ package upstream
 
 import (
 	"context"
-	"errors"
 	"maps"
-	"net"
 	"net/url"
 	"slices"
 	"sync"
@@ -76,10 +74,4 @@ func (p *process) undecided() {
 	if p.breaker.IsHalfOpen() {
 		p.breaker.RecordFailure()
 	}
-}
-
-// unsent tells that a try failed before anything was sent, so that it may be made elsewhere whatever the request is.
-func unsent(err error) bool {
-	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "dial"
 }

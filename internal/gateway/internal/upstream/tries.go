@@ -7,12 +7,14 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go"
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 	"github.com/failsafe-go/failsafe-go/retrypolicy"
+	"github.com/google/uuid"
 
 	"github.com/novacron/novacron/internal/gateway"
 	"github.com/novacron/novacron/internal/platform/identity"
@@ -37,7 +39,7 @@ func (errAgain) Error() string { return "the module says that it cannot answer n
 
 // RoundTrip implements http.RoundTripper.
 func (t *tries) RoundTrip(r *http.Request) (*http.Response, error) {
-	retries := max(t.cfg.Retries, retriesOf(r.Context()))
+	retries := Retries(t.cfg.Retries, retriesOf(r.Context()))
 	if retries == 0 || !repeatable(r) {
 		return t.once(r, nil, r.Body)
 	}
@@ -95,20 +97,29 @@ func (t *tries) once(r *http.Request, body []byte, from io.ReadCloser) (resp *ht
 			break
 		}
 	}
-	open := 0.0
-	if _, none := u.processes.open(); none {
-		open = 1
-	}
-	u.deps.Metrics.open.WithLabelValues(u.cfg.Name).Set(open)
+	u.showOpen()
 	if errors.Is(err, circuitbreaker.ErrOpen) {
 		u.deps.Metrics.count(u.cfg.Name, "open")
 	}
 	return resp, err
 }
 
+// showOpen tells the metrics whether any process may be asked.
+func (u *Upstream) showOpen() {
+	open := 0.0
+	if _, none := u.processes.open(); none {
+		open = 1
+	}
+	u.deps.Metrics.open.WithLabelValues(u.cfg.Name).Set(open)
+}
+
 // send sends a request to a process, whose breaker has let it through.
 func (u *Upstream) send(p *process, r *http.Request, body []byte, from io.ReadCloser) (*http.Response, error) {
-	out := r.Clone(r.Context())
+	ctx := r.Context()
+	if r.Header.Get("Upgrade") != "" {
+		ctx = forUpgrade(ctx)
+	}
+	out := r.Clone(ctx)
 	out.URL.Host = p.url.Host
 	out.Body = from
 	if body != nil {
@@ -118,26 +129,40 @@ func (u *Upstream) send(p *process, r *http.Request, body []byte, from io.ReadCl
 		p.undecided() // the module is not to blame
 		return nil, err
 	}
+	if !repeatable(r) {
+		hideKeys(out.Header)
+	}
 	span := u.trace(r, out)
 	began := time.Now()
 	resp, err := u.client.RoundTrip(out)
 	endTrace(span, resp, err)
 	switch {
-	case err != nil && r.Context().Err() != nil && !errors.Is(context.Cause(r.Context()), gateway.ErrTimeout):
-		p.undecided() // the client has gone
+	case err != nil && left(r.Context()):
+		p.undecided()
 	case err != nil:
 		p.breaker.RecordFailure()
 		u.deps.Metrics.count(u.cfg.Name, "failed")
 	default:
-		p.breaker.RecordSuccess()
+		u.answered(p, r.Context(), resp)
 		u.deps.Metrics.count(u.cfg.Name, "answered")
 		u.deps.Metrics.duration.WithLabelValues(u.cfg.Name, strconv.Itoa(resp.StatusCode)).Observe(time.Since(began).Seconds())
 	}
 	return resp, err
 }
 
+// hideKeys keeps the transport from sending a request again by itself, as it does on a connection that has died with what has no body and a key.
+// It looks for the key by this spelling alone, and to the module all spellings are one.
+func hideKeys(h http.Header) {
+	for _, name := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
+		if values, ok := h[name]; ok {
+			delete(h, name)
+			h[strings.ToLower(name)] = values
+		}
+	}
+}
+
 // repeatable tells whether a request may be sent twice: reading may, what is the same when it is done twice (RFC 9110, section 9.2.2), and
-// what carries a key that makes the module do it once. Its body must be small enough to be held until then.
+// what carries a key that makes the module do it once: one that remembers keys, on a route whose answer it may remember. Its body must be small enough to be held until then.
 func repeatable(r *http.Request) bool {
 	if r.Header.Get("Upgrade") != "" || r.ContentLength < 0 || r.ContentLength > maxReplay {
 		return false
@@ -145,9 +170,10 @@ func repeatable(r *http.Request) bool {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodPut, http.MethodDelete:
 		return true
-	case http.MethodPost: // modules keep keys of POST, by who sent them
-		_, known := identity.From(r.Context())
-		return known && r.Header.Get("Idempotency-Key") != ""
+	case http.MethodPost: // modules keep keys by who sent them, of most routes
+		p, known := identity.From(r.Context())
+		keyed, _ := r.Context().Value(keyedKey{}).(bool)
+		return keyed && known && p.UserID != uuid.Nil && r.Header.Get("Idempotency-Key") != ""
 	default:
 		return false
 	}
@@ -163,7 +189,15 @@ func held(r *http.Request) ([]byte, error) {
 
 type retriesKey struct{}
 
-// WithRetries tells how often the request of ctx may be sent again.
+// Retries is how often a request is sent again by what holds for its module and for its route, which is negative where it must not be.
+func Retries(module, route int) int {
+	if route < 0 {
+		return 0
+	}
+	return max(module, route)
+}
+
+// WithRetries tells how often the request of ctx may be sent again by what holds for its route.
 func WithRetries(ctx context.Context, n int) context.Context {
 	return context.WithValue(ctx, retriesKey{}, n)
 }
@@ -171,6 +205,13 @@ func WithRetries(ctx context.Context, n int) context.Context {
 func retriesOf(ctx context.Context) int {
 	n, _ := ctx.Value(retriesKey{}).(int)
 	return n
+}
+
+type keyedKey struct{}
+
+// WithKeyed says that the route of ctx does once what is sent more than once with one Idempotency-Key.
+func WithKeyed(ctx context.Context) context.Context {
+	return context.WithValue(ctx, keyedKey{}, true)
 }
 
 // drain reads what is left of an answer, so that its connection can be used again.

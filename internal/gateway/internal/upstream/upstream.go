@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -37,7 +36,14 @@ type Config struct {
 	InFlight int           // requests that it may be answering for this gateway at once
 	Failures int           // so many in a row, and no request is sent to that process for a while
 	OpenFor  time.Duration // how long
+	HTTP2    string        // HTTP2Off or HTTP2Auto, which speaks it with processes that do; empty: HTTP2Off
 }
+
+// What Config.HTTP2 may be.
+const (
+	HTTP2Off  = "off"
+	HTTP2Auto = "auto"
+)
 
 // Defaults fills in what a configuration leaves out.
 func (c Config) Defaults() Config {
@@ -49,6 +55,9 @@ func (c Config) Defaults() Config {
 	}
 	if c.OpenFor == 0 {
 		c.OpenFor = 5 * time.Second
+	}
+	if c.HTTP2 == "" {
+		c.HTTP2 = HTTP2Off
 	}
 	return c
 }
@@ -75,12 +84,15 @@ func (c Config) Validate() []error {
 	if c.InFlight < 0 || c.Failures < 0 {
 		bad("max_in_flight, circuit_breaker.failures: must not be negative")
 	}
+	if c.HTTP2 != "" && c.HTTP2 != HTTP2Off && c.HTTP2 != HTTP2Auto {
+		bad("http2: %q is neither auto nor off", c.HTTP2)
+	}
 	return failed
 }
 
 // Deps is what every upstream of a gateway shares.
 type Deps struct {
-	TLS     *tls.Config // of the client, with its certificate
+	TLS     func() *tls.Config // of the client, with its certificate and the authorities of now
 	Signer  *hop.Signer
 	Log     *slog.Logger
 	Metrics *Metrics
@@ -105,9 +117,10 @@ type Upstream struct {
 
 // The times of a transport that a configuration does not name.
 const (
-	dialTimeout = 3 * time.Second
 	idleTimeout = 90 * time.Second
 	idleConns   = 256
+	// A connection of HTTP/2 that is silent for so long is asked whether it lives: it would take all requests with it.
+	pingAfter = 10 * time.Second
 )
 
 // New makes an Upstream. Nothing is sent before it is asked for something.
@@ -123,9 +136,10 @@ func New(cfg Config, deps Deps) *Upstream {
 		processes: processes{resolver: list, make: func() circuitbreaker.CircuitBreaker[any] {
 			return circuitbreaker.NewBuilder[any]().WithFailureThreshold(uint(cfg.Failures)).WithDelay(cfg.OpenFor).WithSuccessThreshold(1).Build() //nolint:gosec // not negative
 		}},
-		client: &http.Transport{TLSClientConfig: deps.TLS, DialContext: (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext,
-			TLSHandshakeTimeout: dialTimeout, MaxIdleConnsPerHost: idleConns, IdleConnTimeout: idleTimeout, DisableCompression: true,
-			ResponseHeaderTimeout: cfg.Timeout, MaxResponseHeaderBytes: 64 << 10, ExpectContinueTimeout: time.Second},
+		client: &http.Transport{DialTLSContext: dial(deps.TLS, cfg.HTTP2), MaxIdleConnsPerHost: idleConns, IdleConnTimeout: idleTimeout, DisableCompression: true,
+			ResponseHeaderTimeout: cfg.Timeout, MaxResponseHeaderBytes: 64 << 10, ExpectContinueTimeout: time.Second,
+			ForceAttemptHTTP2: cfg.HTTP2 == HTTP2Auto, // which a transport with a dialer of its own does not do by itself; websockets go over 1.1 all the same
+			HTTP2:             &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter}},
 		room: bulkhead.New[any](uint(cfg.InFlight)), //nolint:gosec // not negative
 	}
 	u.proxy = &httputil.ReverseProxy{
@@ -206,7 +220,7 @@ type Metrics struct {
 func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 	m := &Metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "gateway_upstream_requests_total",
-			Help: "Tries to send a request to a module in another process, by outcome: answered, failed, again (sent once more), open (not sent, the breaker is open), bulkhead (not sent, too many at once)."},
+			Help: "Tries to send a request to a module in another process, by outcome: answered, broken (one of those answered, whose answer broke off), failed, again (sent once more), open (not sent, the breaker is open), bulkhead (not sent, too many at once)."},
 			[]string{"service", "outcome"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "gateway_upstream_duration_seconds",
 			Help: "Time from sending a request to a module in another process to the head of its answer.", Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}},

@@ -110,11 +110,19 @@ func (a *API) registerFlavors(kit *httpx.API) {
 			}
 			return shown(http.StatusOK, f), nil
 		})
+	type deleteInput struct {
+		Path
+		IfMatch string `header:"If-Match" maxLength:"128" doc:"The ETag of what is to be deleted."`
+	}
 	httpx.Handle(kit, httpx.Op{ID: "flavor-delete", Method: http.MethodDelete, Path: one, Permission: "flavor:delete",
-		Summary: "Delete a named size", Tag: "flavors", Status: http.StatusNoContent, Errors: []*errs.Error{vm.ErrFlavorNotFound},
+		Summary: "Delete a named size", Tag: "flavors", Status: http.StatusNoContent, Errors: []*errs.Error{vm.ErrFlavorNotFound, vm.ErrFlavorVersion},
 		Description: "Virtual machines that were made with it keep their size. Needs the permission on the platform."},
-		func(ctx context.Context, in *Path) (*noContent, error) {
-			return &noContent{Status: http.StatusNoContent}, a.svc.DeleteFlavor(ctx, in.ID)
+		func(ctx context.Context, in *deleteInput) (*noContent, error) {
+			seen, err := ifVersion(in.IfMatch, vm.ErrFlavorVersion)
+			if err != nil {
+				return nil, err
+			}
+			return &noContent{Status: http.StatusNoContent}, a.svc.DeleteFlavor(ctx, in.ID, seen)
 		})
 }
 
@@ -130,15 +138,17 @@ func (a *API) registerSSHKeys(kit *httpx.API) {
 	type output struct {
 		Status   int
 		Location string `header:"Location"`
+		ETag     string `header:"ETag"`
 		Body     vm.SSHKey
 	}
+	tag := versionTag(vm.SSHKeyVersion)
 	httpx.Handle(kit, httpx.Op{ID: "ssh-key-create", Method: http.MethodPost, Path: all, Permission: "ssh-key:create", Owned: true,
 		Summary: "Keep a public key for guests to be", Tag: "ssh keys", Status: http.StatusCreated,
 		Description: "A virtual machine may be made with it by name or id, and takes a copy.",
 		Errors:      []*errs.Error{vm.ErrSSHKeyInvalid, vm.ErrSSHKeyTaken}},
 		func(ctx context.Context, in *struct{ Body SSHKeyCreate }) (*output, error) {
 			k, err := a.svc.CreateSSHKey(ctx, in.Body.Name, in.Body.PublicKey)
-			return &output{Status: http.StatusCreated, Location: all + "/" + k.ID.String(), Body: k}, err
+			return &output{Status: http.StatusCreated, Location: all + "/" + k.ID.String(), ETag: tag, Body: k}, err
 		})
 	type listInput struct {
 		NamedPage
@@ -158,13 +168,21 @@ func (a *API) registerSSHKeys(kit *httpx.API) {
 		Summary: "Read an SSH key", Tag: "ssh keys", Errors: []*errs.Error{vm.ErrSSHKeyNotFound}},
 		func(ctx context.Context, in *Path) (*output, error) {
 			k, err := a.svc.GetSSHKey(ctx, in.ID)
-			return &output{Status: http.StatusOK, Body: k}, err
+			return &output{Status: http.StatusOK, ETag: tag, Body: k}, err
 		})
+	type deleteInput struct {
+		Path
+		IfMatch string `header:"If-Match" maxLength:"128" doc:"The ETag of what is to be deleted."`
+	}
 	httpx.Handle(kit, httpx.Op{ID: "ssh-key-delete", Method: http.MethodDelete, Path: one, Permission: "ssh-key:delete", Owned: true,
-		Summary: "Delete an SSH key", Tag: "ssh keys", Status: http.StatusNoContent, Errors: []*errs.Error{vm.ErrSSHKeyNotFound},
+		Summary: "Delete an SSH key", Tag: "ssh keys", Status: http.StatusNoContent, Errors: []*errs.Error{vm.ErrSSHKeyNotFound, vm.ErrSSHKeyVersion},
 		Description: "Guests that were made with it keep their copy."},
-		func(ctx context.Context, in *Path) (*noContent, error) {
-			return &noContent{Status: http.StatusNoContent}, a.svc.DeleteSSHKey(ctx, in.ID)
+		func(ctx context.Context, in *deleteInput) (*noContent, error) {
+			seen, err := ifVersion(in.IfMatch, vm.ErrSSHKeyVersion)
+			if err != nil {
+				return nil, err
+			}
+			return &noContent{Status: http.StatusNoContent}, a.svc.DeleteSSHKey(ctx, in.ID, seen)
 		})
 }
 
@@ -262,9 +280,17 @@ func (a *API) registerTemplates(kit *httpx.API) {
 			}
 			return shown(http.StatusOK, t), nil
 		})
+	type deleteInput struct {
+		Path
+		IfMatch string `header:"If-Match" maxLength:"128" doc:"The ETag of what is to be deleted."`
+	}
 	httpx.Handle(kit, httpx.Op{ID: "template-delete", Method: http.MethodDelete, Path: one, Permission: "template:delete", Owned: true,
-		Summary: "Delete a template", Tag: "templates", Status: http.StatusNoContent, Errors: []*errs.Error{vm.ErrTemplateNotFound}},
-		func(ctx context.Context, in *Path) (*noContent, error) {
-			return &noContent{Status: http.StatusNoContent}, a.svc.DeleteTemplate(ctx, in.ID)
+		Summary: "Delete a template", Tag: "templates", Status: http.StatusNoContent, Errors: []*errs.Error{vm.ErrTemplateNotFound, vm.ErrTemplateVersion}},
+		func(ctx context.Context, in *deleteInput) (*noContent, error) {
+			seen, err := ifVersion(in.IfMatch, vm.ErrTemplateVersion)
+			if err != nil {
+				return nil, err
+			}
+			return &noContent{Status: http.StatusNoContent}, a.svc.DeleteTemplate(ctx, in.ID, seen)
 		})
 }

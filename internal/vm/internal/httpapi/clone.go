@@ -22,7 +22,7 @@ type VMClone struct {
 	DiskGiB          int64             `json:"disk_gib,omitempty" minimum:"1" maximum:"65536" doc:"Size of the clone's root disk; at least the source's, which is the default."`
 	Networks         []VMNetwork       `json:"networks,omitempty" maxItems:"8" doc:"One interface on each; none: as the source, with addresses of their own."`
 	SSHKeys          []string          `json:"ssh_keys,omitempty" maxItems:"64" doc:"For the default user; none: as the source."`
-	UserData         *string           `json:"user_data,omitempty" maxLength:"65536" doc:"cloud-init user-data; none: as the source. cloud-init takes the clone for a new instance and runs."`
+	UserData         *string           `json:"user_data,omitempty" maxLength:"65536" doc:"cloud-init user-data, of a kind that cloud-init knows by its beginning; none: as the source. cloud-init takes the clone for a new instance and runs."`
 	Tags             map[string]string `json:"tags,omitempty" maxProperties:"64" doc:"None: as the source."`
 	Description      *string           `json:"description,omitempty" maxLength:"1024" doc:"None: as the source."`
 	DeleteProtection bool              `json:"delete_protection,omitempty" doc:"Refuse to delete the clone until this is taken back."`
@@ -39,7 +39,7 @@ func (b VMClone) request(id uuid.UUID) (service.CloneRequest, error) {
 type VMRebuild struct {
 	ImageID  *uuid.UUID `json:"image_id,omitempty" format:"uuid" doc:"Image to make the root disk from; none: the one that the machine was made from."`
 	SSHKeys  []string   `json:"ssh_keys,omitempty" maxItems:"64" doc:"For the default user; none: as before."`
-	UserData *string    `json:"user_data,omitempty" maxLength:"65536" doc:"cloud-init user-data; none: as before."`
+	UserData *string    `json:"user_data,omitempty" maxLength:"65536" doc:"cloud-init user-data, of a kind that cloud-init knows by its beginning; none: as before."`
 	Start    *bool      `json:"start,omitempty" doc:"Power it on afterwards; none: if it was to run."`
 }
 

@@ -111,11 +111,19 @@ func (a *API) registerImages(kit *httpx.API) {
 				service.ImageEdit{Name: in.Body.Name, Visibility: in.Body.Visibility, SharedWith: in.Body.SharedWith})
 			return &getOutput{ETag: imageETag(image), Body: image}, err
 		})
+	type deleteInput struct {
+		Path
+		IfMatch string `header:"If-Match" maxLength:"128" doc:"The ETag of what is to be deleted."`
+	}
 	httpx.Handle(kit, httpx.Op{ID: "image-delete", Method: http.MethodDelete, Path: "/api/v1/images/{id}", Permission: "image:delete", Owned: true,
 		Summary: "Delete an image that nothing uses, or give an upload in parts up", Tag: "images", Status: http.StatusNoContent,
-		Errors: []*errs.Error{vm.ErrImageNotFound, vm.ErrImageInUse, operation.ErrLocked}},
-		func(ctx context.Context, in *Path) (*struct{}, error) {
-			return nil, a.svc.DeleteImage(ctx, in.ID)
+		Errors: []*errs.Error{vm.ErrImageNotFound, vm.ErrImageInUse, vm.ErrImageVersion, operation.ErrLocked}},
+		func(ctx context.Context, in *deleteInput) (*struct{}, error) {
+			var version func(vm.Image) bool
+			if in.IfMatch != "" {
+				version = func(i vm.Image) bool { return matches(in.IfMatch, imageETag(i)) }
+			}
+			return nil, a.svc.DeleteImage(ctx, in.ID, version)
 		})
 }
 
@@ -159,12 +167,19 @@ func (a *API) uploadImage(w http.ResponseWriter, r *http.Request) {
 			httpx.WriteError(w, r, err)
 			return
 		}
+		setApplied(w, wait.applied())
 		if now, err := a.svc.GetImage(r.Context(), image.ID); err == nil { // it may be deleted meanwhile, and was made all the same
 			image = now
 		}
 	}
 	w.Header().Set("Location", "/api/v1/images/"+image.ID.String())
 	writeJSON(w, http.StatusCreated, image)
+}
+
+func setApplied(w http.ResponseWriter, preference string) {
+	if preference != "" {
+		w.Header().Set("Preference-Applied", preference)
+	}
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

@@ -75,6 +75,7 @@ func (a *API) createImage(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Location", answer.Location)
+	setApplied(w, answer.Applied)
 	writeJSON(w, answer.Status, answer.Body)
 }
 

@@ -40,6 +40,7 @@ func (a *API) registerNetworks(kit *httpx.API) {
 	type networkOutput struct {
 		Status   int
 		Location string `header:"Location"`
+		Applied  string `header:"Preference-Applied"`
 		Body     vm.Network
 	}
 	httpx.Handle(kit, httpx.Op{ID: "network-create", Method: http.MethodPost, Path: "/api/v1/networks", Permission: "network:create", Owned: true,
@@ -60,7 +61,7 @@ func (a *API) registerNetworks(kit *httpx.API) {
 			if n, err = a.svc.GetNetwork(ctx, n.ID); err != nil {
 				return nil, err
 			}
-			return &networkOutput{Status: http.StatusCreated, Location: "/api/v1/networks/" + n.ID.String(), Body: n}, nil
+			return &networkOutput{Status: http.StatusCreated, Location: "/api/v1/networks/" + n.ID.String(), Applied: in.applied(), Body: n}, nil
 		})
 
 	type listInput struct {
@@ -126,12 +127,17 @@ func (a *API) registerNetworks(kit *httpx.API) {
 	type deleteInput struct {
 		Path
 		WaitParams
+		IfMatch string `header:"If-Match" maxLength:"128" doc:"The ETag of what is to be deleted."`
 	}
 	httpx.Handle(kit, httpx.Op{ID: "network-delete", Method: http.MethodDelete, Path: "/api/v1/networks/{id}", Permission: "network:delete", Owned: true,
 		Summary: "Delete a network that nothing is connected to", Tag: "networks", Status: http.StatusAccepted,
-		Errors: []*errs.Error{vm.ErrNetworkNotFound, vm.ErrNetworkInUse, vm.ErrNetworkBusy}},
+		Errors: []*errs.Error{vm.ErrNetworkNotFound, vm.ErrNetworkInUse, vm.ErrNetworkBusy, vm.ErrNetworkVersion}},
 		func(ctx context.Context, in *deleteInput) (*accepted, error) {
-			op, err := a.svc.DeleteNetwork(ctx, in.ID)
+			seen, err := ifVersion(in.IfMatch, vm.ErrNetworkVersion)
+			if err != nil {
+				return nil, err
+			}
+			op, err := a.svc.DeleteNetwork(ctx, in.ID, seen)
 			if err != nil {
 				return nil, err
 			}

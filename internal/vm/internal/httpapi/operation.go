@@ -95,10 +95,19 @@ func (p WaitParams) duration() time.Duration {
 	return min(d, vm.MaxWait)
 }
 
+// applied is the header that tells a client that its preference was heeded; an empty one is not sent. The parameter goes before it.
+func (p WaitParams) applied() string {
+	if p.Wait != "" || !preferWait.MatchString(p.Prefer) {
+		return ""
+	}
+	return fmt.Sprintf("wait=%d", int(p.duration().Seconds()))
+}
+
 // accepted is the answer of every request that begins an operation.
 type accepted struct {
 	Status   int
 	Location string `header:"Location" doc:"Where the operation is found."`
+	Applied  string `header:"Preference-Applied" doc:"wait=N where Prefer asked for it (RFC 7240); N is less where it asked for more than there is."`
 	Body     Operation
 }
 
@@ -108,14 +117,17 @@ func (a *API) answer(ctx context.Context, op operation.Operation, p WaitParams) 
 	if err != nil {
 		return nil, err
 	}
-	out := &accepted{Status: http.StatusAccepted, Location: "/api/v1/operations/" + op.ID.String(), Body: viewOf(op)}
+	out := &accepted{Status: http.StatusAccepted, Location: "/api/v1/operations/" + op.ID.String(), Applied: p.applied(), Body: viewOf(op)}
 	if p.duration() > 0 && op.EndedAt != nil {
 		out.Status = http.StatusOK
 	}
 	return out, nil
 }
 
-type operationOutput struct{ Body Operation }
+type operationOutput struct {
+	Applied string `header:"Preference-Applied"`
+	Body    Operation
+}
 
 type OperationPath struct {
 	ID uuid.UUID `path:"id" format:"uuid" doc:"Id of the operation."`
@@ -168,7 +180,7 @@ func (a *API) registerOperations(kit *httpx.API) {
 			if op, err = a.svc.Await(ctx, op, in.duration()); err != nil {
 				return nil, err
 			}
-			return &operationOutput{Body: viewOf(op)}, nil
+			return &operationOutput{Applied: in.applied(), Body: viewOf(op)}, nil
 		})
 
 	type cancelInput struct {

@@ -137,11 +137,19 @@ func (a *API) registerSecurityGroups(kit *httpx.API) {
 			}
 			return shown(http.StatusOK, g), nil
 		})
+	type deleteInput struct {
+		Path
+		IfMatch string `header:"If-Match" maxLength:"128" doc:"The ETag of what is to be deleted."`
+	}
 	httpx.Handle(kit, httpx.Op{ID: "security-group-delete", Method: http.MethodDelete, Path: one, Permission: "security-group:delete", Owned: true,
 		Summary: "Delete a security group that nothing refers to", Tag: "security groups", Status: http.StatusNoContent,
-		Errors: []*errs.Error{vm.ErrGroupNotFound, vm.ErrGroupInUse, vm.ErrGroupDefault}},
-		func(ctx context.Context, in *Path) (*noContent, error) {
-			return &noContent{Status: http.StatusNoContent}, a.svc.DeleteGroup(ctx, in.ID)
+		Errors: []*errs.Error{vm.ErrGroupNotFound, vm.ErrGroupInUse, vm.ErrGroupDefault, vm.ErrGroupVersion}},
+		func(ctx context.Context, in *deleteInput) (*noContent, error) {
+			seen, err := ifVersion(in.IfMatch, vm.ErrGroupVersion)
+			if err != nil {
+				return nil, err
+			}
+			return &noContent{Status: http.StatusNoContent}, a.svc.DeleteGroup(ctx, in.ID, seen)
 		})
 
 	type ruleOutput struct {

@@ -29,7 +29,7 @@ type VMCreate struct {
 	Resources      *VMResources `json:"resources,omitempty"`
 	Networks       []VMNetwork  `json:"networks,omitempty" maxItems:"8" doc:"One interface on each; none means the tenant's default network."`
 	SSHKeys        []string     `json:"ssh_keys,omitempty" maxItems:"64" doc:"For the default user, through cloud-init: public keys as in authorized_keys, and names or ids of SSH keys of the tenant."`
-	UserData       string       `json:"user_data,omitempty" maxLength:"65536" doc:"cloud-init user-data." example:"#cloud-config\nruncmd: [\"echo hello\"]"`
+	UserData       string       `json:"user_data,omitempty" maxLength:"65536" doc:"cloud-init user-data, of a kind that cloud-init knows by its beginning: #cloud-config, #!, #include, a MIME message and so on." example:"#cloud-config\nruncmd: [\"echo hello\"]"`
 	vm.CloudInit
 	Tags             map[string]string `json:"tags,omitempty" maxProperties:"64" doc:"Free labels."`
 	Description      string            `json:"description,omitempty" maxLength:"1024" doc:"For people."`

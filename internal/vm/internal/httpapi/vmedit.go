@@ -82,6 +82,8 @@ type VMPut struct {
 	Watchdog         *vm.Watchdog           `json:"watchdog,omitempty"`
 	BootOrder        []string               `json:"boot_order,omitempty" maxItems:"16"`
 	DirectBoot       *vm.DirectBoot         `json:"direct_boot,omitempty"`
+	VMFixed
+	VMMoving
 }
 
 func (b VMPut) apply(e *store.Edited) {
@@ -109,11 +111,15 @@ func (b VMPut) apply(e *store.Edited) {
 // followTime is how long an edit waits for the node to follow.
 const followTime = 20 * time.Second
 
+// VMEdit names the machine and the version of it that are to be changed.
+type VMEdit struct {
+	VMPath
+	IfMatch string `header:"If-Match" maxLength:"128" doc:"The ETag of the version that is to be changed."`
+}
+
+func (e VMEdit) same(m vm.VM) bool { return matches(e.IfMatch, etag(m)) }
+
 func (a *API) registerEdits(kit *httpx.API) {
-	type VMEdit struct {
-		VMPath
-		IfMatch string `header:"If-Match" maxLength:"128" doc:"The ETag of the version that is to be changed."`
-	}
 	type patchInput struct {
 		VMEdit
 		Body VMPatch
@@ -126,13 +132,14 @@ func (a *API) registerEdits(kit *httpx.API) {
 		ETag string `header:"ETag"`
 		Body vm.VM
 	}
-	edit := func(ctx context.Context, in VMEdit, change func(*store.Edited)) (*output, error) {
-		same := func(m vm.VM) bool { return matches(in.IfMatch, etag(m)) }
-		machine, err := a.svc.Update(ctx, in.ID, same, followTime, change)
+	shown := func(machine vm.VM, err error) (*output, error) {
 		if err != nil {
 			return nil, err
 		}
 		return &output{ETag: etag(machine), Body: machine}, nil
+	}
+	edit := func(ctx context.Context, in VMEdit, change func(*store.Edited)) (*output, error) {
+		return shown(a.svc.Update(ctx, in.ID, in.same, followTime, change))
 	}
 	failures := []*errs.Error{vm.ErrNotFound, vm.ErrInvalid, vm.ErrNameTaken, vm.ErrLocked, vm.ErrVersion, nodeapi.ErrHardware}
 	const about = " The answer waits until the node has followed; what the guest takes up only when it is powered on from off is listed in pending. " +
@@ -143,8 +150,9 @@ func (a *API) registerEdits(kit *httpx.API) {
 		func(ctx context.Context, in *patchInput) (*output, error) { return edit(ctx, in.VMEdit, in.Body.apply) })
 	httpx.Handle(kit, httpx.Op{ID: "vm-replace", Method: http.MethodPut, Path: "/api/v1/vms/{id}", Permission: "vm:update", Owned: true,
 		Summary: "Replace all that can be edited of a virtual machine", Tag: "vms",
-		Description: "What the body leaves out gets its default." + about, Errors: failures},
-		func(ctx context.Context, in *putInput) (*output, error) { return edit(ctx, in.VMEdit, in.Body.apply) })
+		Description: "What the body leaves out gets its default. It may be what GET answered, edited: what is read-only must be as it is, or is not looked at " +
+			"where it changes by itself." + about, Errors: failures},
+		func(ctx context.Context, in *putInput) (*output, error) { return shown(a.put(ctx, in.VMEdit, in.Body)) })
 
 	type VMDisc struct {
 		ImageID uuid.UUID `json:"image_id" format:"uuid" doc:"Image of kind iso."`
@@ -170,8 +178,9 @@ func (a *API) registerEdits(kit *httpx.API) {
 		})
 
 	type VMResize struct {
-		VCPUs     int   `json:"vcpus,omitempty" minimum:"1" maximum:"1024" example:"2"`
-		MemoryMiB int64 `json:"memory_mib,omitempty" minimum:"32" maximum:"16777216" example:"1024"`
+		VCPUs     int    `json:"vcpus,omitempty" minimum:"1" maximum:"1024" example:"2"`
+		MemoryMiB int64  `json:"memory_mib,omitempty" minimum:"32" maximum:"16777216" example:"1024"`
+		Flavor    string `json:"flavor,omitempty" maxLength:"63" doc:"Instead of numbers: vCPUs, memory and the least size of the root disk, which grows where it is smaller. A flavor with a smaller disk is refused."`
 	}
 	type resizeInput struct {
 		VMPath
@@ -179,12 +188,14 @@ func (a *API) registerEdits(kit *httpx.API) {
 		Body VMResize
 	}
 	httpx.Handle(kit, httpx.Op{ID: "vm-resize", Method: http.MethodPost, Path: "/api/v1/vms/{id}/resize", Permission: "vm:update", Owned: true,
-		Summary: "Change how many vCPUs and how much memory a virtual machine has, while it runs or not", Tag: "vms", Status: http.StatusAccepted,
+		Summary: "Change how many vCPUs and how much memory a virtual machine has, by numbers or a flavor, while it runs or not", Tag: "vms", Status: http.StatusAccepted,
 		Description: "A guest that runs takes up at once what it can; the operation's result says which of the two it was, and the machine's pending " +
-			"what it takes up only when it is powered on from off. What more is needed is reserved first and what is not needed any more given back last.",
+			"what it takes up only when it is powered on from off. What more is needed is reserved first and what is not needed any more given back last. " +
+			"A machine that is resized by a flavor is of that flavor from then on; by numbers, of none.",
 		Errors: []*errs.Error{vm.ErrNotFound, vm.ErrInvalid, vm.ErrLocked, vm.ErrWrongState, vm.ErrRescued, scheduler.ErrNoFit, scheduler.ErrQuotaExceeded}},
 		func(ctx context.Context, in *resizeInput) (*accepted, error) {
-			op, err := a.svc.Resize(ctx, service.ResizeRequest{VMID: in.ID, VCPUs: in.Body.VCPUs, MemoryMiB: in.Body.MemoryMiB, IdempotencyKey: idempotent.Key(ctx)})
+			op, err := a.svc.Resize(ctx, service.ResizeRequest{VMID: in.ID, VCPUs: in.Body.VCPUs, MemoryMiB: in.Body.MemoryMiB,
+				Flavor: in.Body.Flavor, IdempotencyKey: idempotent.Key(ctx)})
 			if err != nil {
 				return nil, err
 			}

@@ -101,10 +101,18 @@ func (a *API) registerWebhooks(kit *httpx.API) {
 			}
 			return shown(http.StatusOK, w), nil
 		})
+	type deleteInput struct {
+		Path
+		IfMatch string `header:"If-Match" maxLength:"128" doc:"The ETag of what is to be deleted."`
+	}
 	httpx.Handle(kit, httpx.Op{ID: "webhook-delete", Method: http.MethodDelete, Path: one, Permission: "webhook:delete", Owned: true,
-		Summary: "Delete a webhook with its deliveries", Tag: "webhooks", Status: http.StatusNoContent, Errors: []*errs.Error{vm.ErrWebhookNotFound}},
-		func(ctx context.Context, in *Path) (*noContent, error) {
-			return &noContent{Status: http.StatusNoContent}, a.svc.DeleteWebhook(ctx, in.ID)
+		Summary: "Delete a webhook with its deliveries", Tag: "webhooks", Status: http.StatusNoContent, Errors: []*errs.Error{vm.ErrWebhookNotFound, vm.ErrWebhookVersion}},
+		func(ctx context.Context, in *deleteInput) (*noContent, error) {
+			seen, err := ifVersion(in.IfMatch, vm.ErrWebhookVersion)
+			if err != nil {
+				return nil, err
+			}
+			return &noContent{Status: http.StatusNoContent}, a.svc.DeleteWebhook(ctx, in.ID, seen)
 		})
 	type WebhookRotate struct {
 		OverlapSeconds int `json:"overlap_seconds" minimum:"0" maximum:"604800" doc:"So long what is sent is signed with the old secret, too. Without a body: a day."`

@@ -53,8 +53,8 @@ type viewer struct {
 
 var errTooManyViewers = nodeapi.ErrViewers.WithMessage("%d viewers of the machine's console are connected", maxViewers)
 
-// join gives the console of a guest, which open opens where nobody has it open. Whoever joins leaves.
-func (s *sharedConsoles) join(ctx context.Context, vm uuid.UUID, open func() (io.ReadWriteCloser, error)) (c *sharedConsole, leave func(), err error) {
+// join gives the console of a guest, which open opens where nobody has it open, and tells what the guest wrote last. Whoever joins leaves.
+func (s *sharedConsoles) join(ctx context.Context, vm uuid.UUID, open func() (io.ReadWriteCloser, []byte, error)) (c *sharedConsole, leave func(), err error) {
 	s.mu.Lock()
 	c, there := s.open[vm]
 	switch {
@@ -72,7 +72,7 @@ func (s *sharedConsoles) join(ctx context.Context, vm uuid.UUID, open func() (io
 	s.mu.Unlock()
 	leave = func() { s.leave(vm, c) }
 	if !there {
-		c.console, c.err = open()
+		c.console, c.recent, c.err = open()
 		if c.err == nil {
 			go func() { // ends when the console does, which it does after the last viewer
 				c.read()

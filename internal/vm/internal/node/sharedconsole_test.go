@@ -13,15 +13,15 @@ import (
 )
 
 // guestEnd is the console as the guest has it, and the other end as the hypervisor gives it.
-func guestEnd(t *testing.T) (guest net.Conn, open func() (io.ReadWriteCloser, error)) {
+func guestEnd(t *testing.T) (guest net.Conn, open func() (io.ReadWriteCloser, []byte, error)) {
 	t.Helper()
 	guest, host := net.Pipe()
 	t.Cleanup(func() { _ = guest.Close() })
 	_ = guest.SetDeadline(time.Now().Add(time.Minute))
-	return guest, func() (io.ReadWriteCloser, error) { return host, nil }
+	return guest, func() (io.ReadWriteCloser, []byte, error) { return host, nil, nil }
 }
 
-func look(t *testing.T, s *sharedConsoles, vm uuid.UUID, open func() (io.ReadWriteCloser, error)) (end net.Conn, gone <-chan struct{}) {
+func look(t *testing.T, s *sharedConsoles, vm uuid.UUID, open func() (io.ReadWriteCloser, []byte, error)) (end net.Conn, gone <-chan struct{}) {
 	t.Helper()
 	c, leave, err := s.join(t.Context(), vm, open)
 	if err != nil {
@@ -60,7 +60,7 @@ func TestViewersShareAConsole(t *testing.T) {
 	first, firstGone := look(t, &s, vm, open)
 	say(t, guest, []byte("booting\n"))
 	expect(t, first, "booting\n")
-	second, secondGone := look(t, &s, vm, func() (io.ReadWriteCloser, error) { return nil, errors.New("opened twice") })
+	second, secondGone := look(t, &s, vm, func() (io.ReadWriteCloser, []byte, error) { return nil, nil, errors.New("opened twice") })
 	expect(t, second, "booting\n") // what was said before it came
 	say(t, guest, []byte("login: "))
 	expect(t, first, "login: ")
@@ -118,7 +118,7 @@ func TestViewersAreLimited(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	var s sharedConsoles
 	vm := uuid.New()
-	if _, _, err := s.join(t.Context(), vm, func() (io.ReadWriteCloser, error) { return nil, io.ErrUnexpectedEOF }); !errors.Is(err, io.ErrUnexpectedEOF) || len(s.open) != 0 {
+	if _, _, err := s.join(t.Context(), vm, func() (io.ReadWriteCloser, []byte, error) { return nil, nil, io.ErrUnexpectedEOF }); !errors.Is(err, io.ErrUnexpectedEOF) || len(s.open) != 0 {
 		t.Fatalf("a console that does not open: %v, %d kept", err, len(s.open))
 	}
 	_, open := guestEnd(t)

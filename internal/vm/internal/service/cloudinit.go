@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"unicode"
 
 	"gopkg.in/yaml.v3"
 
@@ -101,12 +102,42 @@ func parseYAML(text, field string, invalid *errs.Error) (*yaml.Node, error) {
 // and that uses no alias stays below it.
 const maxYAMLNodes = 1 << 17
 
-// checkUserData refuses a cloud-config that is not YAML, because the guest would pass over it in silence, and one whose aliases grow
-// without bounds. It looks at the syntax only: cloud-init's own parser takes keys that are told twice, keys that are no text and loose
-// base64, and so do its published examples. Other kinds of user-data are the guest's own affair.
+// userDataKinds are what cloud-init tells user-data and vendor-data by, whatever the case
+// (https://docs.cloud-init.io/en/latest/explanation/format/index.html). Of two that fit, the longer one is it.
+var userDataKinds = []string{"#cloud-config-archive", "#cloud-config-jsonp", "#cloud-config", "#cloud-boothook", "#!", "#include-once", "#include",
+	"#part-handler", "#upstart-job", "## template: jinja", "content-type:", "mime-version:"}
+
+// maxMIMEHeader is how far cloud-init looks for the header that makes a text a MIME message.
+const maxMIMEHeader = 4096
+
+// kindOfUserData gives the beginning that cloud-init knows a text by, or "".
+func kindOfUserData(text string) string {
+	lower := strings.ToLower(strings.TrimLeftFunc(text, unicode.IsSpace))
+	for _, kind := range userDataKinds {
+		if strings.HasPrefix(lower, kind) {
+			return kind
+		}
+	}
+	if strings.Contains(lower[:min(len(lower), maxMIMEHeader)], "mime-version:") {
+		return "mime-version:"
+	}
+	return ""
+}
+
+// checkUserData refuses what the guest would pass over in silence: what is of no kind that cloud-init knows, and a cloud-config that is not
+// YAML or whose aliases grow without bounds. It looks at the syntax only: cloud-init's own parser takes keys that are told twice, keys that
+// are no text and loose base64, and so do its published examples. What is in the other kinds is the guest's own affair.
 func checkUserData(userData, field string, invalid *errs.Error) error {
-	first, _, _ := strings.Cut(userData, "\n")
-	if strings.TrimSpace(first) != "#cloud-config" {
+	if strings.TrimSpace(userData) == "" {
+		return nil
+	}
+	switch kindOfUserData(userData) {
+	case "#cloud-config":
+	case "":
+		return invalid.WithField(field, "is of no kind that cloud-init knows, and the guest would pass over it: it must begin with #cloud-config, "+
+			"#cloud-config-archive, #cloud-config-jsonp, #cloud-boothook, #!, #include, #include-once, #part-handler, #upstart-job, ## template: jinja, "+
+			"or the Content-Type: or MIME-Version: of a MIME message", "")
+	default:
 		return nil
 	}
 	root, err := parseYAML(userData, field, invalid)

@@ -39,25 +39,26 @@ func TestCheckCloudInit(t *testing.T) {
 		config  string // that is kept
 		refusal string
 	}{
-		"nothing":               {},
-		"version 2":             {given: vm.CloudInit{NetworkConfig: "version: 2\nethernets: {e0: {dhcp4: true}}\n"}, config: "version: 2\nethernets: {e0: {dhcp4: true}}\n"},
-		"version 1":             {given: vm.CloudInit{NetworkConfig: "version: 1\nconfig: []\n"}, config: "version: 1\nconfig: []\n"},
-		"as in a guest's files": {given: vm.CloudInit{NetworkConfig: "network:\n  version: 2\n"}, config: "version: 2\n"},
-		"sha-512":               {given: vm.CloudInit{PasswordHash: sha512Hash}},
-		"yescrypt":              {given: vm.CloudInit{PasswordHash: yescryptHash}},
-		"bcrypt":                {given: vm.CloudInit{PasswordHash: bcryptHash}},
-		"a password":            {given: vm.CloudInit{PasswordHash: "correct horse battery staple"}, refusal: "body.password_hash: must be a hash"},
-		"md5":                   {given: vm.CloudInit{PasswordHash: "$1$abcdefgh$abcdefghijklmnopqrstuv"}, refusal: "body.password_hash"},
-		"a second line":         {given: vm.CloudInit{PasswordHash: sha512Hash + "\nroot:x"}, refusal: "body.password_hash"},
-		"broken vendor-data":    {given: vm.CloudInit{VendorData: "#cloud-config\na: [b\n"}, refusal: "body.vendor_data: is not valid YAML: line"},
-		"no version":            {given: vm.CloudInit{NetworkConfig: "ethernets: {}\n"}, refusal: "body.network_config: must have version"},
-		"version 3":             {given: vm.CloudInit{NetworkConfig: "version: 3\n"}, refusal: "body.network_config: must have version"},
-		"a list":                {given: vm.CloudInit{NetworkConfig: "- version: 2\n"}, refusal: "body.network_config: must hold a mapping"},
-		"empty":                 {given: vm.CloudInit{NetworkConfig: "# nothing\n"}, refusal: "body.network_config: must hold a mapping"},
-		"broken":                {given: vm.CloudInit{NetworkConfig: "version: 2\nethernets:\n  a: [\n"}, refusal: "body.network_config: is not valid YAML: line"},
-		"devices in a list":     {given: vm.CloudInit{NetworkConfig: "version: 2\nethernets:\n  - a\n"}, refusal: "line 3: ethernets must be a mapping"},
-		"a device that is none": {given: vm.CloudInit{NetworkConfig: "version: 2\nethernets:\n  a: 1\n"}, refusal: "line 3: a must be a mapping"},
-		"an endless alias":      {given: vm.CloudInit{NetworkConfig: "version: 2\nethernets: &a\n  b: *a\n"}, refusal: "aliases"},
+		"nothing":                {},
+		"version 2":              {given: vm.CloudInit{NetworkConfig: "version: 2\nethernets: {e0: {dhcp4: true}}\n"}, config: "version: 2\nethernets: {e0: {dhcp4: true}}\n"},
+		"version 1":              {given: vm.CloudInit{NetworkConfig: "version: 1\nconfig: []\n"}, config: "version: 1\nconfig: []\n"},
+		"as in a guest's files":  {given: vm.CloudInit{NetworkConfig: "network:\n  version: 2\n"}, config: "version: 2\n"},
+		"sha-512":                {given: vm.CloudInit{PasswordHash: sha512Hash}},
+		"yescrypt":               {given: vm.CloudInit{PasswordHash: yescryptHash}},
+		"bcrypt":                 {given: vm.CloudInit{PasswordHash: bcryptHash}},
+		"a password":             {given: vm.CloudInit{PasswordHash: "correct horse battery staple"}, refusal: "body.password_hash: must be a hash"},
+		"md5":                    {given: vm.CloudInit{PasswordHash: "$1$abcdefgh$abcdefghijklmnopqrstuv"}, refusal: "body.password_hash"},
+		"a second line":          {given: vm.CloudInit{PasswordHash: sha512Hash + "\nroot:x"}, refusal: "body.password_hash"},
+		"vendor-data of no kind": {given: vm.CloudInit{VendorData: "hello"}, refusal: "body.vendor_data: is of no kind that cloud-init knows"},
+		"broken vendor-data":     {given: vm.CloudInit{VendorData: "#cloud-config\na: [b\n"}, refusal: "body.vendor_data: is not valid YAML: line"},
+		"no version":             {given: vm.CloudInit{NetworkConfig: "ethernets: {}\n"}, refusal: "body.network_config: must have version"},
+		"version 3":              {given: vm.CloudInit{NetworkConfig: "version: 3\n"}, refusal: "body.network_config: must have version"},
+		"a list":                 {given: vm.CloudInit{NetworkConfig: "- version: 2\n"}, refusal: "body.network_config: must hold a mapping"},
+		"empty":                  {given: vm.CloudInit{NetworkConfig: "# nothing\n"}, refusal: "body.network_config: must hold a mapping"},
+		"broken":                 {given: vm.CloudInit{NetworkConfig: "version: 2\nethernets:\n  a: [\n"}, refusal: "body.network_config: is not valid YAML: line"},
+		"devices in a list":      {given: vm.CloudInit{NetworkConfig: "version: 2\nethernets:\n  - a\n"}, refusal: "line 3: ethernets must be a mapping"},
+		"a device that is none":  {given: vm.CloudInit{NetworkConfig: "version: 2\nethernets:\n  a: 1\n"}, refusal: "line 3: a must be a mapping"},
+		"an endless alias":       {given: vm.CloudInit{NetworkConfig: "version: 2\nethernets: &a\n  b: *a\n"}, refusal: "aliases"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := checkCloudInit(test.given, "body.", vm.ErrInvalid)
@@ -116,7 +117,7 @@ func TestVendorDataWithPassword(t *testing.T) {
 	if err := yaml.Unmarshal([]byte(bodies[1]), &config); err != nil || config.User.Hash != yescryptHash || config.User.Lock == nil || *config.User.Lock {
 		t.Errorf("the password is given as %q: %v", bodies[1], err)
 	}
-	if _, err := checkCloudInit(vm.CloudInit{VendorData: partBoundary, PasswordHash: yescryptHash}, "body.", vm.ErrInvalid); err == nil {
+	if _, err := checkCloudInit(vm.CloudInit{VendorData: "#!/bin/sh\n" + partBoundary, PasswordHash: yescryptHash}, "body.", vm.ErrInvalid); err == nil {
 		t.Error("vendor-data may hold the line that parts it from the password")
 	}
 }

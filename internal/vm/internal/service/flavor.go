@@ -68,12 +68,12 @@ func (s *Service) UpdateFlavor(ctx context.Context, id uuid.UUID, c store.Flavor
 	return s.store.UpdateFlavor(ctx, id, c)
 }
 
-// DeleteFlavor removes a flavor. Virtual machines that were made with it keep their size and its name.
-func (s *Service) DeleteFlavor(ctx context.Context, id uuid.UUID) error {
+// DeleteFlavor removes a flavor; seen is the version that the caller has seen, nil any. Virtual machines that were made with it keep their size and its name.
+func (s *Service) DeleteFlavor(ctx context.Context, id uuid.UUID, seen *int64) error {
 	if err := platformOnly(ctx, "flavor:delete"); err != nil {
 		return err
 	}
-	return s.store.DeleteFlavor(ctx, id)
+	return s.store.DeleteFlavor(ctx, id, seen)
 }
 
 // flavorNamed finds the flavor that a request names.

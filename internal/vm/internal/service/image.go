@@ -414,8 +414,9 @@ func (s *Service) UpdateImage(ctx context.Context, id uuid.UUID, version func(vm
 	return s.shown(ctx, image), err
 }
 
-// DeleteImage removes an image that nothing uses and that is not being imported. An upload in parts is given up.
-func (s *Service) DeleteImage(ctx context.Context, id uuid.UUID) error {
+// DeleteImage removes an image that nothing uses and that is not being imported, if it is the version that the caller has read; nil: any. An
+// upload in parts is given up.
+func (s *Service) DeleteImage(ctx context.Context, id uuid.UUID, version func(vm.Image) bool) error {
 	image, err := s.imageTo(ctx, id, "image:delete")
 	if err != nil {
 		return err
@@ -423,10 +424,17 @@ func (s *Service) DeleteImage(ctx context.Context, id uuid.UUID) error {
 	if err := mayShowAll(ctx, image.Visibility, vm.ImagePrivate); err != nil {
 		return err
 	}
+	var seen *int64
+	if version != nil {
+		if !version(image.Image) {
+			return vm.ErrImageVersion
+		}
+		seen = &image.Version
+	}
 	if image.OperationID != nil {
 		return operation.ErrLocked.WithMessage("the image is still being imported").WithMeta("operation_id", image.OperationID.String())
 	}
-	if err := s.store.DeleteImage(ctx, id); err != nil {
+	if err := s.store.DeleteImage(ctx, id, seen); err != nil {
 		return err
 	}
 	s.forget(ctx, id)

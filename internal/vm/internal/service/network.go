@@ -457,8 +457,8 @@ func (s *Service) UpdateNetwork(ctx context.Context, id uuid.UUID, req UpdateNet
 		RequestedBy: caller(ctx).UserID, Generation: 1, Input: &before})
 }
 
-// DeleteNetwork begins to remove a network that nothing is connected to.
-func (s *Service) DeleteNetwork(ctx context.Context, id uuid.UUID) (operation.Operation, error) {
+// DeleteNetwork begins to remove a network that nothing is connected to; seen is the version that the caller has seen, nil any.
+func (s *Service) DeleteNetwork(ctx context.Context, id uuid.UUID, seen *int64) (operation.Operation, error) {
 	n, err := s.store.GetNetwork(ctx, id)
 	if err == nil {
 		err = permitted(ctx, n.TenantID, n.OwnerID, "network:delete", "network:read", vm.ErrNetworkNotFound)
@@ -470,6 +470,6 @@ func (s *Service) DeleteNetwork(ctx context.Context, id uuid.UUID) (operation.Op
 	if err != nil {
 		return operation.Operation{}, fmt.Errorf("make operation id: %w", err)
 	}
-	return s.store.BeginDeleteNetwork(ctx, id, operation.New{ID: opID, Kind: store.KindNetworkDelete, TargetID: id, TenantID: n.TenantID,
+	return s.store.BeginDeleteNetwork(ctx, id, seen, operation.New{ID: opID, Kind: store.KindNetworkDelete, TargetID: id, TenantID: n.TenantID,
 		RequestedBy: caller(ctx).UserID, Generation: 2, Input: struct{}{}})
 }

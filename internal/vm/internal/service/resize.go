@@ -16,18 +16,25 @@ import (
 	"github.com/novacron/novacron/internal/vm/internal/store"
 )
 
-// ResizeRequest says how large a virtual machine is to be; what is 0 stays.
+// ResizeRequest says how large a virtual machine is to be; what is 0 stays. A flavor stands for all of it, and for the least that the root
+// disk has.
 type ResizeRequest struct {
 	VMID           uuid.UUID
 	VCPUs          int
 	MemoryMiB      int64
+	Flavor         string
 	IdempotencyKey string
+
+	diskGiB int64 // of the flavor
 }
 
-// resizeInput is the input of a resize.
+// resizeInput is the input of a resize, and that of the steps that make the root disk larger, where it is to be.
 type resizeInput struct {
-	Before vm.Resources `json:"before"`
-	After  vm.Resources `json:"after"`
+	Before       vm.Resources `json:"before"`
+	After        vm.Resources `json:"after"`
+	FlavorBefore string       `json:"flavor_before,omitempty"`
+	FlavorAfter  string       `json:"flavor_after,omitempty"`
+	diskInput
 }
 
 // Resized is what a resize tells of itself: what the guest has now, and what it takes up only when it is powered on from off.
@@ -51,7 +58,18 @@ func (s *Service) Resize(ctx context.Context, req ResizeRequest) (operation.Oper
 	if err != nil {
 		return operation.Operation{}, err
 	}
-	if _, err := resized(r, req); err != nil {
+	if req.Flavor != "" {
+		if req.VCPUs != 0 || req.MemoryMiB != 0 {
+			return operation.Operation{}, vm.ErrInvalid.WithField("body.flavor", "cannot stand beside vcpus or memory_mib", req.Flavor)
+		}
+		f, err := s.flavorNamed(ctx, req.Flavor, "body.flavor", vm.ErrInvalid)
+		if err != nil {
+			return operation.Operation{}, err
+		}
+		req.VCPUs, req.MemoryMiB, req.diskGiB = f.Resources.VCPUs, f.Resources.MemoryMiB, f.Resources.DiskGiB
+	}
+	in, err := resized(r, req)
+	if err != nil {
 		return operation.Operation{}, err
 	}
 	key := Request{VMID: req.VMID, IdempotencyKey: req.IdempotencyKey}
@@ -67,6 +85,11 @@ func (s *Service) Resize(ctx context.Context, req ResizeRequest) (operation.Oper
 		if err != nil {
 			return operation.Operation{}, fmt.Errorf("look for a larger place: %w", err)
 		}
+		if in.SizeBytes > 0 {
+			if err := s.checkGrowth(ctx, r.ID, r.Disks[0].SizeBytes, in.SizeBytes); err != nil {
+				return operation.Operation{}, err
+			}
+		}
 	}
 	return s.begin(ctx, key, store.KindResize, "vm:update", func(r store.Record, live *operation.Operation) (store.Intent, error) {
 		switch {
@@ -81,16 +104,16 @@ func (s *Service) Resize(ctx context.Context, req ResizeRequest) (operation.Oper
 			return store.Intent{}, vm.ErrWrongState.WithMessage("the virtual machine was never finished").
 				WithAction("Start it, which finishes it, or delete it.")
 		}
-		after, err := resized(r, req)
-		return store.Intent{Kind: store.KindResize, Desired: r.DesiredState, Input: resizeInput{Before: r.Resources, After: after}, Then: s.store.Resizing()}, err
+		in, err := resized(r, req)
+		return store.Intent{Kind: store.KindResize, Desired: r.DesiredState, Input: in, Then: s.store.Resizing()}, err
 	})
 }
 
-// resized gives the size that is asked for.
-func resized(r store.Record, req ResizeRequest) (vm.Resources, error) {
-	after := r.Resources
+// resized gives the size that is asked for. A machine that is given numbers is of no flavor any more, unless they are what it has.
+func resized(r store.Record, req ResizeRequest) (resizeInput, error) {
+	after, in := r.Resources, resizeInput{Before: r.Resources, FlavorBefore: r.Flavor}
 	if req.VCPUs == 0 && req.MemoryMiB == 0 {
-		return after, vm.ErrInvalid.WithField("body", "must name vcpus, memory_mib or both", "")
+		return in, vm.ErrInvalid.WithField("body", "must name a flavor, or vcpus, memory_mib or both", "")
 	}
 	if req.VCPUs != 0 {
 		after.VCPUs = req.VCPUs
@@ -99,9 +122,24 @@ func resized(r store.Record, req ResizeRequest) (vm.Resources, error) {
 		after.MemoryMiB = req.MemoryMiB
 	}
 	if n := r.CPU.Count(); n > 0 && after.VCPUs > n {
-		return after, vm.ErrInvalid.WithField("body.vcpus", fmt.Sprintf("is more than the %d that the machine's topology has", n), strconv.Itoa(after.VCPUs))
+		field := "body.vcpus"
+		if req.Flavor != "" {
+			field = "body.flavor"
+		}
+		return in, vm.ErrInvalid.WithField(field, fmt.Sprintf("has more vCPUs than the %d of the machine's topology", n), strconv.Itoa(after.VCPUs))
 	}
-	return after, nil
+	switch have := r.Disks[0].SizeBytes; {
+	case req.Flavor == "":
+	case req.diskGiB*gib < have:
+		return in, vm.ErrInvalid.WithField("body.flavor", fmt.Sprintf("has a root disk of %d GiB, and the machine's has %d; disks do not shrink", req.diskGiB, have/gib), req.Flavor)
+	case req.diskGiB*gib > have:
+		in.SizeBytes = req.diskGiB * gib
+	}
+	in.After, in.FlavorAfter = after, req.Flavor
+	if req.Flavor == "" && after == r.Resources {
+		in.FlavorAfter = r.Flavor
+	}
+	return in, nil
 }
 
 // mayRun tells whether a virtual machine has memory and vCPUs, or has them saved, as far as is known.
@@ -139,12 +177,27 @@ func (s *Service) reserveSize(ctx context.Context, run *operation.Run, r store.R
 	_, err = s.placer.Resize(ctx, scheduler.ResizeRequest{VMID: r.ID,
 		VCPUs:       max(held.Allocation.VCPUs, r.Resources.VCPUs, after.Resources.VCPUs),
 		MemoryBytes: max(held.Allocation.MemoryBytes, r.Resources.MemoryMiB*mib, after.Resources.MemoryMiB*mib)})
-	return err
+	if err != nil {
+		return err
+	}
+	return s.reserveDisk(ctx, run, r)
 }
 
-// undoResize gives guest and place the size of the row again.
-func (s *Service) undoResize(ctx context.Context, _ *operation.Run, r store.Record) error {
-	return s.fit(ctx, r)
+// undoResize gives guest and place the size of the row again. A disk that has grown stays so, and so does its row.
+func (s *Service) undoResize(ctx context.Context, run *operation.Run, r store.Record) error {
+	if err := s.fit(ctx, r); err != nil {
+		return err
+	}
+	return s.unreserveDisk(ctx, run, r)
+}
+
+// growRoot makes the root disk as large as the flavor has it, which cannot be undone.
+func (s *Service) growRoot(ctx context.Context, run *operation.Run, r store.Record) error {
+	var in resizeInput
+	if err := run.Input(&in); err != nil || in.SizeBytes == 0 {
+		return err
+	}
+	return s.growDisk(ctx, run, r)
 }
 
 func (s *Service) defineSize(ctx context.Context, run *operation.Run, r store.Record) error {
@@ -210,11 +263,15 @@ func (s *Service) fit(ctx context.Context, r store.Record) error {
 }
 
 func (s *Service) bookSize(ctx context.Context, run *operation.Run, r store.Record) error {
+	var in resizeInput
+	if err := run.Input(&in); err != nil {
+		return err
+	}
 	after, err := afterOf(run, r)
 	if err != nil {
 		return err
 	}
-	return s.store.SetResources(ctx, r.ID, r.Generation, after.Resources)
+	return s.store.SetResources(ctx, r.ID, r.Generation, after.Resources, in.FlavorAfter)
 }
 
 func (s *Service) unbookSize(ctx context.Context, run *operation.Run, r store.Record) error {
@@ -224,7 +281,7 @@ func (s *Service) unbookSize(ctx context.Context, run *operation.Run, r store.Re
 	}
 	before := r.Resources
 	before.VCPUs, before.MemoryMiB = in.Before.VCPUs, in.Before.MemoryMiB
-	return s.store.SetResources(ctx, r.ID, r.Generation, before)
+	return s.store.SetResources(ctx, r.ID, r.Generation, before, in.FlavorBefore)
 }
 
 // shrinkPlace gives back what neither the guest nor its definition needs. What a guest still has goes when it is off.

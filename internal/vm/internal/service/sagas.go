@@ -95,6 +95,7 @@ func (s *Service) vmSagas() []operation.Saga {
 			{Name: "reserve", Do: s.onVM(s.reserveSize), Undo: s.onVM(s.undoResize)},
 			{Name: "define", Do: s.onVM(s.defineSize), Undo: s.onVM(s.define)},
 			{Name: "apply", Do: s.onVM(s.applySize)},
+			{Name: "grow", Do: s.onVM(s.growRoot)},
 			{Name: "book", Do: s.onVM(s.bookSize), Undo: s.onVM(s.unbookSize)},
 			{Name: "shrink", Do: s.onVM(s.shrinkPlace)}}},
 		{Kind: store.KindUpdate, Deadline: 2 * time.Hour, OnEnd: end, Steps: []operation.Step{

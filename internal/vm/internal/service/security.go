@@ -152,12 +152,12 @@ func (s *Service) UpdateGroup(ctx context.Context, id uuid.UUID, name, descripti
 	return s.store.GetGroup(ctx, id)
 }
 
-// DeleteGroup removes a security group that nothing refers to.
-func (s *Service) DeleteGroup(ctx context.Context, id uuid.UUID) error {
+// DeleteGroup removes a security group that nothing refers to; seen is the version that the caller has seen, nil any.
+func (s *Service) DeleteGroup(ctx context.Context, id uuid.UUID, seen *int64) error {
 	if _, err := s.group(ctx, id, "security-group:delete"); err != nil {
 		return err
 	}
-	if err := s.store.DeleteGroup(ctx, id); err != nil {
+	if err := s.store.DeleteGroup(ctx, id, seen); err != nil {
 		return err
 	}
 	s.rulesChanged(ctx)

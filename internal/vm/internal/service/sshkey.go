@@ -72,14 +72,17 @@ func (s *Service) ListSSHKeys(ctx context.Context, name, fingerprint string, aft
 	return s.store.ListSSHKeys(ctx, f)
 }
 
-// DeleteSSHKey removes an SSH key. Guests that were made with it keep their copy.
-func (s *Service) DeleteSSHKey(ctx context.Context, id uuid.UUID) error {
+// DeleteSSHKey removes an SSH key; seen is the version that the caller has seen, nil any. Guests that were made with it keep their copy.
+func (s *Service) DeleteSSHKey(ctx context.Context, id uuid.UUID, seen *int64) error {
 	k, err := s.store.GetSSHKey(ctx, id)
 	if err == nil {
 		err = permitted(ctx, k.TenantID, k.OwnerID, "ssh-key:delete", "ssh-key:read", vm.ErrSSHKeyNotFound)
 	}
 	if err != nil {
 		return err
+	}
+	if seen != nil && *seen != vm.SSHKeyVersion {
+		return vm.ErrSSHKeyVersion
 	}
 	return s.store.DeleteSSHKey(ctx, id)
 }

@@ -268,12 +268,12 @@ func (s *Service) UpdateTemplate(ctx context.Context, id uuid.UUID, c store.Temp
 	return s.store.UpdateTemplate(ctx, id, c)
 }
 
-// DeleteTemplate removes a template. Virtual machines that were made by it stay as they are.
-func (s *Service) DeleteTemplate(ctx context.Context, id uuid.UUID) error {
+// DeleteTemplate removes a template; seen is the version that the caller has seen, nil any. Virtual machines that were made by it stay as they are.
+func (s *Service) DeleteTemplate(ctx context.Context, id uuid.UUID, seen *int64) error {
 	if _, err := s.templateTo(ctx, id, "template:delete"); err != nil {
 		return err
 	}
-	return s.store.DeleteTemplate(ctx, id)
+	return s.store.DeleteTemplate(ctx, id, seen)
 }
 
 // fromTemplate fills what a request leaves out with what its template gives. A flavor in the request also leaves out the template's sizes; tags are

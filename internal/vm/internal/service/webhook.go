@@ -167,12 +167,12 @@ func (s *Service) RotateWebhook(ctx context.Context, id uuid.UUID, overlap time.
 	return w, err
 }
 
-// DeleteWebhook removes a webhook; what was to be sent is not.
-func (s *Service) DeleteWebhook(ctx context.Context, id uuid.UUID) error {
+// DeleteWebhook removes a webhook; what was to be sent is not. seen is the version that the caller has seen, nil any.
+func (s *Service) DeleteWebhook(ctx context.Context, id uuid.UUID, seen *int64) error {
 	if err := s.webhookTo(ctx, id, "webhook:delete"); err != nil {
 		return err
 	}
-	return s.store.DeleteWebhook(ctx, id)
+	return s.store.DeleteWebhook(ctx, id, seen)
 }
 
 // TestWebhook has a webhook sent something that is no event of a virtual machine.

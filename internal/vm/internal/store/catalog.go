@@ -41,12 +41,16 @@ func changed(err error, seen *int64, mismatch, notFound error) error {
 	}
 }
 
-// gone names what it means that a deletion found no row.
-func gone(rows int64, err, notFound error) error {
-	if err == nil && rows == 0 {
+// gone names what it means that a deletion found no row; seen is the version that the caller has seen, nil any.
+func gone(rows int64, err error, seen *int64, mismatch, notFound error) error {
+	switch {
+	case err != nil || rows > 0:
+		return pg.Map(err)
+	case seen != nil:
+		return mismatch
+	default:
 		return notFound
 	}
-	return pg.Map(err)
 }
 
 func flavorOf(row vmdb.Flavor) vm.Flavor {
@@ -118,10 +122,10 @@ func (s *Store) UpdateFlavor(ctx context.Context, id uuid.UUID, c FlavorChange) 
 	return flavorOf(row), nil
 }
 
-// DeleteFlavor removes a flavor.
-func (s *Store) DeleteFlavor(ctx context.Context, id uuid.UUID) error {
-	n, err := s.q.FlavorDelete(ctx, s.pool, id)
-	return gone(n, err, vm.ErrFlavorNotFound)
+// DeleteFlavor removes a flavor of the version that the caller has seen; nil any.
+func (s *Store) DeleteFlavor(ctx context.Context, id uuid.UUID, seen *int64) error {
+	n, err := s.q.FlavorDelete(ctx, s.pool, vmdb.FlavorDeleteParams{ID: id, Seen: seen})
+	return gone(n, err, seen, vm.ErrFlavorVersion, vm.ErrFlavorNotFound)
 }
 
 func sshKeyOf(row vmdb.SshKey) vm.SSHKey {
@@ -184,7 +188,7 @@ func (s *Store) ListSSHKeys(ctx context.Context, f SSHKeyFilter) ([]vm.SSHKey, e
 // DeleteSSHKey removes an SSH key.
 func (s *Store) DeleteSSHKey(ctx context.Context, id uuid.UUID) error {
 	n, err := s.q.SSHKeyDelete(ctx, s.pool, id)
-	return gone(n, err, vm.ErrSSHKeyNotFound)
+	return gone(n, err, nil, nil, vm.ErrSSHKeyNotFound)
 }
 
 func templateOf(row vmdb.VmTemplate) (vm.Template, error) {
@@ -263,8 +267,8 @@ func (s *Store) UpdateTemplate(ctx context.Context, id uuid.UUID, c TemplateChan
 	return templateOf(row)
 }
 
-// DeleteTemplate removes a template.
-func (s *Store) DeleteTemplate(ctx context.Context, id uuid.UUID) error {
-	n, err := s.q.TemplateDelete(ctx, s.pool, id)
-	return gone(n, err, vm.ErrTemplateNotFound)
+// DeleteTemplate removes a template of the version that the caller has seen; nil any.
+func (s *Store) DeleteTemplate(ctx context.Context, id uuid.UUID, seen *int64) error {
+	n, err := s.q.TemplateDelete(ctx, s.pool, vmdb.TemplateDeleteParams{ID: id, Seen: seen})
+	return gone(n, err, seen, vm.ErrTemplateVersion, vm.ErrTemplateNotFound)
 }

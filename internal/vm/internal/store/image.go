@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -197,10 +198,13 @@ func (s *Store) EndImage(ctx context.Context, tx pgx.Tx, op operation.Operation)
 	return tellRow(ctx, tx, row, err, imageTold, "failed", outcome(op))
 }
 
-// DeleteImage removes an image's row. It is refused while virtual machines were made from it.
-func (s *Store) DeleteImage(ctx context.Context, id uuid.UUID) error {
+// DeleteImage removes an image's row if it is of the version that the caller has seen, nil any. It is refused while virtual machines were made from it.
+func (s *Store) DeleteImage(ctx context.Context, id uuid.UUID, seen *int64) error {
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
-		row, err := s.q.ImageDelete(ctx, tx, id)
+		row, err := s.q.ImageDelete(ctx, tx, vmdb.ImageDeleteParams{ID: id, Seen: seen})
+		if errors.Is(err, pgx.ErrNoRows) && seen != nil {
+			return vm.ErrImageVersion
+		}
 		return tellRow(ctx, tx, row, err, imageTold, "deleted", nil)
 	})
 	if constraint, _ := pg.Violation(err); constraint == "vms_image_id_fkey" || constraint == "volumes_image_id_fkey" || constraint == "vms_rebuild_image_id_fkey" || constraint == "vms_rescue_image_id_fkey" || constraint == "vm_media_image_id_fkey" {

@@ -153,12 +153,15 @@ func (s *Store) RestoreNetwork(ctx context.Context, id uuid.UUID, before Network
 }
 
 // BeginDeleteNetwork begins to remove a network that nothing is connected to.
-func (s *Store) BeginDeleteNetwork(ctx context.Context, id uuid.UUID, op operation.New) (operation.Operation, error) {
+func (s *Store) BeginDeleteNetwork(ctx context.Context, id uuid.UUID, version *int64, op operation.New) (operation.Operation, error) {
 	var begun operation.Operation
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
 		row, err := s.q.NetworkGetForUpdate(ctx, tx, id)
 		if err != nil {
 			return mapNoRows(err, vm.ErrNetworkNotFound)
+		}
+		if version != nil && *version != row.Version {
+			return vm.ErrNetworkVersion
 		}
 		if row.OperationID != nil {
 			live, err := s.ops.Get(ctx, *row.OperationID)

@@ -78,8 +78,8 @@ func (s *Store) observe(ctx context.Context, tx pgx.Tx, r Record, epoch int64, s
 	if becomesReady {
 		ready = status.ReadyAt
 	}
-	if !on && !status.Saved {
-		pending = []vm.Pending{} // the next start takes everything up
+	if !on && !status.Saved || on && anotherBoot(seen, status) && !r.Suspended {
+		pending = []vm.Pending{} // the next start takes everything up, or one that nobody saw has; what goes on from saved memory takes up nothing
 	}
 	if status.Observed == seen.State && status.Reason == seen.Reason && state == r.State && !addressed && epoch == seen.Epoch &&
 		status.Saved == r.Suspended && len(pending) == len(r.Pending) && !becomesReady && (ready == nil) == (r.ReadyAt == nil) && boot == seen.Boot {

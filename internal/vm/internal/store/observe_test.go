@@ -82,6 +82,37 @@ func TestObserveInAnyOrder(t *testing.T) {
 			t.Errorf("after %s it is ready at %v, want %v", step.name, r.ReadyAt, step.ready)
 		}
 	}
+	later = now.Add(2 * time.Hour)
+	for _, step := range []struct {
+		name   string
+		status nodeapi.Status
+		left   int
+	}{
+		{"the same boot", nodeapi.Status{Boot: "k/3"}, 1},
+		{"a node that tells no boot", nodeapi.Status{}, 1},
+		{"saved to disk", nodeapi.Status{Observed: nodeapi.ObservedStopped, Saved: true}, 1},
+		{"going on from there", nodeapi.Status{Boot: "k/4"}, 1},
+		{"another boot", nodeapi.Status{Boot: "k/5"}, 0},
+	} {
+		r, err := s.GetVM(ctx, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.SetPending(ctx, id, r.Generation, []vm.Pending{{Field: "watchdog"}}); err != nil {
+			t.Fatal(err)
+		}
+		later = later.Add(time.Second)
+		step.status.VMID, step.status.At = id, later
+		if step.status.Observed == "" {
+			step.status.Observed = nodeapi.ObservedRunning
+		}
+		if _, err := s.Observe(ctx, node, 3, step.status); err != nil {
+			t.Fatal(err)
+		}
+		if r, err = s.GetVM(ctx, id); err != nil || len(r.Pending) != step.left {
+			t.Errorf("after %s %+v is pending: %v", step.name, r.Pending, err)
+		}
+	}
 	if known, err := s.Observe(ctx, uuid.New(), 9, nodeapi.Status{VMID: id}); err != nil || known {
 		t.Errorf("a node that does not have it: %v %v", known, err)
 	}

@@ -188,9 +188,12 @@ func (s *Store) UpdateGroup(ctx context.Context, id uuid.UUID, name, description
 	})
 }
 
-// DeleteGroup removes a group that nothing refers to.
-func (s *Store) DeleteGroup(ctx context.Context, id uuid.UUID) error {
+// DeleteGroup removes a group that nothing refers to; version is what the caller has seen, nil any.
+func (s *Store) DeleteGroup(ctx context.Context, id uuid.UUID, version *int64) error {
 	return s.changeGroup(ctx, id, func(tx pgx.Tx, row vmdb.SecurityGroup) error {
+		if version != nil && *version != row.Version {
+			return vm.ErrGroupVersion
+		}
 		if row.IsDefault {
 			return vm.ErrGroupDefault
 		}

@@ -98,9 +98,9 @@ func (s *Store) Resizing() Then {
 	}
 }
 
-// SetResources writes how large a virtual machine is, unless a newer generation has taken over.
-func (s *Store) SetResources(ctx context.Context, id uuid.UUID, generation int64, r vm.Resources) error {
-	_, err := s.q.VMSetResources(ctx, s.pool, vmdb.VMSetResourcesParams{ID: id, Generation: generation, ResourceConfig: mustJSON(r)})
+// SetResources writes how large a virtual machine is and the flavor that says so, unless a newer generation has taken over.
+func (s *Store) SetResources(ctx context.Context, id uuid.UUID, generation int64, r vm.Resources, flavor string) error {
+	_, err := s.q.VMSetResources(ctx, s.pool, vmdb.VMSetResourcesParams{ID: id, Generation: generation, ResourceConfig: mustJSON(r), Flavor: flavor})
 	return pg.Map(err)
 }
 

@@ -103,10 +103,10 @@ func (s *Store) RotateWebhook(ctx context.Context, id uuid.UUID, sealed []byte, 
 	return webhookOf(row), nil
 }
 
-// DeleteWebhook removes a webhook with its deliveries.
-func (s *Store) DeleteWebhook(ctx context.Context, id uuid.UUID) error {
-	n, err := s.q.WebhookDelete(ctx, s.pool, id)
-	return gone(n, err, vm.ErrWebhookNotFound)
+// DeleteWebhook removes a webhook of the version that the caller has seen, nil any, with its deliveries.
+func (s *Store) DeleteWebhook(ctx context.Context, id uuid.UUID, seen *int64) error {
+	n, err := s.q.WebhookDelete(ctx, s.pool, vmdb.WebhookDeleteParams{ID: id, Seen: seen})
+	return gone(n, err, seen, vm.ErrWebhookVersion, vm.ErrWebhookNotFound)
 }
 
 func deliveryOf(row vmdb.WebhookDelivery) vm.WebhookDelivery {

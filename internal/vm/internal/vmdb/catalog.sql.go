@@ -13,11 +13,16 @@ import (
 )
 
 const flavorDelete = `-- name: FlavorDelete :execrows
-DELETE FROM flavors WHERE id = $1
+DELETE FROM flavors WHERE id = $1 AND version = coalesce($2, version)
 `
 
-func (q *Queries) FlavorDelete(ctx context.Context, db DBTX, id uuid.UUID) (int64, error) {
-	result, err := db.Exec(ctx, flavorDelete, id)
+type FlavorDeleteParams struct {
+	ID   uuid.UUID
+	Seen *int64
+}
+
+func (q *Queries) FlavorDelete(ctx context.Context, db DBTX, arg FlavorDeleteParams) (int64, error) {
+	result, err := db.Exec(ctx, flavorDelete, arg.ID, arg.Seen)
 	if err != nil {
 		return 0, err
 	}
@@ -346,11 +351,16 @@ func (q *Queries) SSHKeyList(ctx context.Context, db DBTX, arg SSHKeyListParams)
 }
 
 const templateDelete = `-- name: TemplateDelete :execrows
-DELETE FROM vm_templates WHERE id = $1
+DELETE FROM vm_templates WHERE id = $1 AND version = coalesce($2, version)
 `
 
-func (q *Queries) TemplateDelete(ctx context.Context, db DBTX, id uuid.UUID) (int64, error) {
-	result, err := db.Exec(ctx, templateDelete, id)
+type TemplateDeleteParams struct {
+	ID   uuid.UUID
+	Seen *int64
+}
+
+func (q *Queries) TemplateDelete(ctx context.Context, db DBTX, arg TemplateDeleteParams) (int64, error) {
+	result, err := db.Exec(ctx, templateDelete, arg.ID, arg.Seen)
 	if err != nil {
 		return 0, err
 	}

@@ -13,11 +13,16 @@ import (
 )
 
 const imageDelete = `-- name: ImageDelete :one
-DELETE FROM images WHERE id = $1 RETURNING id, tenant_id, owner_id, name, status, format, upload_sha256, sha256, size_bytes, virtual_size_bytes, operation_id, error, created_at, updated_at, kind, visibility, shared_with, source_url, declared_size, said_format, version
+DELETE FROM images WHERE id = $1 AND version = coalesce($2, version) RETURNING id, tenant_id, owner_id, name, status, format, upload_sha256, sha256, size_bytes, virtual_size_bytes, operation_id, error, created_at, updated_at, kind, visibility, shared_with, source_url, declared_size, said_format, version
 `
 
-func (q *Queries) ImageDelete(ctx context.Context, db DBTX, id uuid.UUID) (Image, error) {
-	row := db.QueryRow(ctx, imageDelete, id)
+type ImageDeleteParams struct {
+	ID   uuid.UUID
+	Seen *int64
+}
+
+func (q *Queries) ImageDelete(ctx context.Context, db DBTX, arg ImageDeleteParams) (Image, error) {
+	row := db.QueryRow(ctx, imageDelete, arg.ID, arg.Seen)
 	var i Image
 	err := row.Scan(
 		&i.ID,

@@ -669,17 +669,23 @@ func (q *Queries) VMSetResizing(ctx context.Context, db DBTX, id uuid.UUID) erro
 }
 
 const vMSetResources = `-- name: VMSetResources :execrows
-UPDATE vms SET resource_config = $1, updated_at = now() WHERE id = $2 AND generation = $3
+UPDATE vms SET resource_config = $1, flavor = $2, updated_at = now() WHERE id = $3 AND generation = $4
 `
 
 type VMSetResourcesParams struct {
 	ResourceConfig []byte
+	Flavor         string
 	ID             uuid.UUID
 	Generation     int64
 }
 
 func (q *Queries) VMSetResources(ctx context.Context, db DBTX, arg VMSetResourcesParams) (int64, error) {
-	result, err := db.Exec(ctx, vMSetResources, arg.ResourceConfig, arg.ID, arg.Generation)
+	result, err := db.Exec(ctx, vMSetResources,
+		arg.ResourceConfig,
+		arg.Flavor,
+		arg.ID,
+		arg.Generation,
+	)
 	if err != nil {
 		return 0, err
 	}

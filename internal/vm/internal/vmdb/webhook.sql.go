@@ -316,11 +316,16 @@ func (q *Queries) DeliverySweep(ctx context.Context, db DBTX, arg DeliverySweepP
 }
 
 const webhookDelete = `-- name: WebhookDelete :execrows
-DELETE FROM webhooks WHERE id = $1
+DELETE FROM webhooks WHERE id = $1 AND version = coalesce($2, version)
 `
 
-func (q *Queries) WebhookDelete(ctx context.Context, db DBTX, id uuid.UUID) (int64, error) {
-	result, err := db.Exec(ctx, webhookDelete, id)
+type WebhookDeleteParams struct {
+	ID   uuid.UUID
+	Seen *int64
+}
+
+func (q *Queries) WebhookDelete(ctx context.Context, db DBTX, arg WebhookDeleteParams) (int64, error) {
+	result, err := db.Exec(ctx, webhookDelete, arg.ID, arg.Seen)
 	if err != nil {
 		return 0, err
 	}

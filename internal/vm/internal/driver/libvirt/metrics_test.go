@@ -2,6 +2,7 @@ package libvirt_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,12 +43,15 @@ func TestHungGuestsAreMeasuredInPart(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// measure gives which of the two were measured in part.
+	// measure gives which of the two were measured in part, and nothing where the host was too busy to say.
 	measure := func() (partial map[uuid.UUID]bool) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		list, err := d.Stats(ctx)
+		if errors.Is(err, context.DeadlineExceeded) {
+			return nil
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -63,7 +67,7 @@ func TestHungGuestsAreMeasuredInPart(t *testing.T) {
 	until := func(what string, want bool) {
 		t.Helper()
 		for deadline := time.Now().Add(time.Minute); ; {
-			if p := measure(); p[hung] == want && !p[well] {
+			if p := measure(); p != nil && p[hung] == want && !p[well] {
 				return
 			} else if time.Now().After(deadline) {
 				t.Fatalf("%s: %v", what, p)
