@@ -42,7 +42,7 @@ func fields() map[string]string {
 		"api_key_id": "api-key", "tenant_id": "tenant", "parent_id": "tenant", "user_id": "user", "owner_id": "user", "principal_id": "user", "role_id": "role", "target_id": "vm",
 		"vm_id": "vm", "snapshot_id": "snapshot", "image_id": "image", "network_id": "network", "volume_id": "volume", "interface_id": "interface", "node_id": "",
 		"cdrom_image_id": "image", "kernel_image_id": "image", "initrd_image_id": "image",
-		"remote_group_id": "security-group", "security_groups": "security-group", "request_id": "", "template_id": "template", "object_ids": "vm", "object_id": "volume",
+		"remote_group_id": "security-group", "security_groups": "security-group", "request_id": "", "operation_id": "", "template_id": "template", "object_ids": "vm", "object_id": "volume",
 	}
 }
 

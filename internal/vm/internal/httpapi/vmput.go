@@ -29,6 +29,7 @@ type VMFixed struct {
 	Disks          json.RawMessage `json:"disks,omitempty" readOnly:"true" doc:"As they are; the routes of disks change them."`
 	CDROM          json.RawMessage `json:"cdrom,omitempty" readOnly:"true" doc:"As it is; the routes of the drive change it."`
 	Suspended      json.RawMessage `json:"suspended,omitempty" readOnly:"true" doc:"As it is."`
+	Rescue         json.RawMessage `json:"rescue,omitempty" readOnly:"true" doc:"As it is; rescue and unrescue change it."`
 	Origin         json.RawMessage `json:"origin,omitempty" readOnly:"true" doc:"As it is."`
 	CreatedAt      json.RawMessage `json:"created_at,omitempty" readOnly:"true" doc:"As it is, to the millisecond."`
 }
