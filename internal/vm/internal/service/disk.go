@@ -158,15 +158,11 @@ func (s *Service) growDisk(ctx context.Context, run *operation.Run, r store.Reco
 // made. A machine in state error can be edited.
 func (s *Service) edit(ctx context.Context, req Request, kind, permission string, decide func(store.Record) (store.Intent, error)) (operation.Operation, error) {
 	return s.begin(ctx, req, kind, permission, func(r store.Record, live *operation.Operation) (store.Intent, error) {
-		switch {
-		case live != nil:
+		if live != nil {
 			return store.Intent{}, vm.ErrLocked.WithMeta("operation_id", live.ID.String())
-		case r.Suspended: // what its memory knows of its disks must stay true
-			return store.Intent{}, vm.ErrWrongState.WithMessage("the virtual machine is suspended to disk").
-				WithAction("Start it, or force it to stop, which throws the saved memory away.")
-		case !r.Provisioned:
-			return store.Intent{}, vm.ErrWrongState.WithMessage("the virtual machine was never finished").
-				WithAction("Start it, which finishes it, or delete it.")
+		}
+		if err := atHand(r); err != nil { // also because what saved memory knows of its disks must stay true
+			return store.Intent{}, err
 		}
 		intent, err := decide(r)
 		intent.Kind = kind

@@ -184,3 +184,20 @@ func (s *Service) Delete(ctx context.Context, req Request) (operation.Operation,
 		return intent, nil
 	})
 }
+
+// atHand refuses a virtual machine whose memory is saved to disk, and one that was never finished: neither can be worked on as it is.
+func atHand(r store.Record) error {
+	switch {
+	case r.Suspended:
+		return vm.ErrWrongState.WithMessage("the virtual machine is suspended to disk").
+			WithAction("Start it, or force it to stop, which throws the saved memory away.")
+	case !r.Provisioned:
+		return unfinished()
+	default:
+		return nil
+	}
+}
+
+func unfinished() error {
+	return vm.ErrWrongState.WithMessage("the virtual machine was never finished").WithAction("Start it, which finishes it, or delete it.")
+}

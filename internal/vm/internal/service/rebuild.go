@@ -59,8 +59,7 @@ func (s *Service) Rebuild(ctx context.Context, req RebuildRequest) (operation.Op
 			case r.DeleteProtection:
 				return store.Intent{}, vm.ErrProtected
 			case !r.Provisioned:
-				return store.Intent{}, vm.ErrWrongState.WithMessage("the virtual machine was never finished").
-					WithAction("Start it, which finishes it, or delete it.")
+				return store.Intent{}, unfinished()
 			}
 			intent := store.Intent{Kind: store.KindRebuild, Desired: vm.DesiredStopped, Then: s.store.Rebuilding(wanted)}
 			in := rebuildInput{Start: r.DesiredState != vm.DesiredStopped, WasOn: r.State == vm.StateRunning || r.State == vm.StatePaused}

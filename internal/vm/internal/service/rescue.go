@@ -49,12 +49,9 @@ func (s *Service) Rescue(ctx context.Context, req Request, imageID *uuid.UUID) (
 			return store.Intent{}, vm.ErrRescued
 		case r.Rebuild != nil:
 			return store.Intent{}, vm.ErrRebuildPending
-		case r.Suspended:
-			return store.Intent{}, vm.ErrWrongState.WithMessage("the virtual machine is suspended to disk").
-				WithAction("Start it, or force it to stop, which throws the saved memory away.")
-		case !r.Provisioned:
-			return store.Intent{}, vm.ErrWrongState.WithMessage("the virtual machine was never finished").
-				WithAction("Start it, which finishes it, or delete it.")
+		}
+		if err := atHand(r); err != nil {
+			return store.Intent{}, err
 		}
 		return store.Intent{Kind: store.KindRescue, Desired: vm.DesiredRunning, Then: s.store.Rescuing(store.Rescue{ImageID: image.ID, Grace: s.grace(req)}),
 			Input: rescueInput{WasOn: r.State == vm.StateRunning || r.State == vm.StatePaused}}, nil

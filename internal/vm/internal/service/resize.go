@@ -97,12 +97,9 @@ func (s *Service) Resize(ctx context.Context, req ResizeRequest) (operation.Oper
 			return store.Intent{}, vm.ErrLocked.WithMeta("operation_id", live.ID.String())
 		case r.Rescuing != nil:
 			return store.Intent{}, vm.ErrRescued
-		case r.Suspended:
-			return store.Intent{}, vm.ErrWrongState.WithMessage("the virtual machine is suspended to disk").
-				WithAction("Start it, or force it to stop, which throws the saved memory away.")
-		case !r.Provisioned:
-			return store.Intent{}, vm.ErrWrongState.WithMessage("the virtual machine was never finished").
-				WithAction("Start it, which finishes it, or delete it.")
+		}
+		if err := atHand(r); err != nil {
+			return store.Intent{}, err
 		}
 		in, err := resized(r, req)
 		return store.Intent{Kind: store.KindResize, Desired: r.DesiredState, Input: in, Then: s.store.Resizing()}, err
