@@ -6,66 +6,28 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync"
-	"time"
 )
 
-// Pair is a certificate and its key in files that may be replaced at any time: a new one is used for the next connection. Files that
-// cannot be read, for example because only one of them is new yet, leave the old one in use.
-type Pair struct {
-	certFile, keyFile string
-
-	mu      sync.Mutex // guards what follows
-	current *tls.Certificate
-	stamp   string // of the files that current was read from
-	checked time.Time
-}
-
-// checkEvery is how long a pair of files is believed to be unchanged.
-const checkEvery = 5 * time.Second
+// Pair is a certificate and its key in files that may be replaced at any time: a new one is used for the next connection.
+type Pair struct{ watched[*tls.Certificate] }
 
 // LoadPair reads a certificate and its key.
 func LoadPair(certFile, keyFile string) (*Pair, error) {
-	p := &Pair{certFile: certFile, keyFile: keyFile}
+	p := &Pair{watched[*tls.Certificate]{files: []string{certFile, keyFile}, read: func() (*tls.Certificate, error) {
+		pair, err := tls.LoadX509KeyPair(certFile, keyFile)
+		if err != nil {
+			return nil, fmt.Errorf("read certificate %s and key %s: %w", certFile, keyFile, err)
+		}
+		return &pair, nil
+	}}}
 	if err := p.Reload(); err != nil {
 		return nil, err
 	}
 	return p, nil
 }
 
-// Reload reads the files now.
-func (p *Pair) Reload() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.read()
-}
-
-func (p *Pair) read() error {
-	p.checked = time.Now()
-	stamp, err := stampOf(p.certFile, p.keyFile)
-	if err != nil {
-		return err
-	}
-	if stamp == p.stamp {
-		return nil
-	}
-	pair, err := tls.LoadX509KeyPair(p.certFile, p.keyFile)
-	if err != nil {
-		return fmt.Errorf("read certificate %s and key %s: %w", p.certFile, p.keyFile, err)
-	}
-	p.current, p.stamp = &pair, stamp
-	return nil
-}
-
 // Certificate gives the certificate to use now.
-func (p *Pair) Certificate() *tls.Certificate {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if time.Since(p.checked) > checkEvery {
-		_ = p.read() // the old one stays in use
-	}
-	return p.current
-}
+func (p *Pair) Certificate() *tls.Certificate { return p.now() }
 
 // Pool reads the certificates of authorities from a file.
 func Pool(file string) (*x509.CertPool, error) {
