@@ -3,6 +3,7 @@ package httpx
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"reflect"
 	"slices"
 	"strconv"
@@ -312,7 +313,7 @@ func (a *API) Raw(op Op, doc RawDoc, h http.HandlerFunc) {
 			watch.refused(r, err)
 			return
 		}
-		if err := strictQuery(r, op, doc); err != nil {
+		if err := strictQuery(r, o); err != nil {
 			WriteError(w, r, err)
 			return
 		}
@@ -322,19 +323,16 @@ func (a *API) Raw(op Op, doc RawDoc, h http.HandlerFunc) {
 }
 
 // strictQuery refuses what a raw GET of the API would pass over in silence, as typed routes do. Pages for browsers take what they are linked with.
-func strictQuery(r *http.Request, op Op, doc RawDoc) error {
+func strictQuery(r *http.Request, op huma.Operation) error {
 	if r.URL.RawQuery == "" || op.Method != http.MethodGet || !strings.HasPrefix(op.Path, "/api/") {
 		return nil
 	}
-	for name, values := range r.URL.Query() {
-		switch {
-		case !slices.ContainsFunc(doc.Parameters, func(p RawParam) bool { return p.In == "query" && p.Name == name }):
+	for name := range r.URL.Query() {
+		if !slices.ContainsFunc(op.Parameters, func(p *huma.Param) bool { return p.In == "query" && p.Name == name }) {
 			return ErrInvalid.WithField("query."+name, "unknown query parameter", "")
-		case len(values) > 1:
-			return ErrInvalid.WithField("query."+name, "is given more than once", "")
 		}
 	}
-	return nil
+	return repeated(*r.URL, &op)
 }
 
 // declare checks an Op, notes its route and turns it into huma's form.
@@ -365,9 +363,9 @@ func (a *API) declare(op Op) huma.Operation {
 			watch.refused(r, err)
 			return
 		}
-		if name, ok := repeated(ctx); ok {
+		if err := repeated(ctx.URL(), ctx.Operation()); err != nil {
 			r, w := humachi.Unwrap(ctx)
-			WriteError(w, r, ErrInvalid.WithField("query."+name, "is given more than once", ""))
+			WriteError(w, r, err)
 			return
 		}
 		traceRoute(ctx.Context(), op)
@@ -376,20 +374,19 @@ func (a *API) declare(op Op) huma.Operation {
 	return hop
 }
 
-// repeated finds a parameter of a GET that is there twice and takes one value: all but the first would be passed over in silence.
-func repeated(ctx huma.Context) (string, bool) {
-	u, op := ctx.URL(), ctx.Operation()
+// repeated refuses a parameter of a GET that is there twice and takes one value: all but the first would be passed over in silence.
+func repeated(u url.URL, op *huma.Operation) error {
 	if u.RawQuery == "" || op.Method != http.MethodGet {
-		return "", false
+		return nil
 	}
 	for name, values := range u.Query() {
 		if len(values) > 1 && !slices.ContainsFunc(op.Parameters, func(p *huma.Param) bool {
 			return p.In == "query" && p.Name == name && p.Schema.Type == huma.TypeArray
 		}) {
-			return name, true
+			return ErrInvalid.WithField("query."+name, "is given more than once", "")
 		}
 	}
-	return "", false
+	return nil
 }
 
 // traceRoute names the span of a request by its route.
